@@ -1,0 +1,55 @@
+"""prunelab: config-driven experiments on neural-network pruning.
+
+From Python::
+
+    from prunelab import compose, run
+
+    result = run(compose("strategy=global", "amount=0.3"))
+    result.rounds[-1]["test_accuracy"], result.model
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from prunelab.experiment import Result
+
+__all__ = ["__version__", "compose", "run"]
+__version__ = "0.1.0"
+
+
+# Both import late: `import prunelab` must not cost the seconds that torch takes.
+def compose(*overrides: str) -> DictConfig:
+    """Composes an experiment's config from `conf/`, as the command line does.
+
+    Args:
+        overrides: as on the command line, e.g. `"strategy=global"`, `"amount=0.3"`.
+
+    Raises:
+        ConfigError: for a key, a choice or a value that is not allowed.
+    """
+    from prunelab import composing
+
+    return composing.compose(*overrides)
+
+
+def run(config: DictConfig, folder: str | Path | None = None) -> Result:
+    """Runs one experiment: train dense, then rounds of prune → rewind → fine-tune, then finish.
+
+    Args:
+        config: from `compose`.
+        folder: the run folder; by default a new one, `outputs/<date>/<time>`.
+
+    Returns:
+        The rounds (a list of rows, 0 = dense), the final model (masks baked in) and the folder.
+
+    Raises:
+        ConfigError: for a config that cannot run, before any data is loaded.
+    """
+    from prunelab import experiment
+
+    return experiment.run(config, folder)

@@ -1,0 +1,120 @@
+"""From a dotted name in the config to a class or function: which names are trusted, and what they are called with."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from prunelab.config import ConfigError, unknown_key
+
+# What these keys may name without the package being declared in `trusted`.
+TRUSTED = {
+    "data._target_": ("prunelab.data.",),
+    "model._target_": ("prunelab.models.", "torchvision.models."),
+    "strategy._target_": ("prunelab.strategies.",),
+    "strategy.method": ("prunelab.strategies.", "torch.nn.utils.prune."),
+    "schedule._target_": ("prunelab.schedules.",),
+    "optimizer._target_": ("torch.optim.",),
+}
+
+
+def locate(dotted: str, key: str, trusted: Iterable[str] = ()) -> Callable[..., Any]:
+    """The class or function that a dotted name in the config stands for.
+
+    Args:
+        dotted: such as `torch.optim.Adam`.
+        key: the key that holds it, one of `TRUSTED`.
+        trusted: packages of the user's, beside the allow-list.
+
+    Raises:
+        ConfigError: if the name is not on the allow-list, or does not exist. Nothing is imported before that check.
+    """
+    from hydra.utils import get_object
+
+    prefixes = check_trust(dotted, key, trusted)
+    try:
+        target = get_object(dotted)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{key}={dotted}: cannot be imported ({str(error).splitlines()[0]})") from error
+    # `prunelab.models.lenet.torch.hub.load` begins well, but is not prunelab's: ask the object where it was defined.
+    if not callable(target) or not f"{getattr(target, '__module__', '')}.".startswith(prefixes):
+        raise ConfigError(f"{key}={dotted}: must be a class or function defined in {' or '.join(prefixes)}")
+    return target
+
+
+def check_trust(dotted: str, key: str, trusted: Iterable[str]) -> tuple[str, ...]:
+    """The prefixes that `dotted` may have under this key.
+
+    Raises:
+        ConfigError: if it has none of them; says how to trust it.
+    """
+    prefixes = (*TRUSTED[key], *(f"{name}." for name in trusted))
+    if not re.fullmatch(r"\w+(\.\w+)+", dotted):
+        raise ConfigError(f"{key}={dotted}: must be a dotted name such as mypackage.MyClass")
+    if not dotted.startswith(prefixes):
+        raise ConfigError(
+            f"{key}={dotted}: only what is in {' or '.join(prefixes)} is run; "
+            f"if you trust it, say trusted=[{dotted.split('.')[0]}]"
+        )
+    return prefixes
+
+
+def arguments(config: DictConfig, part: str) -> dict[str, Any]:
+    """The keys of `config.<part>` without `_target_`, as plain data. null stands for the callable's own default."""
+    node = OmegaConf.to_container(config[part], resolve=True)
+    return {str(key): value for key, value in node.items() if key != "_target_" and value is not None}
+
+
+def bind(config: DictConfig, part: str, *args: object) -> functools.partial[Any]:
+    """The callable that `config.<part>._target_` names, with the part's other keys as keyword arguments.
+
+    Args:
+        args: stand-ins for the positional arguments it will be called with, to check the signature now.
+
+    Raises:
+        ConfigError: for a key that the callable does not take, or one that it lacks.
+    """
+    target = locate(config[part].get("_target_"), f"{part}._target_", config.trusted)
+    keywords = arguments(config, part)
+    signature = inspect.signature(target)
+    if "trusted" in signature.parameters:  # it looks names up itself
+        keywords["trusted"] = tuple(config.trusted)
+    takes = [p.name for p in list(signature.parameters.values())[len(args) :] if p.kind is not p.VAR_KEYWORD]
+    if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        for key, value in keywords.items():
+            if key not in takes:
+                raise ConfigError(unknown_key(f"{part}.{key}", value, takes))
+    try:
+        signature.bind(*args, **keywords)
+    except TypeError as error:
+        raise ConfigError(f"{part}._target_={config[part]._target_}: {error}") from error
+    return functools.partial(target, **keywords)
+
+
+def identity(config: DictConfig, part: str) -> dict[str, Any]:
+    """What a part of the config is, for a stage's name.
+
+    Arguments that equal the callable's own defaults are left out, so that one added later does not orphan old stages.
+    Of code that is neither prunelab's nor torch's, the source file's digest is in it: an edited model is another model.
+    """
+    keys = [key for key in (f"{part}._target_", f"{part}.method") if OmegaConf.select(config, key)]
+    targets = {key: locate(OmegaConf.select(config, key), key, config.trusted) for key in keys}
+    defaults = {p.name: p.default for p in inspect.signature(targets[keys[0]]).parameters.values()}
+    given = {k: v for k, v in arguments(config, part).items() if k not in defaults or defaults[k] != v}
+    sources = {key: digest for key, target in targets.items() if (digest := _source(target))}
+    return {"_target_": config[part]._target_, **given, **({"source": sources} if sources else {})}
+
+
+def _source(target: Callable[..., Any]) -> str | None:
+    """SHA-256 of the file that a user's class or function comes from; None for prunelab's and torch's own."""
+    if target.__module__.split(".")[0] in ("prunelab", "torch", "torchvision"):
+        return None
+    file = inspect.getsourcefile(target)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None

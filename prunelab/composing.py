@@ -1,0 +1,119 @@
+"""Hydra's side of a run: where `conf/` is, composing it, run folders, and what this process was asked to do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from prunelab import messages
+from prunelab.config import Config, ConfigError, check
+
+_made: list[str] = []  # the folders that this process made
+
+
+def folder() -> Path:
+    """Where `conf/` is: inside an installed package, beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    return next(path for path in (here / "conf", here.parent / "conf") if (path / "config.yaml").is_file())
+
+
+def register() -> None:
+    """Makes the schema and the resolver `new_folder` known to Hydra."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    # Cached, as Hydra's own `now` is: one run asks for its folder many times.
+    OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
+
+
+def new_folder(path: str) -> str:
+    """Makes the folder `path`, or `path_2`, `path_3` … if another run took it in the same second."""
+    for number in range(1, 1_000_000):
+        chosen = Path(path if number == 1 else f"{path}_{number}")
+        chosen.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            chosen.mkdir()
+        except FileExistsError:
+            continue
+        _made.append(str(chosen))
+        return str(chosen)
+    raise FileExistsError(path)
+
+
+def compose(*overrides: str) -> DictConfig:
+    """Composes a config as the command line does, and checks it. See `prunelab.compose`."""
+    try:
+        config = compose_raw(*overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(messages.explain(error, overrides, compose_raw)) from error
+    check(config)
+    return config
+
+
+def compose_raw(*overrides: str, config_name: str = "config", **more: Any) -> DictConfig:
+    """Composes without checking.
+
+    Raises:
+        HydraException, OmegaConfBaseException: as Hydra has it.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    register()
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        return hydra_compose(config_name, list(overrides), **more)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config as plain, resolved data, for JSON."""
+    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys by their dotted names: `{"train": {"epochs": 3}}` → `{"train.epochs": 3}`."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def in_sweep() -> bool:
+    """Whether this process runs a job of a `--multirun`."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def run_folder(config: DictConfig) -> Path:
+    """The folder that Hydra made for this job; from Python, a new one of the same form."""
+    if HydraConfig.initialized():
+        return Path(HydraConfig.get().runtime.output_dir)
+    return Path(new_folder(time.strftime(f"{config.outputs}/%Y-%m-%d/%H-%M-%S")))
+
+
+def discard_run_folder() -> None:
+    """Removes the folder that Hydra made for a job that was refused before it wrote anything. Jobs of sweeps keep theirs."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if not in_sweep() and str(folder) in map(os.path.abspath, _made):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def facts(config: DictConfig) -> dict[str, Any]:
+    """What a run's summary says from the start."""
+    return {"command": command(), "seed": config.seed, "config": plain(config)}
+
+
+def command() -> str:
+    """The command that this job is, to be typed again."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return " ".join(["python -m prunelab", *map(shlex.quote, overrides)])

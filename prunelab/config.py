@@ -1,0 +1,179 @@
+"""The typed schema: every key, its type, range and unit, and the check of a composed config against it.
+
+Nothing here imports torch, so that a wrong override is answered at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Optional
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class ConfigError(ValueError):
+    """A config that cannot run. The message quotes the key, the value and what is allowed."""
+
+
+def _key(allowed: str, **bounds: float) -> Any:
+    """A field of the schema. `bounds` are `ge`, `gt` and `lt`; null is left to the field's type."""
+    return field(default=MISSING, metadata={"allowed": allowed, "bounds": bounds})
+
+
+@dataclass
+class Train:
+    """Dense training; `batch_size` holds for fine-tuning too."""
+
+    epochs: int = _key("a whole number of epochs ≥ 0", ge=0)
+    batch_size: int = _key("a whole number of examples ≥ 1", ge=1)
+
+
+@dataclass
+class Finetune:
+    """Training after each pruning."""
+
+    epochs: int = _key("a whole number of epochs ≥ 0", ge=0)
+
+
+@dataclass
+class Prune:
+    """Which tensors are prunable: name patterns over `module.parameter`."""
+
+    include: Optional[list[str]] = _key("null or a list of name patterns such as [fc*.weight]")
+    exclude: list[str] = _key("a list of name patterns such as [fc3.*]")
+    output_layer: bool = _key("true or false")
+
+
+@dataclass
+class Config:
+    """One experiment. The values are in `conf/`; `data`, `model`, `strategy`, `schedule`, `optimizer` are chosen there."""
+
+    seed: int = _key("a whole number in [0, 2**63)", ge=0, lt=2**63)
+    amount: Optional[float] = _key("a fraction in [0, 1), of the weights still there", ge=0, lt=1)
+    rewind: Any = _key("null, 0, epochs such as 2ep, or iterations such as 500it")
+    train: Train = field(default_factory=Train)
+    finetune: Finetune = field(default_factory=Finetune)
+    prune: Prune = field(default_factory=Prune)
+    data: dict[str, Any] = _key("a choice of data set")
+    model: dict[str, Any] = _key("a choice of model")
+    strategy: dict[str, Any] = _key("a choice of strategy")
+    schedule: dict[str, Any] = _key("a choice of schedule")
+    optimizer: dict[str, Any] = _key("a choice of optimizer")
+    device: str = _key(" or ".join(DEVICES))
+    threads: Optional[int] = _key("null or a whole number ≥ 1", ge=1)
+    outputs: str = _key("a folder")
+    reuse: bool = _key("true or false")
+    trusted: list[str] = _key("a list of packages of yours")
+
+
+# Keys of the chosen parts, whose other keys are checked by the signature of what their `_target_` names.
+PART_KEYS = {
+    "schedule.rounds": _key("a whole number ≥ 1", ge=1),
+    "schedule.sparsity": _key("a fraction in (0, 1), reached in the last round", gt=0, lt=1),
+    "schedule.step": _key("a fraction in (-1, 1), added to amount each round", gt=-1, lt=1),
+    "optimizer.lr": _key("a number > 0", gt=0),
+    "optimizer.weight_decay": _key("a number ≥ 0", ge=0),
+    "optimizer.momentum": _key("a number in [0, 1)", ge=0, lt=1),
+    "data.limit": _key("null or a whole number of examples ≥ 10", ge=10),
+}
+WHOLE = {"schedule.rounds", "data.limit"}
+
+
+def check(config: DictConfig) -> None:
+    """Checks every key that can be checked without torch, the model or the data.
+
+    Raises:
+        ConfigError: names the key, its value and what is allowed.
+    """
+    from prunelab import building, schedules
+
+    known = [f.name for f in fields(Config)]
+    for key in config:
+        if key not in known:
+            raise ConfigError(unknown_key(str(key), config[key], known))
+    for key, spec in described():
+        if not _present(config, key) and key not in PART_KEYS:
+            raise ConfigError(f"{key}: is missing; must be {spec.metadata['allowed']}")
+        _check_value(key, OmegaConf.select(config, key), spec)
+    for key in building.TRUSTED:
+        if _present(config, key):
+            building.check_trust(str(OmegaConf.select(config, key)), key, config.trusted)
+    if config.device not in DEVICES:
+        raise ConfigError(f"device={config.device}: must be {' or '.join(DEVICES)}")
+    rewind_point(config)
+    schedules.amounts(config)
+
+
+def described() -> Iterable[tuple[str, Any]]:
+    """Every described key with its field: the schema's leaves, then the keys of the chosen parts."""
+
+    def leaves(schema: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+        for item in fields(schema):
+            inner = item.default_factory if item.default is not MISSING else None
+            if is_dataclass(inner):
+                yield from leaves(inner, f"{prefix}{item.name}.")
+            else:
+                yield f"{prefix}{item.name}", item
+
+    yield from leaves(Config)
+    yield from PART_KEYS.items()
+
+
+def allowed(key: str) -> str | None:
+    """What `key` may be, in words; None for a key that is not described."""
+    spec = dict(described()).get(key)
+    return spec.metadata["allowed"] if spec else None
+
+
+def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
+    """The message for a key that does not exist, with the nearest one that does."""
+    known = sorted(known)
+    near = difflib.get_close_matches(key.rsplit(".", 1)[-1], known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{key}={value}: there is no such key; {hint}there are {', '.join(known)}"
+
+
+def rewind_point(config: DictConfig) -> str | None:
+    """`rewind` in one spelling: None, `0`, `2ep` or `500it`.
+
+    Raises:
+        ConfigError: if it is neither, or if it lies beyond dense training.
+    """
+    if config.rewind is None:
+        return None
+    match = re.fullmatch(r"(\d+)(ep|it)?", str(config.rewind))
+    if not match or (match[2] is None and int(match[1]) != 0):
+        raise ConfigError(f"rewind={config.rewind}: must be {allowed('rewind')}")
+    count, unit = int(match[1]), match[2]
+    if unit == "ep" and count > config.train.epochs:
+        raise ConfigError(
+            f"rewind={config.rewind}: dense training has train.epochs={config.train.epochs} epochs; "
+            f"must be at most {config.train.epochs}ep"
+        )
+    return f"{count}{unit}" if count else "0"
+
+
+def _present(config: DictConfig, key: str) -> bool:
+    part, _, leaf = key.rpartition(".")
+    return leaf in (OmegaConf.select(config, part) if part else config)
+
+
+def _check_value(key: str, value: object, spec: Any) -> None:
+    bounds = spec.metadata["bounds"]
+    if value is None or not bounds:
+        return
+    wrong = isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
+    wrong = wrong or (key in WHOLE and not isinstance(value, int))
+    if (
+        wrong
+        or ("ge" in bounds and value < bounds["ge"])
+        or ("gt" in bounds and value <= bounds["gt"])
+        or ("lt" in bounds and value >= bounds["lt"])
+    ):
+        raise ConfigError(f"{key}={value}: must be {spec.metadata['allowed']}")

@@ -1,0 +1,30 @@
+"""Files that leave the lab: the baked weights and the masks, as safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from prunelab import files, masks
+
+
+def write(folder: Path, model: nn.Module) -> nn.Module:
+    """Writes `masks.safetensors` (bool), bakes the masks in, and writes `model.safetensors`.
+
+    The weights have the dense model's own keys, with zeros where they were pruned:
+    `model.load_state_dict(safetensors.torch.load_file("model.safetensors"))`.
+
+    Returns:
+        The model, without masks.
+    """
+    _, kept = masks.snapshot(model)
+    masks.bake(model)
+    files.write_file(folder / "masks.safetensors", save(kept))
+    files.write_file(folder / "model.safetensors", save(_contiguous(model.state_dict())))
+    return model
+
+
+def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}

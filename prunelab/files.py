@@ -1,0 +1,120 @@
+"""Folders that are written whole or not at all, and verified before they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+
+
+class DamagedError(Exception):
+    """A folder whose files are not what its manifest says."""
+
+
+class StorageError(OSError):
+    """A folder that cannot be read or written; one line that names it and the free bytes."""
+
+    def __init__(self, folder: Path, error: OSError) -> None:
+        super().__init__(f"{folder}: {error.strerror or error} ({_free(folder)})")
+
+
+def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
+    """Writes `folder` with a manifest: aside, fsynced, then renamed, so that a crash leaves the old one or the new one.
+
+    Raises:
+        StorageError: if it cannot be written. What was there before stays.
+    """
+    aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.tmp")
+    manifest = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    try:
+        aside.mkdir(parents=True)
+        for name, data in {**content, MANIFEST: json.dumps(manifest, indent=1).encode()}.items():
+            _write(aside / name, data)
+        _sync_folder(aside)
+        if folder.exists():  # a folder cannot be renamed over a full one
+            old = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.old")
+            folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            aside.rename(folder)
+        _sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise StorageError(folder.parent, error) from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file aside and renames it, so that a reader sees the old one or the new one.
+
+    Raises:
+        StorageError: if it cannot be written. What was there before stays.
+    """
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        _write(aside, data)
+        aside.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise StorageError(path.parent, error) from error
+
+
+def read_folder(folder: Path) -> dict[str, bytes] | None:
+    """Every file that the manifest names, verified by SHA-256; None if there is no such folder.
+
+    Raises:
+        DamagedError: if the manifest or a file is missing, unreadable as such, or different from what was written.
+    """
+    if not folder.exists():
+        return None
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        content = {name: (folder / Path(name).name).read_bytes() for name in manifest}
+        for name, data in content.items():
+            if hashlib.sha256(data).hexdigest() != manifest[name]:
+                raise DamagedError(f"{folder / name} is damaged")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise DamagedError(f"{error.filename} is missing") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{folder / MANIFEST} is damaged") from error
+    return content
+
+
+def set_aside(path: Path, into: Path) -> Path:
+    """Moves a damaged folder out of the way, under a name of its own."""
+    into.mkdir(parents=True, exist_ok=True)
+    target = into / f"{path.name}.{uuid.uuid4().hex[:12]}"
+    path.rename(target)
+    return target
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _free(folder: Path) -> str:
+    there = next((path for path in (folder, *folder.absolute().parents) if path.is_dir()), None)
+    try:
+        return f"{shutil.disk_usage(there).free:,} bytes free" if there else "no such folder"
+    except OSError:
+        return "free bytes unknown"

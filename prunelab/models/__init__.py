@@ -1,0 +1,1 @@
+"""Plain nn.Modules; they never know of pruning."""

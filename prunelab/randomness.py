@@ -1,0 +1,24 @@
+"""All randomness is a function of (seed, round, epoch), never of what ran before: nothing about RNGs needs saving."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def derive(*parts: int | str) -> int:
+    """A seed in [0, 2**63) from any parts, such as `(seed, round, epoch)`; different parts give unrelated seeds."""
+    text = "/".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+def seed_torch(*parts: int | str) -> None:
+    """Seeds torch's own generators (initialisation, dropout, random pruning), on every device."""
+    torch.manual_seed(derive(*parts))
+
+
+def permutation(count: int, *parts: int | str, device: torch.device | str = "cpu") -> torch.Tensor:
+    """The order of `count` examples, int64 [count]; drawn on the CPU, so that every device sees the same order."""
+    generator = torch.Generator().manual_seed(derive(*parts))
+    return torch.randperm(count, generator=generator).to(device)

@@ -1,0 +1,48 @@
+"""SIGTERM and Ctrl-C: noted at once, obeyed at the next batch, so that a checkpoint can be written first."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+CAUGHT = (signal.SIGINT, signal.SIGTERM)
+
+
+class InterruptedRun(BaseException):
+    """A signal asked the run to stop. Not an `Exception`: nothing but the run itself may catch it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_status = 128 + number  # 130 for Ctrl-C, 143 for SIGTERM
+
+
+@contextmanager
+def graceful() -> Iterator[Callable[[], None]]:
+    """Yields a function that raises `InterruptedRun` if a signal has come since. A second signal acts as it always did.
+
+    Outside the main thread, where Python allows no handlers, the function does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in CAUGHT}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        signal.signal(number, before[number])
+
+    def check() -> None:
+        if came:
+            raise InterruptedRun(came[0])
+
+    for number in CAUGHT:
+        signal.signal(number, note)
+    try:
+        yield check
+    finally:
+        for number in CAUGHT:
+            signal.signal(number, before[number])

@@ -1,0 +1,46 @@
+"""A sweep as a whole: which jobs it has, and the table of them at its end. No torch here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from prunelab import files, report
+
+_last: list[Path] = []
+
+
+class SweepCallback(Callback):
+    """Notes the jobs of a sweep when it starts, and each job that ends without a summary of its own."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Writes `sweep.json`: the overrides of every job, so that a missing one can be named."""
+        folder = Path(config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        parsed = OverridesParser.create().parse_overrides(config.hydra.overrides.task)
+        (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+        files.write_file(folder / "sweep.json", json.dumps({"jobs": batch}, indent=1).encode())
+        _last.append(folder)
+        print(f"{len(batch)} jobs → {folder}", file=sys.stdout, flush=True)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Leaves a summary where a job failed before it could write one."""
+        if job_return.status is JobStatus.FAILED:
+            report.note_failure(Path(config.hydra.runtime.output_dir), str(job_return._return_value))
+
+
+def show_last() -> bool:
+    """Prints the table of the sweep that this process ran, if it ran one; False if a job failed or is missing."""
+    if not _last:
+        return True
+    sweep = report.read_sweep(_last[-1])
+    print(report.sweep_text(sweep))
+    return all(job["status"] == "completed" for job in sweep)

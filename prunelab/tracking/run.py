@@ -1,0 +1,156 @@
+"""A run folder: rows to the console, CSV and TensorBoard, and the summary of how the run ended."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import logging
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from prunelab import files, masks, metrics
+from prunelab.signals import InterruptedRun
+from prunelab.stages import State
+from prunelab.tracking.console import Console, percent
+from prunelab.tracking.tables import COLUMNS, Tables
+
+if TYPE_CHECKING:
+    from prunelab.tracking.tensorboard import TensorBoard
+
+Row = dict[str, Any]
+READABLE = 64  # masks with no more entries than this, together, are printed
+VERSIONED = ("prunelab", "torch", "hydra-core", "omegaconf", "tensorboard", "numpy")
+log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """Everything that one run leaves behind. What an earlier run left in the same folder is replaced, not added to.
+
+    Args:
+        folder: made if it is not there.
+        facts: what the summary says from the start: config, command, seed …
+        quiet: nothing but warnings on the screen.
+
+    Raises:
+        StorageError: if the folder cannot be written; names it and the free bytes.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], *, quiet: bool = False) -> None:
+        self.folder = folder
+        self.console = Console(quiet=quiet)
+        self.rounds: list[Row] = []
+        self.now: Row = {}
+        self.started = time.perf_counter()
+        self.summary: Row = {
+            "status": "running",
+            **facts,
+            "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "versions": {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for old in (*folder.glob("events.out.tfevents.*"), *map(folder.joinpath, COLUMNS)):
+                old.unlink(missing_ok=True)
+            self.tables = Tables(folder)
+        except OSError as error:
+            raise files.StorageError(folder, error) from error
+        self._write_summary()
+        self._board: TensorBoard | None = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.console.close()
+        self.tables.close()
+        if self._board is not None:
+            self._board.close()
+        if error is not None:
+            stopped = isinstance(error, (InterruptedRun, KeyboardInterrupt))
+            self.summary |= {"status": "interrupted" if stopped else "failed", "error": str(error) or repr(error)}
+            log.info("%s: %s", self.summary["status"], self.summary["error"], exc_info=error)
+            self._write_summary()
+
+    def note(self, **facts: Any) -> None:
+        """Adds facts to the summary."""
+        self.summary |= facts
+
+    def plan(self, plan: list[Row], epochs: int, batches: int) -> None:
+        """Shows the plan, and how long the whole run will be: `epochs` of `batches` each."""
+        self.note(plan=plan)
+        self._write_summary()
+        self.console.plan(plan, epochs, batches)
+
+    def begin(self, round: int, stage: str) -> None:
+        """A round begins; its rows will carry the name of its stage."""
+        self.now = {"round": round, "stage": stage}
+        self.console.describe("dense" if round == 0 else f"round {round}")
+
+    def epoch(self, row: Row) -> None:
+        """One epoch of the round that has begun; `reused` if it was trained by an earlier run."""
+        row = {**self.now, **row}
+        self.tables.write("epochs.csv", row)
+        self.board.epoch(row)
+        if row["reused"]:
+            self.console.skip_epoch()
+        self.console.describe(f"round {row['round']}, validation {percent(row['val_accuracy'], 2)}")
+
+    def end(self, state: State, model: nn.Module) -> None:
+        """A finished round; `model` carries its weights and masks. The rows of a reused stage are replayed."""
+        for row in state.epochs if state.reused else ():
+            self.epoch({**row, "reused": True})
+        row = {**self.now, **state.row, "reused": state.reused}
+        self.rounds.append(row)
+        self.tables.write("rounds.csv", row)
+        layers = list(metrics.per_layer(model))
+        for layer in layers:
+            self.tables.write("layers.csv", {**self.now, **layer})
+        self.board.round(row, layers, model)
+        for warning in row["warnings"]:
+            log.warning("round %d: %s", row["round"], warning)
+        self._show_pruning(row, model)
+        log.info("round %d: %s", row["round"], json.dumps(row))
+
+    def _show_pruning(self, row: Row, model: nn.Module) -> None:
+        """The masks themselves, where they are small enough to be read."""
+        found = {item.name: item.mask.bool() for item in masks.masked(model)}
+        if row["round"] > 0 and sum(mask.numel() for mask in found.values()) <= READABLE:
+            self.console.masks(f"round {row['round']}: pruned in {row['prune_ms']:.2f} ms", found)
+
+    def finish(self) -> None:
+        """The last words: summary, hparams, the table of rounds."""
+        self.board.finish(self.rounds)
+        self.summary |= {
+            "status": "completed",
+            "seconds": time.perf_counter() - self.started,
+            "dense": self.rounds[0],
+            "final": self.rounds[-1],
+        }
+        self._write_summary()
+        self.console.finish(self.rounds, self.folder)
+
+    @property
+    def board(self) -> TensorBoard:
+        """TensorBoard, opened when first needed: its import must not delay the first batch."""
+        if self._board is None:
+            from prunelab.tracking.tensorboard import TensorBoard
+
+            self._board = TensorBoard(self.folder, self.summary["config"])
+        return self._board
+
+    def _write_summary(self) -> None:
+        files.write_file(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

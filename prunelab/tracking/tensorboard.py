@@ -1,0 +1,117 @@
+"""TensorBoard: curves by epoch and by round, accuracy over sparsity, masks as images; one run, no sub-runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from prunelab import masks
+from prunelab.composing import flat
+
+Row = Mapping[str, Any]
+BY_ROUND = ("sparsity", "compression_ratio", "theoretical_speedup", "val_accuracy", "test_accuracy", "test_loss")
+METRICS = ("test_accuracy", "sparsity", "compression_ratio", "theoretical_speedup")
+
+
+class TensorBoard:
+    """Writes one run. Steps are integers: epochs counted through, rounds, or basis points of sparsity."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.writer = SummaryWriter(str(folder))
+        self.epochs = 0
+        text = json.dumps(config, indent=2)
+        self.writer.add_text("config", f"```json\n{text}\n```")
+        # add_hparams would split the run in two; the same summaries, written here, do not.
+        values = {key: _plain(value) for key, value in flat(config).items()}
+        experiment, start, self.end = hparams(values, dict.fromkeys((f"final/{name}" for name in METRICS), 0.0))
+        for summary in (experiment, start):
+            self.writer.file_writer.add_summary(summary)
+
+    def epoch(self, row: Row) -> None:
+        """Training curves, by epochs since the beginning."""
+        self.epochs += 1
+        for tag, key in (
+            ("epoch/train_loss", "train_loss"),
+            ("epoch/val_loss", "val_loss"),
+            ("epoch/val_accuracy", "val_accuracy"),
+            ("epoch/lr", "lr"),
+            ("epoch/round", "round"),
+        ):
+            self.writer.add_scalar(tag, row[key], self.epochs)
+
+    def round(self, row: Row, layers: Iterable[Row], model: nn.Module) -> None:
+        """Everything about a finished round."""
+        step = row["round"]
+        for key in BY_ROUND:
+            self.writer.add_scalar(f"round/{key}", row[key], step)
+        basis_points = round(row["sparsity"] * 10_000)
+        self.writer.add_scalar("over_sparsity/test_accuracy", row["test_accuracy"], basis_points)
+        self.writer.add_scalar("over_sparsity/val_accuracy", row["val_accuracy"], basis_points)
+        for layer in layers:
+            self.writer.add_scalar(f"layer_sparsity/{layer['tensor']}", layer["sparsity"], step)
+        for item in masks.masked(model):
+            surviving = item.original.detach()[item.mask.bool()]
+            self.writer.add_histogram(f"surviving/{item.name}", surviving, step)
+            self.writer.add_image(f"mask/{item.name}", mask_image(item.mask), step, dataformats="HW")
+
+    def finish(self, rounds: Iterable[Row]) -> None:
+        """The table of rounds as text, and the final figures of the hparams page."""
+        rows = list(rounds)
+        self.writer.add_text("rounds", markdown(rows))
+        for name in METRICS:
+            self.writer.add_scalar(f"final/{name}", rows[-1][name], 0)
+        self.writer.file_writer.add_summary(self.end)
+
+    def close(self) -> None:
+        """Flushes and closes the event file."""
+        self.writer.close()
+
+
+def mask_image(mask: Tensor) -> Tensor:
+    """A mask as an image, uint8 [height, width]: kept white, pruned black, gaps grey.
+
+    A filter bank [out, in, kh, kw] becomes a grid with a row an output channel, so that a dead filter is a dead row;
+    a matrix [out, in] is itself, a vector a single row. Small images are enlarged.
+    """
+    bits = mask.detach().bool().cpu().to(torch.uint8) * 255
+    if bits.dim() == 1:
+        bits = bits.unsqueeze(0)
+    if bits.dim() > 2:
+        tiles = bits.flatten(2) if bits.dim() != 4 else bits
+        tiles = tiles.unsqueeze(2) if tiles.dim() == 3 else tiles
+        padded = nn.functional.pad(tiles, (0, 1, 0, 1), value=96)  # [out, in, kh + 1, kw + 1]
+        bits = padded.permute(0, 2, 1, 3).reshape(padded.shape[0] * padded.shape[2], -1)
+    scale = max(1, 256 // max(bits.shape))
+    return bits.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """The rounds as a Markdown table."""
+    columns = (
+        "round",
+        "amount",
+        "sparsity",
+        "nonzero",
+        "compression_ratio",
+        "val_accuracy",
+        "test_accuracy",
+        "seconds",
+    )
+    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    lines += [" | ".join(_digits(row[column]) for column in columns) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _digits(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _plain(value: Any) -> str | float | int | bool:
+    return value if isinstance(value, (str, float, int, bool)) else json.dumps(value)

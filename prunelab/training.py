@@ -1,0 +1,190 @@
+"""Training and evaluation on data in memory: `fit` yields one row an epoch, `evaluate` measures a split."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prunelab.data import Split
+from prunelab.randomness import permutation, seed_torch
+
+Row = dict[str, Any]
+EVALUATION_BATCH = 1_000
+
+
+class DivergedError(ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass
+class Position:
+    """How far training has come: whole epochs, then batches of the next one.
+
+    `losses` (float32 [batches]) and `rng` (torch's generator state) belong to an epoch broken off in the middle.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    losses: Tensor | None = None
+    rng: Tensor | None = None
+    device_rng: Tensor | None = None
+
+
+def batches(examples: int, batch_size: int) -> int:
+    """Batches in an epoch; the last one may be smaller."""
+    return math.ceil(examples / batch_size)
+
+
+def fit(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: Split,
+    validation: Split,
+    *,
+    iterations: int,
+    batch_size: int,
+    seed: int,
+    round: int,
+    position: Position,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Iterator[Row]:
+    """Trains with cross-entropy, and yields a row after each epoch.
+
+    Order and dropout are functions of (seed, round, epoch) alone, so training that goes on from `position` gives the
+    same bits as training that was never interrupted.
+
+    Args:
+        iterations: optimizer steps in all, counted from the beginning; the last epoch may be a part of one.
+        round: 0 for dense training.
+        position: where to start; kept up to date, so that the caller can save it at any batch.
+        on_batch: called before each batch; an exception from it leaves model, optimizer and position consistent.
+
+    Yields:
+        `epoch` (from 1), `train_loss` (mean over the epoch), `val_loss`, `val_accuracy`, `lr`, `seconds`.
+
+    Raises:
+        DivergedError: if a loss is NaN or infinite; names round, step and learning rate.
+    """
+    per_epoch = batches(len(train), batch_size)
+    while position.epoch * per_epoch + position.batch < iterations:
+        start = time.perf_counter()
+        length = min(per_epoch, iterations - position.epoch * per_epoch)
+        order = permutation(len(train), seed, round, position.epoch, device=train.inputs.device)
+        _enter_epoch(position, length, train.inputs.device, seed, round)
+        _train_epoch(model, optimizer, train, order.split(batch_size)[:length], position, on_batch)
+        train_loss = _mean_loss(position, len(train), batch_size, round, optimizer)
+        position.epoch, position.batch, position.losses, position.rng, position.device_rng = (
+            position.epoch + 1,
+            0,
+            None,
+            None,
+            None,
+        )
+        accuracy, loss = evaluate(model, validation)
+        yield {
+            "epoch": position.epoch,
+            "train_loss": train_loss,
+            "val_loss": loss,
+            "val_accuracy": accuracy,
+            "lr": float(optimizer.param_groups[0]["lr"]),
+            "seconds": time.perf_counter() - start,
+        }
+
+
+def remember_generators(position: Position, device: torch.device) -> None:
+    """Notes torch's generators, for an epoch that is broken off in the middle."""
+    position.rng = torch.get_rng_state()
+    if device.type != "cpu":
+        position.device_rng = torch.get_device_module(device).get_rng_state()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split) -> tuple[float, float]:
+    """Accuracy in [0, 1] and mean cross-entropy in nats."""
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    loss = torch.zeros((), dtype=torch.float32, device=split.labels.device)
+    for first in range(0, len(split), EVALUATION_BATCH):
+        inputs, labels = split.batch(slice(first, first + EVALUATION_BATCH))
+        logits = model(inputs)  # [batch, classes]
+        correct += (logits.argmax(1) == labels).sum()
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+    return int(correct) / len(split), float(loss) / len(split)
+
+
+def without_compiler(optimizer: Callable[..., torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """The same optimizer class, for eager use only: it does not import `torch._dynamo`, which takes 1 to 4 s.
+
+    torch wraps some of an optimizer's methods so that `torch.compile` steps around them, and imports the compiler in
+    the wrappers. Nothing is compiled here, so the wrapped functions are called directly. A class that is not torch's
+    own, or is built otherwise than expected, is returned as it is.
+    """
+    if not (inspect.isclass(optimizer) and optimizer.__module__.startswith("torch.optim")):
+        return optimizer
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        function = inspect.unwrap(getattr(optimizer, name))
+        if not hasattr(function, "__dynamo_disable"):
+            function.__dynamo_disable = function  # where torch keeps what the wrapper is to call
+    return type(optimizer.__name__, (optimizer,), {"step": torch.no_grad()(inspect.unwrap(optimizer.step))})
+
+
+def _enter_epoch(position: Position, length: int, device: torch.device, seed: int, round: int) -> None:
+    if position.losses is None:
+        position.batch = 0
+        position.losses = torch.zeros(length, device=device)
+        seed_torch(seed, round, position.epoch, "torch")
+        return
+    position.losses = position.losses.to(device)
+    if position.rng is not None:
+        torch.set_rng_state(position.rng)
+    if position.device_rng is not None:
+        torch.get_device_module(device).set_rng_state(position.device_rng)
+
+
+def _train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: Split,
+    order: tuple[Tensor, ...],
+    position: Position,
+    on_batch: Callable[[], None],
+) -> None:
+    """Nothing here waits for the device: the losses stay on it until the epoch's end."""
+    model.train()
+    losses = position.losses
+    assert losses is not None
+    for index in order[position.batch :]:
+        on_batch()
+        inputs, labels = train.batch(index)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), labels)
+        loss.backward()
+        optimizer.step()
+        losses[position.batch] = loss.detach()
+        position.batch += 1
+
+
+def _mean_loss(
+    position: Position, examples: int, batch_size: int, round: int, optimizer: torch.optim.Optimizer
+) -> float:
+    assert position.losses is not None
+    losses = position.losses.double().cpu()
+    if not bool(torch.isfinite(losses).all()):
+        step = int((~torch.isfinite(losses)).nonzero()[0])
+        whole = position.epoch * batches(examples, batch_size) + step + 1
+        raise DivergedError(
+            f"the loss became {losses[step]:g} in round {round}, step {whole} (epoch {position.epoch + 1}), at learning "
+            f"rate {optimizer.param_groups[0]['lr']:g}; a smaller optimizer.lr may help"
+        )
+    sizes = torch.full_like(losses, batch_size)
+    if len(losses) == batches(examples, batch_size):
+        sizes[-1] = examples - batch_size * (len(losses) - 1)
+    return float((losses * sizes).sum() / sizes.sum())
