@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import hydra
 from hydra.errors import HydraException
@@ -14,10 +15,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab import composing, config, messages, signals, sweeps
-from prunelab.config import ConfigError
 
 composing.register()
-EXPECTED = (ConfigError, HydraException, OmegaConfBaseException, ArithmeticError, OSError)
+# What a user can mend; anything else is a bug, and shows its traceback.
+EXPECTED = (config.ConfigError, HydraException, OmegaConfBaseException, ArithmeticError, OSError)
+TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 
 @hydra.main(config_path=str(composing.folder()), config_name="config", version_base="1.3")
@@ -28,29 +30,35 @@ def task(settings: DictConfig) -> None:
         from prunelab import experiment
 
         experiment.run(settings)
-    except ConfigError:
-        composing.discard_run_folder()
-        raise
+    except EXPECTED as error:
+        if isinstance(error, config.ConfigError):
+            composing.discard_run_folder()
+        if TRACEBACK_WANTED or composing.in_sweep():
+            raise  # a sweep goes on with its next job, and names this one in its table
+        fail(error)
+
+
+def fail(error: BaseException) -> NoReturn:
+    """One line on stderr, exit status 1."""
+    print(f"prunelab: {messages.explain(error, sys.argv[1:], composing.compose_raw)}", file=sys.stderr)
+    sys.exit(1)
 
 
 def main() -> None:
     """Runs the command line. Exit status: 0, 1 for whatever failed, 130 after Ctrl-C, 143 after SIGTERM."""
-    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print
-    status = 0
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print, in ten lines
     try:
         task()
     except (KeyboardInterrupt, signals.InterruptedRun) as error:
-        status = getattr(error, "exit_status", 130)
+        sweeps.show_last()
         print("prunelab: stopped; the same command goes on from here", file=sys.stderr)
-    except Exception as error:
-        if traceback_wanted or not isinstance(error, EXPECTED):
+        sys.exit(getattr(error, "exit_status", 130))
+    except EXPECTED as error:
+        if TRACEBACK_WANTED:
             raise
-        print(f"prunelab: {messages.explain(error, sys.argv[1:], composing.compose_raw)}", file=sys.stderr)
-        status = 1
-    finally:
-        finished = sweeps.show_last()
-    sys.exit(status or (0 if finished else 1))
+        if not sweeps.running():
+            fail(error)
+    sys.exit(0 if sweeps.show_last() else 1)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -36,11 +37,9 @@ def locate(dotted: str, key: str, trusted: Iterable[str] = ()) -> Callable[..., 
     Raises:
         ConfigError: if the name is not on the allow-list, or does not exist. Nothing is imported before that check.
     """
-    from hydra.utils import get_object
-
     prefixes = check_trust(dotted, key, trusted)
     try:
-        target = get_object(dotted)
+        target = pkgutil.resolve_name(dotted)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{key}={dotted}: cannot be imported ({str(error).splitlines()[0]})") from error
     # `prunelab.models.lenet.torch.hub.load` begins well, but is not prunelab's: ask the object where it was defined.
@@ -69,6 +68,7 @@ def check_trust(dotted: str, key: str, trusted: Iterable[str]) -> tuple[str, ...
 def arguments(config: DictConfig, part: str) -> dict[str, Any]:
     """The keys of `config.<part>` without `_target_`, as plain data. null stands for the callable's own default."""
     node = OmegaConf.to_container(config[part], resolve=True)
+    assert isinstance(node, dict)
     return {str(key): value for key, value in node.items() if key != "_target_" and value is not None}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -60,7 +61,7 @@ def compose(*overrides: str) -> DictConfig:
     return config
 
 
-def compose_raw(*overrides: str, config_name: str = "config", **more: Any) -> DictConfig:
+def compose_raw(*overrides: str, **more: Any) -> DictConfig:
     """Composes without checking.
 
     Raises:
@@ -70,8 +71,13 @@ def compose_raw(*overrides: str, config_name: str = "config", **more: Any) -> Di
     from hydra import initialize_config_dir
 
     register()
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        return hydra_compose(config_name, list(overrides), **more)
+    hydra = GlobalHydra.instance()
+    outer, hydra.hydra = hydra.hydra, None  # a Hydra application may be running already: this one, or the caller's
+    try:
+        with initialize_config_dir(str(folder()), version_base="1.3"):
+            return hydra_compose("config", list(overrides), **more)
+    finally:
+        hydra.hydra = outer
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def run_folder(config: DictConfig) -> Path:
 
 
 def discard_run_folder() -> None:
-    """Removes the folder that Hydra made for a job that was refused before it wrote anything. Jobs of sweeps keep theirs."""
+    """Removes the folder that Hydra made for a job that was refused; the jobs of a sweep keep theirs."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if not in_sweep() and str(folder) in map(os.path.abspath, _made):
         shutil.rmtree(folder, ignore_errors=True)

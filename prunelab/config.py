@@ -52,7 +52,7 @@ class Prune:
 
 @dataclass
 class Config:
-    """One experiment. The values are in `conf/`; `data`, `model`, `strategy`, `schedule`, `optimizer` are chosen there."""
+    """One experiment. The values are in `conf/`, where the five parts (`data` … `optimizer`) are chosen."""
 
     seed: int = _key("a whole number in [0, 2**63)", ge=0, lt=2**63)
     amount: Optional[float] = _key("a fraction in [0, 1), of the weights still there", ge=0, lt=1)
@@ -134,9 +134,12 @@ def allowed(key: str) -> str | None:
 def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
     """The message for a key that does not exist, with the nearest one that does."""
     known = sorted(known)
-    near = difflib.get_close_matches(key.rsplit(".", 1)[-1], known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{key}={value}: there is no such key; {hint}there are {', '.join(known)}"
+    part, _, leaf = key.rpartition(".")
+    everywhere = [name for name, _ in described()]
+    near = difflib.get_close_matches(leaf, known, n=1) or difflib.get_close_matches(leaf, everywhere, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    there = f"there are {', '.join(known)}" if known else f"{part or 'the config'} has none of its own here"
+    return f"{key}={value}: there is no such key, {there}{hint}"
 
 
 def rewind_point(config: DictConfig) -> str | None:

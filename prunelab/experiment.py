@@ -46,7 +46,7 @@ def run(config: DictConfig, folder: str | Path | None = None) -> Result:
             return state
 
         state = take(0, dense(lab, report.epoch))
-        origin = rewinding_point(lab, store, state)
+        origin = rewinding_point(lab, store)
         for round, amount in enumerate(amounts, 1):
             state = take(round, prune_and_finetune(lab, round, amount, state, origin, report.epoch))
         model = export.write(folder, lab.model)
@@ -67,6 +67,7 @@ def prepare(config: DictConfig, report: RunFolder, interrupt: Callable[[], None]
     plan = lab.rehearse(amounts)
     report.note(device=str(device), threads=hardware.threads(config), deterministic=hardware.deterministic(device))
     lab.load_data()
+    rewind_iterations(lab)
     report.plan(plan, config.train.epochs + config.finetune.epochs * len(amounts), lab.batches)
     return lab, amounts
 
@@ -78,6 +79,7 @@ def dense(lab: Lab, on_epoch: OnEpoch, until: int | None = None) -> Stage:
         until: stop after so many iterations, for late rewinding; None: train to the end.
     """
     epochs = lab.config.train.epochs
+    until = None if until == epochs * lab.batches else until  # the end needs no stage of its own
 
     def start() -> Row:
         masks.restore(lab.model, lab.initial, {})
@@ -116,8 +118,16 @@ def prune_and_finetune(
     return Stage("round", parent.stage, reads(lab) | inputs, compute)
 
 
-def rewinding_point(lab: Lab, store: Store, trained: State) -> Tensors | None:
-    """The weights that each round goes back to: None, the initial ones, or those of dense training stopped early.
+def rewinding_point(lab: Lab, store: Store) -> Tensors | None:
+    """The weights that each round goes back to: None, the initial ones, or those of dense training stopped early."""
+    iterations = rewind_iterations(lab)
+    if iterations is None or iterations == 0:
+        return lab.initial if iterations == 0 else None
+    return store.run(dense(lab, lambda row: None, iterations)).weights
+
+
+def rewind_iterations(lab: Lab) -> int | None:
+    """`rewind` in iterations of dense training (Frankle et al. 2020, arXiv 1912.05671); None: no rewinding.
 
     Raises:
         ConfigError: if the point lies beyond dense training.
@@ -125,13 +135,11 @@ def rewinding_point(lab: Lab, store: Store, trained: State) -> Tensors | None:
     point = configs.rewind_point(lab.config)
     if point is None:
         return None
-    if point == "0":
-        return lab.initial
     last = lab.config.train.epochs * lab.batches
-    iterations = int(point[:-2]) * (lab.batches if point.endswith("ep") else 1)
+    iterations = int(point.rstrip("epit")) * (lab.batches if point.endswith("ep") else 1)
     if iterations > last:
         raise ConfigError(f"rewind={point}: dense training has {last} iterations; must be at most {last}it")
-    return trained.weights if iterations == last else store.run(dense(lab, lambda row: None, iterations)).weights
+    return iterations
 
 
 def reads(lab: Lab) -> Row:

@@ -19,7 +19,7 @@ def write(folder: Path, model: nn.Module) -> nn.Module:
     Returns:
         The model, without masks.
     """
-    _, kept = masks.snapshot(model)
+    kept = {item.name: item.mask.bool().cpu() for item in masks.masked(model)}
     masks.bake(model)
     files.write_file(folder / "masks.safetensors", save(kept))
     files.write_file(folder / "model.safetensors", save(_contiguous(model.state_dict())))

@@ -17,7 +17,7 @@ MOST_THREADS = 4  # small networks get slower beyond
 
 
 def threads(config: DictConfig) -> int:
-    """CPU threads: `threads`, else OMP_NUM_THREADS (a launcher may have set it), else the cores there are, at most 4."""
+    """CPU threads: `threads`, else OMP_NUM_THREADS, which a launcher may have set, else the cores, at most 4."""
     if config.threads is not None:
         return int(config.threads)
     asked = os.environ.get("OMP_NUM_THREADS", "")

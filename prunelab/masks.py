@@ -51,7 +51,7 @@ def select(
     Raises:
         ConfigError: for a pattern that matches nothing, or if nothing is left.
     """
-    there = {name: pair for name, pair in _named(model)}
+    there = dict(_named(model))
     default = [n for n, (module, p) in there.items() if isinstance(module, PRUNABLE_TYPES) and p == "weight"]
     included = _matching(there, "prune.include", include) if include is not None else set(default)
     left = included - _matching(there, "prune.exclude", exclude)
@@ -88,7 +88,10 @@ def masked(model: nn.Module) -> Iterator[Masked]:
 
 
 def snapshot(model: nn.Module) -> tuple[Tensors, Tensors]:
-    """Copies of all weights (under their masks unchanged) and buffers, and of all masks (bool), on the CPU."""
+    """Copies of all weights (under their masks unchanged) and buffers, and of the masks (bool), on the CPU.
+
+    Masks of ones are left out: a dense network's snapshot is the same whichever of its tensors are prunable.
+    """
     masks = {m.name: m.mask for m in masked(model)}
     weights = {}
     for key, value in model.state_dict().items():
@@ -96,7 +99,7 @@ def snapshot(model: nn.Module) -> tuple[Tensors, Tensors]:
             continue
         plain = key.removesuffix("_orig")
         weights[plain if plain in masks else key] = value.detach().clone(memory_format=torch.contiguous_format).cpu()
-    return weights, {name: mask.bool().cpu() for name, mask in masks.items()}
+    return weights, {name: mask.bool().cpu() for name, mask in masks.items() if not mask.all()}
 
 
 def restore(model: nn.Module, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> None:

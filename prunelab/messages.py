@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab import config as configs
+
+E = TypeVar("E", bound=BaseException)
 
 
 def explain(error: BaseException, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
@@ -23,6 +26,9 @@ def explain(error: BaseException, overrides: Sequence[str], compose: Callable[..
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).partition("/")
         return f"{group}={choice}: there is no such {group}; there are {', '.join(sorted(error.options))}"
+    if unwritable := _cause(error, OSError):
+        why = f"cannot be written ({unwritable.strerror or unwritable}); outputs= chooses another folder"
+        return f"{unwritable.filename}: {why}" if unwritable.filename else str(unwritable)
     causes = [error, error.__cause__, error.__context__]
     text = "\n".join(str(cause) for cause in causes if cause is not None)
     if match := re.search(r"Could not override '([^']+)'", text):
@@ -35,6 +41,13 @@ def explain(error: BaseException, overrides: Sequence[str], compose: Callable[..
         if isinstance(cause, OmegaConfBaseException) and key:
             return _wrong_value(key, given.get(key, "…"), str(cause))
     return _first_line(str(error))
+
+
+def _cause(error: BaseException | None, kind: type[E]) -> E | None:
+    """The first error of a kind among those that led to this one."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _siblings(key: str, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> list[str]:

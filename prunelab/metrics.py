@@ -23,6 +23,13 @@ class Layer:
     module: nn.Module
     positions: int
 
+    @property
+    def weight(self) -> Tensor:
+        """The layer's weight, as the network computes with it."""
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
 
 def layers(model: nn.Module, example: Tensor) -> list[Layer]:
     """The Conv and Linear layers in the order in which they run.
@@ -68,12 +75,12 @@ def cost(model: nn.Module, running: list[Layer]) -> Row:
     total = nonzero = 0
     for module in model.modules():
         for key, value in module.named_parameters(recurse=False):
-            value = effective.get((module, key.removesuffix("_orig")), value)
-            total += value.numel()
-            nonzero += int(torch.count_nonzero(value))
+            tensor = effective.get((module, key.removesuffix("_orig")), value)
+            total += tensor.numel()
+            nonzero += int(torch.count_nonzero(tensor))
     macs = macs_nonzero = 0
     for layer in running:
-        weight = effective.get((layer.module, "weight"), layer.module.weight)
+        weight = effective.get((layer.module, "weight"), layer.weight)
         macs += weight.numel() * layer.positions
         macs_nonzero += int(torch.count_nonzero(weight)) * layer.positions
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +47,20 @@ def read_sweep(folder: Path) -> list[Job]:
 
 def sweep_text(jobs: Sequence[Job]) -> str:
     """The table at the end of a sweep; with several seeds a second one, over them; at the end what failed."""
-    lines = [jobs_table(jobs)]
-    groups = over_seeds(jobs)
+    common = set.intersection(*(set(job["overrides"]) for job in jobs)) if len(jobs) > 1 else set()
+    text = jobs_table(jobs, common)
+    groups = over_seeds(jobs, common)
     if any(len(members) > 1 for members in groups.values()):
-        lines.append(seeds_table(groups))
-    for job in jobs:
-        if job["status"] != "completed":
-            error = str(job["summary"].get("error", "")).splitlines()
-            name = " ".join(job["overrides"])
-            lines.append(f"job {job['number']} {job['status']}: {name}" + (f": {error[0]}" if error else ""))
-    return "\n\n".join(lines)
+        text += f"\n\n{seeds_table(groups)}"
+    failed = [job for job in jobs if job["status"] != "completed"]
+    for job in failed:
+        error = str(job["summary"].get("error", "")).splitlines()
+        text += f"\njob {job['number']} {job['status']}: {' '.join(job['overrides'])}{': ' + error[0] if error else ''}"
+    return text + (f"\n{len(failed)} of {len(jobs)} jobs did not complete" if failed else "")
 
 
-def jobs_table(jobs: Iterable[Job]) -> str:
-    """One line a job."""
+def jobs_table(jobs: Iterable[Job], common: Collection[str] = ()) -> str:
+    """One line a job; overrides that all jobs have in `common` are left out."""
     header = ["job", "overrides", "sparsity", "compression", "test accuracy", "seconds", ""]
     rows = []
     for job in jobs:
@@ -71,17 +71,16 @@ def jobs_table(jobs: Iterable[Job]) -> str:
             compression = f"{final['compression_ratio']:.2f}×"
             cells = [percent(final["sparsity"]), compression, percent(final["test_accuracy"], 2), seconds]
         status = "" if job["status"] == "completed" else job["status"]
-        rows.append([str(job["number"]), " ".join(job["overrides"]), *cells, status])
+        rows.append([str(job["number"]), _name(job, common), *cells, status])
     return table(header, rows, left=2)
 
 
-def over_seeds(jobs: Iterable[Job]) -> dict[str, list[Mapping[str, Any]]]:
+def over_seeds(jobs: Iterable[Job], common: Collection[str] = ()) -> dict[str, list[Mapping[str, Any]]]:
     """The final rows of the completed jobs, grouped by their overrides without the seed."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for job in jobs:
         if job["status"] == "completed":
-            name = " ".join(item for item in job["overrides"] if not item.startswith("seed="))
-            groups.setdefault(name, []).append(job["summary"]["final"])
+            groups.setdefault(_name(job, common, seed=False), []).append(job["summary"]["final"])
     return groups
 
 
@@ -94,8 +93,14 @@ def seeds_table(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         sparsity, _ = mean_and_error([final["sparsity"] for final in finals])
         accuracy, error = mean_and_error([final["test_accuracy"] for final in finals])
         shown = percent(accuracy, 2) + (f" ± {percent(error, 2)}" if len(finals) > 1 else "")
-        rows.append([name or "(defaults)", str(len(finals)), percent(sparsity), f"{compression:.2f}×", shown])
+        rows.append([name, str(len(finals)), percent(sparsity), f"{compression:.2f}×", shown])
     return table(header, rows)
+
+
+def _name(job: Job, common: Collection[str], *, seed: bool = True) -> str:
+    """The overrides that tell this job from others."""
+    items = [item for item in job["overrides"] if item not in common and (seed or not item.startswith("seed="))]
+    return " ".join(items) or "(defaults)"
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 stages/<name>/          a finished stage: weights, masks, rows, and a manifest with the SHA-256 of every file
 stages/<name>.work/     its checkpoint while it is being computed, a folder of the same kind
-stages/<name>.lock      a kernel lock: the second process that wants the stage waits, then reuses it
+stages/locks/<name>.lock a kernel lock: the second process that wants the stage waits, then reuses it
 stages/damaged/         what failed its digests, set aside
 """
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from prunelab import files, report
+from prunelab import composing, files, messages, report
 
 _last: list[Path] = []
 
@@ -22,11 +25,21 @@ class SweepCallback(Callback):
     """Notes the jobs of a sweep when it starts, and each job that ends without a summary of its own."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Writes `sweep.json`: the overrides of every job, so that a missing one can be named."""
+        """Writes `sweep.json`: the overrides of every job, so that a missing one can be named.
+
+        A choice that does not exist would end the sweep at the job that comes to it: it is refused here, before all.
+        """
+        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(
+            config.hydra.overrides.task
+        )
+        (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+        seen: set[str] = set()
+        for overrides in batch:
+            if not seen.issuperset(overrides):
+                _try(overrides)
+            seen.update(overrides)
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        parsed = OverridesParser.create().parse_overrides(config.hydra.overrides.task)
-        (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
         files.write_file(folder / "sweep.json", json.dumps({"jobs": batch}, indent=1).encode())
         _last.append(folder)
         print(f"{len(batch)} jobs → {folder}", file=sys.stdout, flush=True)
@@ -35,6 +48,19 @@ class SweepCallback(Callback):
         """Leaves a summary where a job failed before it could write one."""
         if job_return.status is JobStatus.FAILED:
             report.note_failure(Path(config.hydra.runtime.output_dir), str(job_return._return_value))
+
+
+def _try(overrides: list[str]) -> None:
+    """Ends the process if these overrides cannot be composed: Hydra would turn an error here into a warning."""
+    try:
+        composing.compose_raw(*overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"prunelab: {messages.explain(error, overrides, composing.compose_raw)}")
+
+
+def running() -> bool:
+    """Whether this process has started a sweep."""
+    return bool(_last)
 
 
 def show_last() -> bool:

@@ -127,13 +127,16 @@ def without_compiler(optimizer: Callable[..., torch.optim.Optimizer]) -> Callabl
     the wrappers. Nothing is compiled here, so the wrapped functions are called directly. A class that is not torch's
     own, or is built otherwise than expected, is returned as it is.
     """
-    if not (inspect.isclass(optimizer) and optimizer.__module__.startswith("torch.optim")):
+    if not (
+        inspect.isclass(optimizer) and optimizer.__module__.startswith("torch.optim") and "step" in vars(optimizer)
+    ):
         return optimizer
     for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
         function = inspect.unwrap(getattr(optimizer, name))
         if not hasattr(function, "__dynamo_disable"):
             function.__dynamo_disable = function  # where torch keeps what the wrapper is to call
-    return type(optimizer.__name__, (optimizer,), {"step": torch.no_grad()(inspect.unwrap(optimizer.step))})
+    step = torch.no_grad()(inspect.unwrap(vars(optimizer)["step"]))
+    return type(optimizer.__name__, (optimizer,), {"step": step})
 
 
 def _enter_epoch(position: Position, length: int, device: torch.device, seed: int, round: int) -> None:
@@ -181,8 +184,8 @@ def _mean_loss(
         step = int((~torch.isfinite(losses)).nonzero()[0])
         whole = position.epoch * batches(examples, batch_size) + step + 1
         raise DivergedError(
-            f"the loss became {losses[step]:g} in round {round}, step {whole} (epoch {position.epoch + 1}), at learning "
-            f"rate {optimizer.param_groups[0]['lr']:g}; a smaller optimizer.lr may help"
+            f"the loss became {losses[step]:g} in round {round}, step {whole} (epoch {position.epoch + 1}), "
+            f"at learning rate {optimizer.param_groups[0]['lr']:g}; a smaller optimizer.lr may help"
         )
     sizes = torch.full_like(losses, batch_size)
     if len(losses) == batches(examples, batch_size):

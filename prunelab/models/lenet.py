@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class LeNet(nn.Module):
     """conv 1→6 3×3, pool, conv 6→16 3×3, pool, 400→120→84→10: 59,838 weights, 60,074 parameters with biases.
 
-    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", with today's ReLU and max-pool.
+    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition"; ReLU and max-pool.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class LeNet(nn.Module):
         self.fc3 = nn.Linear(84, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [n, 1, 28, 28] → logits [n, 10]. Pooling before ReLU gives the same values for a quarter of the ReLUs."""
+        """Images [n, 1, 28, 28] → logits [n, 10]. Pool and ReLU commute; this order is the faster one."""
         x = F.relu(F.max_pool2d(self.conv1(x), 2))  # [n, 6, 13, 13]
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [n, 16, 5, 5]
         x = F.relu(self.fc1(x.flatten(1)))

@@ -45,8 +45,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """A fraction for the eye: 0.672 → 67.2%."""
-    return "–" if fraction is None else f"{100 * fraction:.{digits}f}%"
+    """A fraction for the eye: 0.672 → 67.2%; more digits where 99.97% would read as 100.0%."""
+    if fraction is None:
+        return "–"
+    while round(100 * fraction, digits) == 100 and fraction < 1 and digits < 6:
+        digits += 1
+    return f"{100 * fraction:.{digits}f}%"
 
 
 def plan_table(plan: Iterable[Row]) -> str:

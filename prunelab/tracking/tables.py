@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+ROUNDS = """
+round amount sparsity sparsity_total nonzero parameters compression_ratio macs macs_nonzero theoretical_speedup
+train_loss val_accuracy test_accuracy test_loss epochs seconds stage reused
+"""
 COLUMNS = {
-    "rounds.csv": ["round", "amount", "sparsity", "sparsity_total", "nonzero", "parameters", "compression_ratio", "macs", "macs_nonzero", "theoretical_speedup", "train_loss", "val_accuracy", "test_accuracy", "test_loss", "epochs", "seconds", "stage", "reused"],
+    "rounds.csv": ROUNDS.split(),
     "epochs.csv": ["round", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds", "stage", "reused"],
     "layers.csv": ["round", "tensor", "shape", "nonzero", "size", "sparsity"],
 }

@@ -32,7 +32,7 @@ class TensorBoard:
         values = {key: _plain(value) for key, value in flat(config).items()}
         experiment, start, self.end = hparams(values, dict.fromkeys((f"final/{name}" for name in METRICS), 0.0))
         for summary in (experiment, start):
-            self.writer.file_writer.add_summary(summary)
+            self.writer._get_file_writer().add_summary(summary)
 
     def epoch(self, row: Row) -> None:
         """Training curves, by epochs since the beginning."""
@@ -67,7 +67,7 @@ class TensorBoard:
         self.writer.add_text("rounds", markdown(rows))
         for name in METRICS:
             self.writer.add_scalar(f"final/{name}", rows[-1][name], 0)
-        self.writer.file_writer.add_summary(self.end)
+        self.writer._get_file_writer().add_summary(self.end)
 
     def close(self) -> None:
         """Flushes and closes the event file."""
