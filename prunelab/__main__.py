@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelab import composing, config, messages, signals, sweeps
+from prunelab import checking, composing, config, messages, signals, sweeps
 
 composing.register()
 # What a user can mend; anything else is a bug, and shows its traceback.
@@ -26,7 +26,7 @@ TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 def task(settings: DictConfig) -> None:
     """One job: one experiment in the folder that Hydra made for it."""
     try:
-        config.check(settings)
+        checking.check(settings)
         from prunelab import experiment
 
         experiment.run(settings)

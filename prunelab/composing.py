@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab import messages
-from prunelab.config import Config, ConfigError, check
+from prunelab.checking import check
+from prunelab.config import Config, ConfigError
 
 _made: list[str] = []  # the folders that this process made
 

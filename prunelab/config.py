@@ -1,4 +1,4 @@
-"""The typed schema: every key, its type, range and unit, and the check of a composed config against it.
+"""The typed schema: every key, its type, range and unit.
 
 Nothing here imports torch, so that a wrong override is answered at once.
 """
@@ -6,13 +6,12 @@ Nothing here imports torch, so that a wrong override is answered at once.
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Optional
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -85,31 +84,6 @@ PART_KEYS = {
 WHOLE = {"schedule.rounds", "data.limit"}
 
 
-def check(config: DictConfig) -> None:
-    """Checks every key that can be checked without torch, the model or the data.
-
-    Raises:
-        ConfigError: names the key, its value and what is allowed.
-    """
-    from prunelab import building, schedules
-
-    known = [f.name for f in fields(Config)]
-    for key in config:
-        if key not in known:
-            raise ConfigError(unknown_key(str(key), config[key], known))
-    for key, spec in described():
-        if not _present(config, key) and key not in PART_KEYS:
-            raise ConfigError(f"{key}: is missing; must be {spec.metadata['allowed']}")
-        _check_value(key, OmegaConf.select(config, key), spec)
-    for key in building.TRUSTED:
-        if _present(config, key):
-            building.check_trust(str(OmegaConf.select(config, key)), key, config.trusted)
-    if config.device not in DEVICES:
-        raise ConfigError(f"device={config.device}: must be {' or '.join(DEVICES)}")
-    rewind_point(config)
-    schedules.amounts(config)
-
-
 def described() -> Iterable[tuple[str, Any]]:
     """Every described key with its field: the schema's leaves, then the keys of the chosen parts."""
 
@@ -160,23 +134,3 @@ def rewind_point(config: DictConfig) -> str | None:
             f"must be at most {config.train.epochs}ep"
         )
     return f"{count}{unit}" if count else "0"
-
-
-def _present(config: DictConfig, key: str) -> bool:
-    part, _, leaf = key.rpartition(".")
-    return leaf in (OmegaConf.select(config, part) if part else config)
-
-
-def _check_value(key: str, value: object, spec: Any) -> None:
-    bounds = spec.metadata["bounds"]
-    if value is None or not bounds:
-        return
-    wrong = isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
-    wrong = wrong or (key in WHOLE and not isinstance(value, int))
-    if (
-        wrong
-        or ("ge" in bounds and value < bounds["ge"])
-        or ("gt" in bounds and value <= bounds["gt"])
-        or ("lt" in bounds and value >= bounds["lt"])
-    ):
-        raise ConfigError(f"{key}={value}: must be {spec.metadata['allowed']}")

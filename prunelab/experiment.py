@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 from torch import nn
 
-from prunelab import building, composing, export, hardware, masks, schedules
+from prunelab import building, checking, composing, export, hardware, masks, schedules
 from prunelab import config as configs
 from prunelab.config import ConfigError
 from prunelab.lab import Lab
@@ -32,7 +32,7 @@ class Result(NamedTuple):
 
 def run(config: DictConfig, folder: str | Path | None = None) -> Result:
     """Runs one experiment. See `prunelab.run`."""
-    configs.check(config)
+    checking.check(config)
     folder = Path(folder or composing.run_folder(config))
     with RunFolder(folder, composing.facts(config), quiet=composing.in_sweep()) as report, graceful() as interrupt:
         lab, amounts = prepare(config, report, interrupt)

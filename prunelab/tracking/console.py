@@ -30,9 +30,11 @@ class Tensorlike(Protocol):
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A plain table: the first `left` columns to the left, the others to the right."""
+    """A plain table: the first `left` columns to the left, the others to the right; empty columns are left out."""
     lines = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    used = [i for i in range(len(header)) if any(line[i] for line in lines)]
+    lines = [[line[i] for i in used] for line in lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(used))]
 
     def line(cells: Sequence[str]) -> str:
         padded = (
@@ -131,7 +133,7 @@ class Console:
     def masks(self, text: str, masks: Mapping[str, Tensorlike]) -> None:
         """Prints masks that are small enough to be read."""
         body = "\n".join(f"  {name}_mask = {_short(mask.tolist())}" for name, mask in masks.items())
-        self.say(f"{text}\n{body}")
+        self.say(f"{text}\n{body}\n")
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
