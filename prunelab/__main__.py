@@ -5,6 +5,7 @@ torch is imported inside the task only, so that `--help`, `--cfg job` and a wron
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import NoReturn
@@ -15,8 +16,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab import checking, composing, config, messages, signals, sweeps
+from prunelab.files import StorageError
 
-composing.register()
 # What a user can mend; anything else is a bug, and shows its traceback.
 EXPECTED = (config.ConfigError, HydraException, OmegaConfBaseException, ArithmeticError, OSError)
 TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
@@ -27,6 +28,8 @@ def task(settings: DictConfig) -> None:
     """One job: one experiment in the folder that Hydra made for it."""
     try:
         checking.check(settings)
+        if sweeps.is_done(settings):
+            return
         from prunelab import experiment
 
         experiment.run(settings)
@@ -40,12 +43,15 @@ def task(settings: DictConfig) -> None:
 
 def fail(error: BaseException) -> NoReturn:
     """One line on stderr, exit status 1."""
+    if isinstance(error, OSError) and not isinstance(error, (HydraException, StorageError)) and not error.filename:
+        error = StorageError(composing.asked_folder(sys.argv[1:]), error)
     print(f"prunelab: {messages.explain(error, sys.argv[1:], composing.compose_raw)}", file=sys.stderr)
     sys.exit(1)
 
 
 def main() -> None:
     """Runs the command line. Exit status: 0, 1 for whatever failed, 130 after Ctrl-C, 143 after SIGTERM."""
+    logging.raiseExceptions = False  # a log that cannot be written is no news when the disk is full
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print, in ten lines
     try:
         task()
@@ -53,10 +59,12 @@ def main() -> None:
         sweeps.show_last()
         print("prunelab: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(getattr(error, "exit_status", 130))
-    except EXPECTED as error:
-        if TRACEBACK_WANTED:
+    except Exception as error:
+        if sweeps.broken(error):
+            sweeps.go_on()
+        elif TRACEBACK_WANTED or not isinstance(error, EXPECTED):
             raise
-        if not sweeps.running():
+        elif not sweeps.running():
             fail(error)
     sys.exit(0 if sweeps.show_last() else 1)
 

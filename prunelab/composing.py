@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,6 @@ def folder() -> Path:
     """Where `conf/` is: inside an installed package, beside it in a checkout."""
     here = Path(__file__).resolve().parent
     return next(path for path in (here / "conf", here.parent / "conf") if (path / "config.yaml").is_file())
-
-
-def register() -> None:
-    """Makes the schema and the resolver `new_folder` known to Hydra."""
-    ConfigStore.instance().store(name="schema", node=Config)
-    # Cached, as Hydra's own `now` is: one run asks for its folder many times.
-    OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
 
 
 def new_folder(path: str) -> str:
@@ -71,7 +64,6 @@ def compose_raw(*overrides: str, **more: Any) -> DictConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    register()
     hydra = GlobalHydra.instance()
     outer, hydra.hydra = hydra.hydra, None  # a Hydra application may be running already: this one, or the caller's
     try:
@@ -115,6 +107,13 @@ def discard_run_folder() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def asked_folder(overrides: Sequence[str]) -> Path:
+    """The folder that a command line writes to, as far as can be told from outside the job."""
+    given = dict(item.partition("=")[::2] for item in overrides)
+    chosen = given.get("hydra.run.dir") or given.get("hydra.sweep.dir") or (_made and _made[-1])
+    return Path(chosen or given.get("outputs") or "outputs")
+
+
 def facts(config: DictConfig) -> dict[str, Any]:
     """What a run's summary says from the start."""
     return {"command": command(), "seed": config.seed, "config": plain(config)}
@@ -124,3 +123,8 @@ def command() -> str:
     """The command that this job is, to be typed again."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return " ".join(["python -m prunelab", *map(shlex.quote, overrides)])
+
+
+# On import, since every process that composes needs them, a launcher's workers too. Cached, as Hydra's own `now` is.
+ConfigStore.instance().store(name="schema", node=Config)
+OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)

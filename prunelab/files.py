@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -24,6 +25,17 @@ class StorageError(OSError):
         super().__init__(f"{folder}: {error.strerror or error} ({_free(folder)})")
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns an OSError into a StorageError that names `folder`."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(folder, error) from error
+
+
 def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
     """Writes `folder` with a manifest: aside, fsynced, then renamed, so that a crash leaves the old one or the new one.
 
@@ -38,12 +50,8 @@ def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
             _write(aside / name, data)
         _sync_folder(aside)
         if folder.exists():  # a folder cannot be renamed over a full one
-            old = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.old")
-            folder.rename(old)
-            aside.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            aside.rename(folder)
+            remove_folder(folder)
+        aside.rename(folder)
         _sync_folder(folder.parent)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
@@ -88,11 +96,27 @@ def read_folder(folder: Path) -> dict[str, bytes] | None:
 
 
 def set_aside(path: Path, into: Path) -> Path:
-    """Moves a damaged folder out of the way, under a name of its own."""
-    into.mkdir(parents=True, exist_ok=True)
+    """Moves a damaged folder out of the way, under a name of its own. Another process may have been faster.
+
+    Raises:
+        StorageError: if it cannot be moved.
+    """
     target = into / f"{path.name}.{uuid.uuid4().hex[:12]}"
-    path.rename(target)
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    except FileNotFoundError:
+        return into
+    except OSError as error:
+        raise StorageError(into, error) from error
     return target
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder: renamed first, so that no reader finds half of it."""
+    old = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.old")
+    folder.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(path: Path, data: bytes) -> None:

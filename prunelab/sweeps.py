@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunelab import composing, files, messages, report
 
+ATTEMPTS = "PRUNELAB_SWEEP_ATTEMPTS"  # completed jobs at the last start, and starts without one more
 _last: list[Path] = []
 
 
@@ -42,7 +44,8 @@ class SweepCallback(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         files.write_file(folder / "sweep.json", json.dumps({"jobs": batch}, indent=1).encode())
         _last.append(folder)
-        print(f"{len(batch)} jobs → {folder}", file=sys.stdout, flush=True)
+        if ATTEMPTS not in os.environ:
+            print(f"{len(batch)} jobs → {folder}", flush=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Leaves a summary where a job failed before it could write one."""
@@ -56,6 +59,36 @@ def _try(overrides: list[str]) -> None:
         composing.compose_raw(*overrides)
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"prunelab: {messages.explain(error, overrides, composing.compose_raw)}")
+
+
+def broken(error: BaseException) -> bool:
+    """Whether a worker was killed: with joblib its end is the end of the whole pool, and of the jobs in it."""
+    return running() and type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool")
+
+
+def go_on() -> None:
+    """Starts this command again, in the same sweep folder, for the jobs that did not complete.
+
+    Returns only when three starts in a row have not completed one job more.
+    """
+    folder = _last[-1]
+    completed = sum(job["status"] == "completed" for job in report.read_sweep(folder))
+    before, stalled = map(int, os.environ.get(ATTEMPTS, "-1 0").split())
+    stalled = 0 if completed > before else stalled + 1
+    if stalled >= 3:
+        return
+    os.environ[ATTEMPTS] = f"{completed} {stalled}"
+    print("prunelab: a worker was killed; going on with the jobs that are missing", file=sys.stderr, flush=True)
+    arguments = [item for item in sys.argv[1:] if not item.startswith("hydra.sweep.dir=")]
+    os.execv(sys.executable, [sys.executable, "-m", "prunelab", *arguments, f"hydra.sweep.dir='{folder}'"])
+
+
+def is_done(config: DictConfig) -> bool:
+    """Whether this job of a sweep that is run again completed before, with the same config."""
+    if not composing.in_sweep() or not (config.reuse or ATTEMPTS in os.environ):
+        return False
+    summary = report.read_summary(composing.run_folder(config)) or {}
+    return summary.get("status") == "completed" and summary.get("config") == composing.plain(config)
 
 
 def running() -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 READABLE = 64  # masks with no more entries than this, together, are printed
+REPLACED = (*COLUMNS, "summary.json", "model.safetensors", "masks.safetensors")
 VERSIONED = ("prunelab", "torch", "hydra-core", "omegaconf", "tensorboard", "numpy")
 log = logging.getLogger(__name__)
 
@@ -54,14 +55,13 @@ class RunFolder:
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
         }
-        try:
+        with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for old in (*folder.glob("events.out.tfevents.*"), *map(folder.joinpath, COLUMNS)):
+            for old in (*folder.glob("events.out.tfevents.*"), *map(folder.joinpath, REPLACED)):
                 old.unlink(missing_ok=True)
-            self.tables = Tables(folder)
-        except OSError as error:
-            raise files.StorageError(folder, error) from error
         self._write_summary()
+        with files.writing(folder):
+            self.tables = Tables(folder)
         self._board: TensorBoard | None = None
 
     def __enter__(self) -> RunFolder:
@@ -69,14 +69,16 @@ class RunFolder:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.console.close()
-        self.tables.close()
-        if self._board is not None:
-            self._board.close()
-        if error is not None:
-            stopped = isinstance(error, (InterruptedRun, KeyboardInterrupt))
-            self.summary |= {"status": "interrupted" if stopped else "failed", "error": str(error) or repr(error)}
-            log.info("%s: %s", self.summary["status"], self.summary["error"], exc_info=error)
-            self._write_summary()
+        try:
+            if error is not None:
+                stopped = isinstance(error, (InterruptedRun, KeyboardInterrupt))
+                self.summary |= {"status": "interrupted" if stopped else "failed", "error": str(error) or repr(error)}
+                log.info("%s: %s", self.summary["status"], self.summary["error"], exc_info=error)
+                self._write_summary()
+            self._close()
+        except files.StorageError:
+            if error is None:
+                raise  # else the first error is the one to tell
 
     def note(self, **facts: Any) -> None:
         """Adds facts to the summary."""
@@ -96,8 +98,9 @@ class RunFolder:
     def epoch(self, row: Row) -> None:
         """One epoch of the round that has begun; `reused` if it was trained by an earlier run."""
         row = {**self.now, **row}
-        self.tables.write("epochs.csv", row)
-        self.board.epoch(row)
+        with files.writing(self.folder):
+            self.tables.write("epochs.csv", row)
+            self.board.epoch(row)
         if row["reused"]:
             self.console.skip_epoch()
         self.console.describe(f"round {row['round']}, validation {percent(row['val_accuracy'], 2)}")
@@ -108,11 +111,12 @@ class RunFolder:
             self.epoch({**row, "reused": True})
         row = {**self.now, **state.row, "reused": state.reused}
         self.rounds.append(row)
-        self.tables.write("rounds.csv", row)
         layers = list(metrics.per_layer(model))
-        for layer in layers:
-            self.tables.write("layers.csv", {**self.now, **layer})
-        self.board.round(row, layers, model)
+        with files.writing(self.folder):
+            self.tables.write("rounds.csv", row)
+            for layer in layers:
+                self.tables.write("layers.csv", {**self.now, **layer})
+            self.board.round(row, layers, model)
         for warning in row["warnings"]:
             log.warning("round %d: %s", row["round"], warning)
         self._show_pruning(row, model)
@@ -126,7 +130,9 @@ class RunFolder:
 
     def finish(self) -> None:
         """The last words: summary, hparams, the table of rounds."""
-        self.board.finish(self.rounds)
+        with files.writing(self.folder):
+            self.board.finish(self.rounds)
+        self._close()
         self.summary |= {
             "status": "completed",
             "seconds": time.perf_counter() - self.started,
@@ -144,6 +150,12 @@ class RunFolder:
 
             self._board = TensorBoard(self.folder, self.summary["config"])
         return self._board
+
+    def _close(self) -> None:
+        with files.writing(self.folder):
+            self.tables.close()
+            if self._board is not None:
+                self._board.close()
 
     def _write_summary(self) -> None:
         files.write_file(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())

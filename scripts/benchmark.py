@@ -1,0 +1,241 @@
+"""Times the default experiment against the script one would otherwise write (baseline.py), and where its time goes."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK, TRIES = 320, 5  # examples of each split in a smoke test; start-up timings, of which the median counts
+BASELINES = {"baseline, 0 workers": 0, "baseline, 2 workers": 2}
+Figures = dict[str, Any]
+
+
+@dataclass
+class Bench:
+    """What all the processes timed have in common. Each runs in a new folder inside `folder`."""
+
+    folder: Path
+    config: Any  # prunelab's own, composed
+    threads: int
+    limit: int | None
+
+    def call(self, *command: str, status: int = 0, **variables: str) -> tuple[float, str, Path]:
+        """Runs Python with a command line; returns its seconds, its standard output and the folder it ran in."""
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(self.threads), **variables}
+        here = Path(tempfile.mkdtemp(dir=self.folder))
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, *command], cwd=here, env=environment, capture_output=True, text=True)
+        seconds = time.perf_counter() - start
+        if done.returncode != status:
+            sys.exit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr[-2_000:]}")
+        return seconds, done.stdout, here
+
+    def overrides(self) -> list[str]:
+        """The default experiment, on the processor since the baseline is there too, and computed anew."""
+        return ["reuse=false", "device=cpu", *([] if self.limit is None else [f"data.limit={self.limit}"])]
+
+
+def prunelab(bench: Bench) -> Figures:
+    whole, _, here = bench.call("-m", "prunelab", *bench.overrides())
+    last = rows(here, "rounds.csv")[-1]
+    return {
+        "whole": whole,
+        "loop": loop_seconds(here),
+        "test_accuracy": float(last["test_accuracy"]),
+        "sparsity": float(last["sparsity"]),
+    }
+
+
+def baseline(bench: Bench, workers: int) -> Figures:
+    config = bench.config
+    options = {
+        "epochs": config.train.epochs,
+        "finetune": config.finetune.epochs,
+        "rounds": config.schedule.rounds,
+        "amount": config.amount,
+        "batch-size": config.train.batch_size,
+        "lr": config.optimizer.lr,
+        "workers": workers,
+        "threads": bench.threads,
+        "root": bench.folder / "mnist",
+    } | ({} if bench.limit is None else {"limit": bench.limit})
+    whole, output, _ = bench.call(str(ROOT / "scripts" / "baseline.py"), *(f"--{k}={v}" for k, v in options.items()))
+    facts = json.loads(output.splitlines()[-1])
+    return {"whole": whole, "loop": facts["epoch_seconds"], "batches_only": facts["loop_seconds"], **facts}
+
+
+def rows(here: Path, name: str) -> list[dict[str, str]]:
+    """A table of the one run in `here`."""
+    (path,) = here.glob(f"outputs/*/*/{name}")
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def loop_seconds(here: Path) -> float:
+    return sum(float(row["seconds"]) for row in rows(here, "epochs.csv"))
+
+
+def prepare(bench: Bench) -> None:
+    """Everything that is there from the second run on: torchvision's MNIST, prunelab's cache, compiled modules."""
+    shutil.copytree(ROOT / "prunelab" / "data" / "files", bench.folder / "mnist", copy_function=shutil.copyfile)
+    bench.call("-c", "import sys; from torchvision.datasets import MNIST; MNIST(sys.argv[1], download=True)",
+               str(bench.folder / "mnist"))  # fmt: skip
+    bench.call("-m", "prunelab", "data.limit=10", "train.epochs=1", "schedule.rounds=1", "device=cpu")
+
+
+def compare(bench: Bench, repeats: int) -> dict[str, list[Figures]]:
+    """Runs the contestants in turn, so that a busy moment of the machine meets them all."""
+    contestants: dict[str, Callable[[], Figures]] = {"prunelab": lambda: prunelab(bench)}
+    for name, workers in BASELINES.items():
+        contestants[name] = lambda workers=workers: baseline(bench, workers)
+    runs: dict[str, list[Figures]] = {name: [] for name in contestants}
+    for repeat in range(1, repeats + 1):
+        for name, run in contestants.items():
+            runs[name].append(run())
+            took = runs[name][-1]
+            say(f"{name}, {repeat} of {repeats}: {took['whole']:.1f} s, of which the loop {took['loop']:.1f} s")
+    return runs
+
+
+def ratio(runs: dict[str, list[Figures]], what: str) -> Figures:
+    """How much longer the faster baseline takes: by the medians, and the least and the most of any repeat."""
+    taken = {name: [run[what] for run in repeats] for name, repeats in runs.items()}
+    ours = taken.pop("prunelab")
+    each = [min(theirs) / own for own, *theirs in zip(ours, *taken.values(), strict=True)]
+    return {"ratio": min(map(median, taken.values())) / median(ours), "least": min(each), "most": max(each)}
+
+
+def bookkeeping(bench: Bench) -> Figures:
+    """One more run, with a stopwatch in it."""
+    _, output, here = bench.call(str(ROOT / "scripts" / "probes.py"), "bookkeeping", *bench.overrides())
+    return {**json.loads(output.splitlines()[-1]), "loop": loop_seconds(here)}
+
+
+def first_batch(bench: Bench) -> float:
+    started = {"PROBE_STARTED": repr(time.time())}
+    output = bench.call(str(ROOT / "scripts" / "probes.py"), "first_batch", *bench.overrides(), **started)[1]
+    return float(json.loads(output.splitlines()[-1])["seconds"])
+
+
+def startup(bench: Bench) -> Figures:
+    """Medians of what one waits for; the first batch also without torch's import, which nobody can avoid."""
+    command = ("-m", "prunelab")
+    waits: dict[str, Callable[[], float]] = {
+        "import torch": lambda: bench.call("-c", "import torch")[0],
+        "--help": lambda: bench.call(*command, "--help")[0],
+        "--cfg job": lambda: bench.call(*command, "--cfg", "job")[0],
+        "wrong override (amount=1)": lambda: bench.call(*command, "amount=1", status=1)[0],
+        "first batch": lambda: first_batch(bench),
+    }
+    found = {name: median(wait() for _ in range(TRIES)) for name, wait in waits.items()}
+    return found | {"first batch, less import torch": found["first batch"] - found["import torch"]}
+
+
+def report(figures: Figures) -> str:
+    facts, runs = figures["facts"], figures["runs"]
+    lines = [
+        f"LeNet on MNIST, {facts['experiment']}",
+        f"torch {facts['torch']}, processor only, threads: {facts['threads']}, repeats: {facts['repeats']}, in turn; "
+        f"load average before: {facts['load']}",
+        "",
+        f"{'medians':<22}{'whole process':>15}{'loop':>12}{'test accuracy':>16}{'sparsity':>10}",
+    ]
+    for name, each in runs.items():
+        whole, loop, accuracy = (median(run[key] for run in each) for key in ("whole", "loop", "test_accuracy"))
+        lines.append(f"{name:<22}{whole:>13.2f} s{loop:>10.2f} s{accuracy:>16.2%}{each[0]['sparsity']:>10.1%}")
+    lines.append("")
+    for name, what in (("whole process", "whole"), ("loop", "loop")):
+        found = figures["ratios"][what]
+        lines.append(f"ratio, {name + ':':<15}{found['ratio']:.2f} ({found['least']:.2f} to {found['most']:.2f})")
+    lines += [
+        "    (time of the faster baseline / time of prunelab; the least and the most of any repeat)",
+        "loop: all epochs, training and validation, on both sides alike; tests, start-up, storage are in the whole.",
+        "",
+        *bookkeeping_lines(figures["bookkeeping"]),
+    ]
+    if "startup" in figures:
+        lines += ["", f"start-up, medians of {TRIES}"]
+        lines += [f"  {name:<34}{seconds:>6.2f} s" for name, seconds in figures["startup"].items()]
+    return "\n".join(lines)
+
+
+def bookkeeping_lines(took: Figures) -> list[str]:
+    both = took["tracking"] + took["storage"]
+    return [
+        f"bookkeeping: {both / took['loop']:.1%} of the loop's {took['loop']:.2f} s (one run of its own)",
+        f"  tracking   {took['tracking']:.2f} s  tables, TensorBoard, summary, log, screen",
+        f"  storage    {took['storage']:.2f} s  checkpoints, stages, digests, final model",
+        f"  and once   {took['tensorboard_start']:.2f} s  TensorBoard's import and opening, not in the share",
+    ]
+
+
+def describe(bench: Bench, repeats: int) -> Figures:
+    config, load = bench.config, os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    examples = "55,000 training digits" if bench.limit is None else f"at most {bench.limit} digits of each split"
+    return {
+        "experiment": f"{examples}, batch {config.train.batch_size}, Adam {config.optimizer.lr}: "
+        f"{config.train.epochs} epochs dense, {config.schedule.rounds} rounds of amount {config.amount}, "
+        f"epochs each: {config.finetune.epochs}",
+        "torch": importlib.metadata.version("torch"),
+        "python": sys.version.split()[0],
+        "threads": bench.threads,
+        "repeats": repeats,
+        "load": "unknown" if load is None else f"{load:.2f}{', others are at work here' * (load > 0.5)}",
+    }
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of torch, on both sides; default: what prunelab chooses")
+    parser.add_argument("--limit", type=int, help="at most so many examples of each split, on both sides")
+    parser.add_argument("--quick", action="store_true", help=f"a smoke test: one repeat, one thread, --limit {QUICK}")
+    parser.add_argument("--startup", action="store_true", help="also what one waits for before anything happens")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    args = parser.parse_args(arguments)
+    if args.quick:
+        args.repeats, args.threads, args.limit = 1, args.threads or 1, args.limit or QUICK
+    return args
+
+
+def main() -> None:
+    args = parse()
+    sys.path.insert(0, str(ROOT))
+    from prunelab import compose, hardware
+
+    config = compose()
+    with tempfile.TemporaryDirectory(prefix="prunelab-benchmark-") as folder:
+        bench = Bench(Path(folder), config, args.threads or hardware.threads(config), args.limit)
+        figures: Figures = {"facts": describe(bench, args.repeats)}
+        prepare(bench)
+        figures["runs"] = compare(bench, args.repeats)
+        figures["ratios"] = {what: ratio(figures["runs"], what) for what in ("whole", "loop")}
+        figures["bookkeeping"] = bookkeeping(bench)
+        if args.startup:
+            figures["startup"] = startup(bench)
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    print(report(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What all tests share: one thread, one cache of the data, an experiment of seconds, the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+import prunelab
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+for name in ("HYDRA_FULL_ERROR", "PYTHONWARNINGS"):
+    os.environ.pop(name, None)
+# Other folders and processes find the prunelab that is tested here, installed or not.
+ABOVE = str(Path(prunelab.__file__).resolve().parent.parent)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ABOVE, os.environ.get("PYTHONPATH")]))
+
+SECONDS = ("data.limit=300", "train.epochs=1", "finetune.epochs=1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PRUNELAB_CACHE" not in os.environ and hasattr(config, "cache"):
+        os.environ["PRUNELAB_CACHE"] = str(config.cache.mkdir("prunelab"))
+
+
+def overrides(folder: Path, *more: str) -> list[str]:
+    """An experiment of seconds that leaves everything in `folder`."""
+    return [*SECONDS, f"outputs={folder / 'outputs'}", *more]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> list[str]:
+    return overrides(tmp_path)
+
+
+def start(*args: str, cwd: Path, env: Mapping[str, str] | None = None, flags: tuple[str, ...] = ()) -> subprocess.Popen:
+    """`python <flags> -m prunelab <args>`, started."""
+    return subprocess.Popen(
+        [sys.executable, *flags, "-m", "prunelab", *args],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen, timeout: float = 120) -> subprocess.CompletedProcess:
+    """Waits for what `start` started."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture(scope="session")
+def cli() -> Callable[..., subprocess.CompletedProcess]:
+    """`cli("amount=1", cwd=folder)` runs `python -m prunelab amount=1` to its end."""
+
+    def run(*args: str, timeout: float = 120, **how) -> subprocess.CompletedProcess:
+        return finish(start(*args, **how), timeout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def python() -> Callable[..., subprocess.CompletedProcess]:
+    """`python("print(1)", cwd=folder)` runs code in a process of its own."""
+
+    def run(code: str, *, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run

@@ -1,0 +1,101 @@
+"""Workers killed under the joblib launcher: the sweep goes on, and ends with the table of an undisturbed one."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from harness import is_full, record, settings, sizes
+
+from prunelab import report
+
+
+def command(outputs, *more):
+    quiet = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    return [sys.executable, "-m", "prunelab", "-m", *quiet, *settings(outputs, "schedule.rounds=2"), *more]
+
+
+def workers(parent):
+    """The pool's processes: children of the sweep that are neither trackers nor managers."""
+    found = []
+    for task in Path(f"/proc/{parent}/task").glob("*/children"):
+        for child in task.read_text().split():
+            try:
+                line = Path(f"/proc/{child}/cmdline").read_text()
+            except OSError:
+                continue
+            if "popen_loky" in line:
+                found.append(int(child))
+    return found
+
+
+def final_table(folder):
+    return [
+        (
+            job["overrides"][-2:],
+            job["status"],
+            job["summary"]["final"]["test_accuracy"],
+            job["summary"]["final"]["nonzero"],
+        )
+        for job in report.read_sweep(folder)
+    ]
+
+
+@pytest.mark.parametrize("jobs", sizes(6, 30))
+def test_killed_workers_lose_nothing(jobs, tmp_path, request):
+    draw, wanted = random.Random(jobs), 10 if is_full(request) else 2
+    seeds = f"seed={','.join(map(str, range(jobs // 2)))}"
+    sweep = ["strategy=l1,global", seeds]
+    reference = tmp_path / "reference"
+    subprocess.run(command(tmp_path / "other", *sweep, f"hydra.sweep.dir={reference}"), check=True, capture_output=True)
+
+    process = subprocess.Popen(
+        command(tmp_path / "outputs", *sweep, f"hydra.sweep.dir={tmp_path / 'sweep'}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    killed = 0
+    while killed < wanted and process.poll() is None:
+        time.sleep(draw.uniform(3, 6))
+        if found := workers(process.pid):
+            os.kill(draw.choice(found), signal.SIGKILL)
+            killed += 1
+    output, _ = process.communicate(timeout=1200)
+    assert process.returncode == 0, output
+    assert killed >= min(wanted, 1)
+    assert final_table(tmp_path / "sweep") == final_table(reference)
+    if is_full(request):
+        record("sweeps", jobs=jobs, killed=killed, missing=0)
+
+
+def test_a_sweep_killed_as_a_whole_goes_on_when_run_again(tmp_path):
+    how = command(tmp_path / "outputs", "seed=0,1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    process = subprocess.Popen(how, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    first = tmp_path / "sweep" / "0" / "summary.json"
+    while not first.exists() or '"completed"' not in first.read_text():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = [job["number"] for job in report.read_sweep(tmp_path / "sweep") if job["status"] == "completed"]
+    assert 0 in done
+    written = first.stat().st_mtime_ns
+    again = subprocess.run(how, capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert all(job["status"] == "completed" for job in report.read_sweep(tmp_path / "sweep"))
+    assert first.stat().st_mtime_ns == written  # only what was missing
+
+
+def test_a_job_that_always_kills_its_worker_is_named_and_the_exit_status_says_so(tmp_path):
+    (tmp_path / "deadly.py").write_text("import os\n\ndef score(weight):\n    os.kill(os.getpid(), 9)\n")
+    how = command(tmp_path / "outputs", "strategy=l1,custom", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    custom = ["trusted=[deadly]", "++strategy.method=deadly.score", "++strategy.scope=local", "strategy=custom"]
+    how = [part for part in how if not part.startswith("strategy=")] + [*custom, "seed=0"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    ended = subprocess.run(how, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 1
+    assert "1 of 1 jobs did not complete" in ended.stdout
