@@ -62,7 +62,7 @@ def main() -> None:
     except Exception as error:
         if sweeps.broken(error):
             sweeps.go_on()
-        elif TRACEBACK_WANTED or not isinstance(error, EXPECTED):
+        elif TRACEBACK_WANTED or not (isinstance(error, EXPECTED) or composing.is_refusal(error)):
             raise
         elif not sweeps.running():
             fail(error)

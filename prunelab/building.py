@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from prunelab.config import ConfigError, unknown_key
+from prunelab.config import ConfigError, allowed, unknown_key
 
 # What these keys may name without the package being declared in `trusted`.
 TRUSTED = {
@@ -86,11 +86,15 @@ def bind(config: DictConfig, part: str, *args: object) -> functools.partial[Any]
     signature = inspect.signature(target)
     if "trusted" in signature.parameters:  # it looks names up itself
         keywords["trusted"] = tuple(config.trusted)
-    takes = [p.name for p in list(signature.parameters.values())[len(args) :] if p.kind is not p.VAR_KEYWORD]
-    if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-        for key, value in keywords.items():
-            if key not in takes:
-                raise ConfigError(unknown_key(f"{part}.{key}", value, takes))
+    rest = list(signature.parameters.values())[len(args) :]
+    takes = [p.name for p in rest if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    for key in () if any(p.kind is p.VAR_KEYWORD for p in rest) else keywords:
+        if key not in takes:
+            raise ConfigError(unknown_key(f"{part}.{key}", keywords[key], takes))
+    for parameter in rest:
+        if parameter.name in takes and parameter.name not in keywords and parameter.default is parameter.empty:
+            key = f"{part}.{parameter.name}"
+            raise ConfigError(f"{key}=null: must be {allowed(key) or 'given'}; {target.__name__} has no default for it")
     try:
         signature.bind(*args, **keywords)
     except TypeError as error:

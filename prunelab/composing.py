@@ -49,9 +49,11 @@ def compose(*overrides: str) -> DictConfig:
     """Composes a config as the command line does, and checks it. See `prunelab.compose`."""
     try:
         config = compose_raw(*overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+        check(config)
+    except ConfigError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises ValueError for strategy=3
         raise ConfigError(messages.explain(error, overrides, compose_raw)) from error
-    check(config)
     return config
 
 
@@ -105,6 +107,11 @@ def discard_run_folder() -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     if not in_sweep() and str(folder) in map(os.path.abspath, _made):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether Hydra refused the command line with a bare ValueError, before any job began (`strategy=3`)."""
+    return isinstance(error, ValueError) and not _made
 
 
 def asked_folder(overrides: Sequence[str]) -> Path:

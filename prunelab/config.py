@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 from omegaconf import MISSING, DictConfig
 
+PARTS = ("data", "model", "strategy", "schedule", "optimizer")  # chosen by name; `_target_` says what they are
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -21,7 +22,7 @@ class ConfigError(ValueError):
 
 
 def _key(allowed: str, **bounds: float) -> Any:
-    """A field of the schema. `bounds` are `ge`, `gt` and `lt`; null is left to the field's type."""
+    """A field of the schema. `bounds` are `ge`, `gt`, `le` and `lt`; null is left to the field's type."""
     return field(default=MISSING, metadata={"allowed": allowed, "bounds": bounds})
 
 
@@ -73,7 +74,7 @@ class Config:
 
 # Keys of the chosen parts, whose other keys are checked by the signature of what their `_target_` names.
 PART_KEYS = {
-    "schedule.rounds": _key("a whole number ≥ 1", ge=1),
+    "schedule.rounds": _key("a whole number ≥ 1, at most 10000", ge=1, le=10_000),
     "schedule.sparsity": _key("a fraction in (0, 1), reached in the last round", gt=0, lt=1),
     "schedule.step": _key("a fraction in (-1, 1), added to amount each round", gt=-1, lt=1),
     "optimizer.lr": _key("a number > 0", gt=0),
@@ -110,10 +111,14 @@ def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
     known = sorted(known)
     part, _, leaf = key.rpartition(".")
     everywhere = [name for name, _ in described()]
-    near = difflib.get_close_matches(leaf, known, n=1) or difflib.get_close_matches(leaf, everywhere, n=1)
+    near = [n for k, names in ((leaf, known), (leaf, everywhere), (key, everywhere)) for n in _nearest(k, names)][:1]
     hint = f"; did you mean {near[0]}?" if near else ""
     there = f"there are {', '.join(known)}" if known else f"{part or 'the config'} has none of its own here"
     return f"{key}={value}: there is no such key, {there}{hint}"
+
+
+def _nearest(name: str, names: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name, list(names), n=1)
 
 
 def rewind_point(config: DictConfig) -> str | None:

@@ -32,7 +32,7 @@ class Masked(NamedTuple):
     @property
     def effective(self) -> Tensor:
         """What the network computes with. `module.weight` itself is stale until the next forward pass."""
-        return self.original.detach() * self.mask
+        return self.original.detach() * self.mask.to(self.original.dtype)
 
 
 def select(
@@ -75,6 +75,8 @@ def attach(parameters: Parameters) -> None:
     """Gives each tensor a mask of ones: a dense network is a pruned one whose masks are all ones."""
     for module, name in parameters:
         prune.identity(module, name)
+        mask = getattr(module, f"{name}_mask")
+        setattr(module, f"{name}_mask", mask.contiguous())  # torch ranks views of it, also of a channels_last model
 
 
 def masked(model: nn.Module) -> Iterator[Masked]:
@@ -111,7 +113,7 @@ def restore(model: nn.Module, weights: Mapping[str, Tensor], masks: Mapping[str,
     if masks is not None:
         for name, (module, parameter) in _named(model):
             if name in masks and name not in attached:
-                prune.identity(module, parameter)
+                attach([(module, parameter)])
         attached = {m.name: m for m in masked(model)}
         for name, item in attached.items():
             item.mask.copy_(masks[name] if name in masks else torch.ones_like(item.mask))
@@ -124,12 +126,11 @@ def restore(model: nn.Module, weights: Mapping[str, Tensor], masks: Mapping[str,
 def refresh(model: nn.Module) -> None:
     """Recomputes the masked tensors (`module.weight`), which are stale after a load or an optimizer's step."""
     for item in masked(model):
-        setattr(item.module, item.parameter, item.original * item.mask)
+        setattr(item.module, item.parameter, item.original * item.mask.to(item.original.dtype))
 
 
 def bake(model: nn.Module) -> nn.Module:
     """Makes the pruning permanent (`prune.remove`): zeros in plain parameters, no masks, the dense model's own keys."""
-    refresh(model)
     for item in list(masked(model)):
         prune.remove(item.module, item.parameter)
     return model
@@ -152,7 +153,7 @@ def last_units(model: nn.Module, before: Mapping[str, Tensor]) -> Iterator[tuple
     """Tensors whose masks came down to one weight or one whole channel, since `before` (masks by name)."""
     for item in masked(model):
         old, mask = before.get(item.name), item.mask.bool()
-        if mask.sum() == 1 and (old is None or old.sum() > 1):
+        if mask.sum() == 1 and (mask.numel() if old is None else old.sum()) > 1:
             yield item.name, "weight"
             continue
         for dim in range(min(mask.dim(), 2) if mask.dim() > 1 else 0):

@@ -40,7 +40,10 @@ def explain(error: BaseException, overrides: Sequence[str], compose: Callable[..
         key = getattr(cause, "full_key", None)
         if isinstance(cause, OmegaConfBaseException) and key:
             return _wrong_value(key, given.get(key, "…"), str(cause))
-    return _first_line(str(error))
+    for key in (*configs.PARTS, "experiment"):
+        if key in given:
+            return f"{key}={given[key]}: {_first_line(str(error))}"
+    return f"{' '.join(overrides)}: {_first_line(str(error))}"
 
 
 def _cause(error: BaseException | None, kind: type[E]) -> E | None:

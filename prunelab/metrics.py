@@ -41,8 +41,10 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
     names = {module: name for name, module in model.named_modules()}
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        channels = output.shape[1] if isinstance(module, nn.modules.conv._ConvNd) else output.shape[-1]
-        found.append(Layer(names[module], module, output.numel() // channels))
+        transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)  # there, each input position is used once
+        positions = inputs[0] if transposed else output
+        channels = positions.shape[1] if isinstance(module, nn.modules.conv._ConvNd) else positions.shape[-1]
+        found.append(Layer(names[module], module, positions.numel() // channels))
 
     hooks = [m.register_forward_hook(record) for m in names if isinstance(m, masks.PRUNABLE_TYPES)]
     training = model.training

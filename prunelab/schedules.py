@@ -36,6 +36,8 @@ def ramp(amount: float, rounds: int, step: float = 0.1) -> Amounts:
     Raises:
         ConfigError: if the amount leaves [0, 1) in one of the rounds.
     """
+    if amount is None:
+        raise ConfigError("amount=null: schedule=ramp needs a fraction in [0, 1)")
     amounts: Amounts = []
     for t in range(rounds):
         this = round(amount + step * t, 12)  # 0.1 + 2 · 0.1 is meant to be 0.3

@@ -12,16 +12,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK, TRIES = 320, 5  # examples of each split in a smoke test; start-up timings, of which the median counts
 BASELINES = {"baseline, 0 workers": 0, "baseline, 2 workers": 2}
+TIMES = {"whole": "whole process", "processor": "processor", "loop": "loop"}
 Figures = dict[str, Any]
+
+
+class Ran(NamedTuple):
+    """A process that has ended: seconds by the clock and of the processors, what it printed, where it ran."""
+
+    seconds: float
+    processor: float
+    output: str
+    folder: Path
 
 
 @dataclass
@@ -33,17 +43,18 @@ class Bench:
     threads: int
     limit: int | None
 
-    def call(self, *command: str, status: int = 0, **variables: str) -> tuple[float, str, Path]:
-        """Runs Python with a command line; returns its seconds, its standard output and the folder it ran in."""
+    def call(self, *command: str, status: int = 0, **variables: str) -> Ran:
+        """Runs Python with a command line, in a folder of its own."""
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(self.threads), **variables}
         here = Path(tempfile.mkdtemp(dir=self.folder))
-        start = time.perf_counter()
+        start, before = time.perf_counter(), os.times()
         done = subprocess.run([sys.executable, *command], cwd=here, env=environment, capture_output=True, text=True)
-        seconds = time.perf_counter() - start
+        seconds, after = time.perf_counter() - start, os.times()
         if done.returncode != status:
             sys.exit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr[-2_000:]}")
-        return seconds, done.stdout, here
+        processor = sum(after[2:4]) - sum(before[2:4]) or float("nan")  # of children, and theirs; Windows cannot tell
+        return Ran(seconds, processor, done.stdout, here)
 
     def overrides(self) -> list[str]:
         """The default experiment, on the processor since the baseline is there too, and computed anew."""
@@ -51,11 +62,12 @@ class Bench:
 
 
 def prunelab(bench: Bench) -> Figures:
-    whole, _, here = bench.call("-m", "prunelab", *bench.overrides())
-    last = rows(here, "rounds.csv")[-1]
+    ran = bench.call("-m", "prunelab", *bench.overrides())
+    last = rows(ran.folder, "rounds.csv")[-1]
     return {
-        "whole": whole,
-        "loop": loop_seconds(here),
+        "whole": ran.seconds,
+        "processor": ran.processor,
+        "loop": loop_seconds(ran.folder),
         "test_accuracy": float(last["test_accuracy"]),
         "sparsity": float(last["sparsity"]),
     }
@@ -74,9 +86,9 @@ def baseline(bench: Bench, workers: int) -> Figures:
         "threads": bench.threads,
         "root": bench.folder / "mnist",
     } | ({} if bench.limit is None else {"limit": bench.limit})
-    whole, output, _ = bench.call(str(ROOT / "scripts" / "baseline.py"), *(f"--{k}={v}" for k, v in options.items()))
-    facts = json.loads(output.splitlines()[-1])
-    return {"whole": whole, "loop": facts["epoch_seconds"], "batches_only": facts["loop_seconds"], **facts}
+    ran = bench.call(str(ROOT / "scripts" / "baseline.py"), *(f"--{key}={value}" for key, value in options.items()))
+    facts = json.loads(ran.output.splitlines()[-1])
+    return {"whole": ran.seconds, "processor": ran.processor, "loop": facts["epoch_seconds"], **facts}
 
 
 def rows(here: Path, name: str) -> list[dict[str, str]]:
@@ -93,8 +105,8 @@ def loop_seconds(here: Path) -> float:
 def prepare(bench: Bench) -> None:
     """Everything that is there from the second run on: torchvision's MNIST, prunelab's cache, compiled modules."""
     shutil.copytree(ROOT / "prunelab" / "data" / "files", bench.folder / "mnist", copy_function=shutil.copyfile)
-    bench.call("-c", "import sys; from torchvision.datasets import MNIST; MNIST(sys.argv[1], download=True)",
-               str(bench.folder / "mnist"))  # fmt: skip
+    unpack = "import sys; from torchvision.datasets import MNIST; MNIST(sys.argv[1], download=True)"
+    bench.call("-c", unpack, str(bench.folder / "mnist"))
     bench.call("-m", "prunelab", "data.limit=10", "train.epochs=1", "schedule.rounds=1", "device=cpu")
 
 
@@ -107,8 +119,8 @@ def compare(bench: Bench, repeats: int) -> dict[str, list[Figures]]:
     for repeat in range(1, repeats + 1):
         for name, run in contestants.items():
             runs[name].append(run())
-            took = runs[name][-1]
-            say(f"{name}, {repeat} of {repeats}: {took['whole']:.1f} s, of which the loop {took['loop']:.1f} s")
+            took = f"{runs[name][-1]['whole']:.1f} s, of which the loop {runs[name][-1]['loop']:.1f} s"
+            print(f"{name}, {repeat} of {repeats}: {took}", file=sys.stderr, flush=True)
     return runs
 
 
@@ -122,13 +134,13 @@ def ratio(runs: dict[str, list[Figures]], what: str) -> Figures:
 
 def bookkeeping(bench: Bench) -> Figures:
     """One more run, with a stopwatch in it."""
-    _, output, here = bench.call(str(ROOT / "scripts" / "probes.py"), "bookkeeping", *bench.overrides())
-    return {**json.loads(output.splitlines()[-1]), "loop": loop_seconds(here)}
+    ran = bench.call(str(ROOT / "scripts" / "probes.py"), "bookkeeping", *bench.overrides())
+    return {**json.loads(ran.output.splitlines()[-1]), "loop": loop_seconds(ran.folder)}
 
 
 def first_batch(bench: Bench) -> float:
     started = {"PROBE_STARTED": repr(time.time())}
-    output = bench.call(str(ROOT / "scripts" / "probes.py"), "first_batch", *bench.overrides(), **started)[1]
+    output = bench.call(str(ROOT / "scripts" / "probes.py"), "first_batch", *bench.overrides(), **started).output
     return float(json.loads(output.splitlines()[-1])["seconds"])
 
 
@@ -136,10 +148,10 @@ def startup(bench: Bench) -> Figures:
     """Medians of what one waits for; the first batch also without torch's import, which nobody can avoid."""
     command = ("-m", "prunelab")
     waits: dict[str, Callable[[], float]] = {
-        "import torch": lambda: bench.call("-c", "import torch")[0],
-        "--help": lambda: bench.call(*command, "--help")[0],
-        "--cfg job": lambda: bench.call(*command, "--cfg", "job")[0],
-        "wrong override (amount=1)": lambda: bench.call(*command, "amount=1", status=1)[0],
+        "import torch": lambda: bench.call("-c", "import torch").seconds,
+        "--help": lambda: bench.call(*command, "--help").seconds,
+        "--cfg job": lambda: bench.call(*command, "--cfg", "job").seconds,
+        "wrong override (amount=1)": lambda: bench.call(*command, "amount=1", status=1).seconds,
         "first batch": lambda: first_batch(bench),
     }
     found = {name: median(wait() for _ in range(TRIES)) for name, wait in waits.items()}
@@ -153,17 +165,19 @@ def report(figures: Figures) -> str:
         f"torch {facts['torch']}, processor only, threads: {facts['threads']}, repeats: {facts['repeats']}, in turn; "
         f"load average before: {facts['load']}",
         "",
-        f"{'medians':<22}{'whole process':>15}{'loop':>12}{'test accuracy':>16}{'sparsity':>10}",
+        f"{'medians':<22}{'whole process':>15}{'processor':>12}{'loop':>12}{'test accuracy':>16}{'sparsity':>10}",
     ]
     for name, each in runs.items():
-        whole, loop, accuracy = (median(run[key] for run in each) for key in ("whole", "loop", "test_accuracy"))
-        lines.append(f"{name:<22}{whole:>13.2f} s{loop:>10.2f} s{accuracy:>16.2%}{each[0]['sparsity']:>10.1%}")
+        *times, accuracy = (median(run[key] for run in each) for key in (*TIMES, "test_accuracy"))
+        cells = "".join(f"{value:>{width}.2f} s" for value, width in zip(times, (13, 10, 10), strict=True))
+        lines.append(f"{name:<22}{cells}{accuracy:>16.2%}{each[0]['sparsity']:>10.1%}")
     lines.append("")
-    for name, what in (("whole process", "whole"), ("loop", "loop")):
+    for what, name in TIMES.items():
         found = figures["ratios"][what]
         lines.append(f"ratio, {name + ':':<15}{found['ratio']:.2f} ({found['least']:.2f} to {found['most']:.2f})")
     lines += [
         "    (time of the faster baseline / time of prunelab; the least and the most of any repeat)",
+        "processor: user and system time of the whole process and its workers, which a busy machine changes less.",
         "loop: all epochs, training and validation, on both sides alike; tests, start-up, storage are in the whole.",
         "",
         *bookkeeping_lines(figures["bookkeeping"]),
@@ -192,18 +206,13 @@ def describe(bench: Bench, repeats: int) -> Figures:
         f"{config.train.epochs} epochs dense, {config.schedule.rounds} rounds of amount {config.amount}, "
         f"epochs each: {config.finetune.epochs}",
         "torch": importlib.metadata.version("torch"),
-        "python": sys.version.split()[0],
         "threads": bench.threads,
         "repeats": repeats,
         "load": "unknown" if load is None else f"{load:.2f}{', others are at work here' * (load > 0.5)}",
     }
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of torch, on both sides; default: what prunelab chooses")
@@ -211,14 +220,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"a smoke test: one repeat, one thread, --limit {QUICK}")
     parser.add_argument("--startup", action="store_true", help="also what one waits for before anything happens")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    args = parser.parse_args(arguments)
-    if args.quick:
-        args.repeats, args.threads, args.limit = 1, args.threads or 1, args.limit or QUICK
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:
     args = parse()
+    if args.quick:
+        args.repeats, args.threads, args.limit = 1, args.threads or 1, args.limit or QUICK
     sys.path.insert(0, str(ROOT))
     from prunelab import compose, hardware
 
@@ -228,7 +236,7 @@ def main() -> None:
         figures: Figures = {"facts": describe(bench, args.repeats)}
         prepare(bench)
         figures["runs"] = compare(bench, args.repeats)
-        figures["ratios"] = {what: ratio(figures["runs"], what) for what in ("whole", "loop")}
+        figures["ratios"] = {what: ratio(figures["runs"], what) for what in TIMES}
         figures["bookkeeping"] = bookkeeping(bench)
         if args.startup:
             figures["startup"] = startup(bench)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -35,6 +36,17 @@ def overrides(folder: Path, *more: str) -> list[str]:
 @pytest.fixture
 def tiny(tmp_path: Path) -> list[str]:
     return overrides(tmp_path)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def numbers(run: Path) -> list[dict[str, str]]:
+    """`rounds.csv` without what tells one run from another."""
+    other = ("seconds", "stage", "reused")
+    return [{key: value for key, value in row.items() if key not in other} for row in table(run / "rounds.csv")]
 
 
 def start(*args: str, cwd: Path, env: Mapping[str, str] | None = None, flags: tuple[str, ...] = ()) -> subprocess.Popen:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -10,18 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import finish, overrides, start
+from conftest import finish, numbers, overrides, start, table
 
 
 def runs(folder: Path) -> list[Path]:
     """The run folders under `outputs/<date>/<time>`."""
     return sorted(path for path in (folder / "outputs").glob("*-*-*/*") if path.is_dir())
-
-
-def numbers(run: Path) -> list[dict[str, str]]:
-    """`rounds.csv` without what tells one run from another."""
-    rows = list(csv.DictReader((run / "rounds.csv").open(newline="")))
-    return [{key: row[key] for key in row if key not in ("seconds", "stage", "reused")} for row in rows]
 
 
 def only_line(result) -> str:
@@ -51,11 +44,11 @@ def only_line(result) -> str:
         ("model._target_=os.system", ["model._target_=os.system", "trusted=[os]"]),
         ("hydra.verbosee=1", ["hydra.verbosee"]),
         ("prune.include=[conv9.weight]", ["prune.include=[conv9.weight]", "conv1.weight"]),
-        ("device=mps", ["device=mps", "cpu"]),
+        ("device=cuda", ["device=cuda", "cpu"]),
     ],
 )
 def test_wrong_input_is_answered_in_one_line(cli, tmp_path, given, parts):
-    result = cli(given, cwd=tmp_path)
+    result = cli(given, cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": ""})
     line = only_line(result)
     assert not [part for part in parts if part not in line], line
     assert result.stdout == ""
@@ -165,12 +158,12 @@ def test_a_run_folder_is_complete(normal):
 
 
 def test_the_same_command_reuses_its_stages(cli, normal):
-    folder, result = normal
+    folder, _ = normal
     again = cli(*overrides(folder, "schedule.rounds=2"), cwd=folder)
     assert (again.returncode, again.stderr) == (0, "")
     first, second = runs(folder)
     assert numbers(first) == numbers(second)
-    assert [row["reused"] for row in csv.DictReader((second / "rounds.csv").open())] == ["true"] * 3
+    assert [row["reused"] for row in table(second / "rounds.csv")] == ["true"] * 3
     assert again.stdout.count("reused") == 3
     second.rename(folder / "aside")  # the other tests look at a single one
 
@@ -228,7 +221,7 @@ def wait_for_epochs(process, folder: Path, count: int) -> None:
     pytest.fail("no training within a minute")
 
 
-LONGER = ("data.limit=4000", "train.epochs=4", "schedule.rounds=1", "train.batch_size=32")
+LONGER = ("data.limit=2500", "train.epochs=4", "schedule.rounds=1", "train.batch_size=32")
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +251,7 @@ def test_a_stopped_run_goes_on_where_it_was(cli, tmp_path, uninterrupted, number
     assert (again.returncode, again.stderr) == (0, "")
     (run,) = (path for path in runs(tmp_path) if path != stopped)
     assert numbers(run) == uninterrupted
-    epochs = list(csv.DictReader((run / "epochs.csv").open()))
+    epochs = table(run / "epochs.csv")
     assert len(epochs) == 5
-    assert [row["reused"] for row in epochs][0] == "true"
-    assert [row["reused"] for row in epochs][-1] == "false"
+    assert epochs[0]["reused"] == "true"
+    assert epochs[-1]["reused"] == "false"

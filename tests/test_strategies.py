@@ -500,6 +500,14 @@ def test_custom_score_by_hand():
     assert flat(parameters) == [0, 1, 1, 0]
 
 
+def test_custom_score_is_of_what_the_optimizer_moves_and_not_of_a_stale_weight():
+    _, parameters = four((1, 2, 3, 4))
+    with torch.no_grad():
+        parameters[0][0].weight_orig.copy_(torch.tensor([[4.0, 3.0, 2.0, 1.0]]))
+    custom(parameters, 0.5, method=f"{__name__}.distance_from_one", trusted=HERE)
+    assert flat(parameters) == [1, 1, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("method", "amount", "scope", "said"),
     [

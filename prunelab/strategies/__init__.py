@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from prunelab import criteria, masks
+from prunelab.config import ConfigError
 from prunelab.masks import Parameters
 
 Strategy = Callable[[Parameters, float | None], None]
@@ -52,6 +53,12 @@ def unpruned(module: nn.Module, name: str) -> int:
     return int(criteria.mask(module, name).sum())
 
 
-def count(amount: float, units: int) -> int:
-    """How many of the `units` still there go: round(amount · units), but never the last one."""
+def count(amount: float | None, units: int) -> int:
+    """How many of the `units` still there go: round(amount · units), but never the last one.
+
+    Raises:
+        ConfigError: for an amount that is null, where the strategy does not decide by itself.
+    """
+    if amount is None:
+        raise ConfigError("amount=null: this strategy needs a fraction in [0, 1)")
     return min(round(amount * units), max(units - 1, 0))

@@ -77,6 +77,12 @@ def _apply(target: type, method: str, parameters: Parameters, amount: float | No
         )
         raise ConfigError(f"amount={'null' if amount is None else amount}: strategy.method={method} {need}")
     keywords = {} if amount is None else {"amount": float(amount)}
+    try:
+        target(**keywords)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"strategy.method={method}: {error}") from error
+    if scope == "global" and getattr(target, "PRUNING_TYPE", "") != "unstructured":
+        raise ConfigError(f"strategy.method={method}: scope=global needs an unstructured pruning method")
     if scope == "global":
         prune.global_unstructured(parameters, pruning_method=target, **keywords)
         return

@@ -21,6 +21,6 @@ def l1(parameters: Parameters, amount: float, *, scores: Scores | None = None) -
     """
     scores = criteria.magnitude(parameters) if scores is None else scores
     for (module, name), score in zip(parameters, scores, strict=True):
-        (rank,) = criteria.ranks([score])
+        (rank,) = criteria.ranks([score.to(criteria.original(module, name).device)])
         goes = count(amount, unpruned(module, name))
         prune.l1_unstructured(module, name, amount=goes, importance_scores=rank)

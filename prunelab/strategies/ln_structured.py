@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from torch import nn
 from torch.nn.utils import prune
 
 from prunelab import criteria
@@ -30,7 +33,7 @@ def ln_structured(
 
     Source: Li et al. 2017, "Pruning filters for efficient ConvNets", arXiv 1608.08710; `prune.ln_structured`.
     """
-    if not n > 0:
+    if not isinstance(n, (int, float)) or not n > 0:
         raise ConfigError(f"strategy.n={n}: must be a number > 0")
     scores = [criteria.original(module, name) for module, name in parameters] if scores is None else scores
     for (module, name), score in zip(parameters, scores, strict=True):
@@ -39,12 +42,13 @@ def ln_structured(
             raise ConfigError(
                 f"strategy.dim={dim}: {name} of {type(module).__name__} has shape {shape}, no such channels"
             )
-        dim = dim % score.dim()
-        rank = _channel_ranks(score * criteria.mask(module, name), n, dim)
-        alive = criteria.mask(module, name).transpose(0, dim).flatten(1).any(1)  # [channels]
+        axis = dim % score.dim()
+        rank = _channel_ranks(score * criteria.mask(module, name), n, axis)
+        alive = criteria.mask(module, name).transpose(0, axis).flatten(1).any(1)  # [channels]
         goes = count(amount, int(alive.sum()))
-        prune.ln_structured(module, name, amount=goes, n=n, dim=dim, importance_scores=rank)
-        if dim == 0 and name == "weight" and getattr(module, "bias", None) is not None:
+        prune.ln_structured(module, name, amount=goes, n=math.inf, dim=axis, importance_scores=rank)  # of ranks
+        transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)  # weight [in, out, …]
+        if axis == 0 and not transposed and name == "weight" and getattr(module, "bias", None) is not None:
             alive = criteria.mask(module, name).flatten(1).any(1)
             prune.custom_from_mask(module, "bias", alive.to(score.dtype))
 

@@ -11,6 +11,7 @@ from harness import finish, result, settings
 from prunelab import compose, files, run
 
 LIMITS = [0, 2_000, 100_000, 242_000, 600_000]  # bytes a file; the weights have 240,000
+SHORT = ("schedule.rounds=1", "data.limit=100", "train.epochs=1")
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
@@ -23,7 +24,7 @@ main()
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
-    finish(settings(folder / "outputs", "schedule.rounds=1"), folder / "run")
+    finish(settings(folder / "outputs", *SHORT), folder / "run")
     return result(folder / "run")
 
 
@@ -39,7 +40,7 @@ def test_a_disk_that_fills_up_at_every_write(tmp_path, monkeypatch, expected):
     write = files._write
 
     def attempt(at):
-        config = compose(*settings(tmp_path / str(at) / "outputs", "schedule.rounds=1"))
+        config = compose(*settings(tmp_path / str(at) / "outputs", *SHORT))
         count = 0
 
         def full(path, data):
@@ -73,7 +74,7 @@ def test_a_disk_that_fills_up_at_every_write(tmp_path, monkeypatch, expected):
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_limit_on_file_size_ends_in_one_line(limit, tmp_path, expected):
-    overrides = settings(tmp_path / "outputs", "schedule.rounds=1", f"hydra.run.dir={tmp_path / 'run'}")
+    overrides = settings(tmp_path / "outputs", *SHORT, f"hydra.run.dir={tmp_path / 'run'}")
     command = [sys.executable, "-c", LIMITED, str(limit), *overrides]
     limited = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert "Traceback" not in limited.stderr
@@ -85,7 +86,7 @@ def test_a_limit_on_file_size_ends_in_one_line(limit, tmp_path, expected):
         assert str(tmp_path) in line
     else:
         assert limit >= 700_000
-    finish(settings(tmp_path / "outputs", "schedule.rounds=1"), tmp_path / "again")
+    finish(settings(tmp_path / "outputs", *SHORT), tmp_path / "again")
     assert result(tmp_path / "again") == expected
 
 

@@ -34,15 +34,11 @@ def workers(parent):
 
 
 def final_table(folder):
-    return [
-        (
-            job["overrides"][-2:],
-            job["status"],
-            job["summary"]["final"]["test_accuracy"],
-            job["summary"]["final"]["nonzero"],
-        )
-        for job in report.read_sweep(folder)
-    ]
+    """Strategy, seed, status and figures of each job; the output folders differ."""
+    jobs = report.read_sweep(folder)
+    finals = [job["summary"]["final"] for job in jobs]
+    figures = [(final["test_accuracy"], final["nonzero"]) for final in finals]
+    return [(job["overrides"][-2:], job["status"], figure) for job, figure in zip(jobs, figures, strict=True)]
 
 
 @pytest.mark.parametrize("jobs", sizes(6, 30))
