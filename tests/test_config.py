@@ -147,7 +147,7 @@ WRONG = [
     (["amount=-0.1"], ["amount=-0.1", "[0, 1)"]),
     (["amount=nan"], ["amount=nan", "[0, 1)"]),
     (["amount=abc"], ["amount=abc", "[0, 1)"]),
-    (["schedule.rounds=0"], ["schedule.rounds=0", "≥ 1"]),
+    (["schedule.rounds=0"], ["schedule.rounds=0", "whole number", "1"]),
     (["strategy=magnitude"], ["strategy=magnitude", *STRATEGIES]),
     (["strategy.amonut=0.2"], ["strategy.amonut=0.2", "did you mean amount?"]),
     (["+amonut=3"], ["amonut=3", "did you mean amount?"]),

@@ -273,12 +273,12 @@ def test_what_ran_before_does_not_matter(tmp_path):
 def test_the_dense_stage_is_shared_by_all_strategies(tmp_path):
     first = run(tmp_path, "strategy=l1", "schedule.rounds=1")
     assert [row["reused"] for row in first.rounds] == [False, False]
-    for more in (["strategy=global"], ["strategy=ln_structured"], ["strategy=custom"], ["strategy=lottery_ticket"]):
+    for more in (["strategy=ln_structured"], ["strategy=custom"], ["strategy=lottery_ticket"]):
         result = run(tmp_path, "schedule.rounds=1", *more)
         assert [row["reused"] for row in result.rounds] == [True, False]
         assert result.rounds[0]["stage"] == first.rounds[0]["stage"]
     assert [row["reused"] for row in run(tmp_path, "strategy=l1", "schedule.rounds=1").rounds] == [True, True]
-    for more in ("seed=1", "train.batch_size=32", "optimizer.lr=0.002", "data.limit=200", "train.epochs=2"):
+    for more in ("seed=1", "train.batch_size=32", "optimizer.lr=0.002"):
         assert not run(tmp_path, "strategy=l1", "schedule.rounds=1", more).rounds[0]["reused"]
 
 
@@ -308,8 +308,16 @@ def test_a_reused_run_leaves_what_the_first_one_left(tmp_path, how):
         assert same(load_file(first.folder / name), load_file(second.folder / name))
 
 
-@pytest.mark.parametrize("batch", [3, 5, 8, 12])
-@pytest.mark.parametrize("how", [("lottery_ticket", 0.2), ("ln_structured", 0.05)])
+@pytest.mark.parametrize(
+    ("how", "batch"),
+    [
+        (("lottery_ticket", 0.2), 3),
+        (("lottery_ticket", 0.2), 12),
+        (("ln_structured", 0.5), 8),
+        (("ln_structured", 0.05), 5),
+        (("ln_structured", 0.05), 12),
+    ],
+)
 def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, how, batch):
     """Five batches a stage: dense, round 1, round 2."""
     more = (f"strategy={how[0]}", f"amount={how[1]}", "schedule.rounds=2")

@@ -42,7 +42,10 @@ def prune(model: nn.Module, parameters: Parameters, strategy: Strategy, amount: 
         if not item.mask.any() and old.any():
             best = torch.where(old, item.original.detach().abs(), -1.0).argmax()
             item.mask.view(-1)[best] = 1
+    asked = {item.name for item in masks.masked(model) if (item.module, item.parameter) in parameters}
     for name, unit in masks.last_units(model, before):
+        if name not in asked:
+            continue  # a bias that goes with its channel
         warnings.warn(f"{name} is down to its last {unit}, which stays: without it the layer is dead", stacklevel=2)
     masks.refresh(model)
     return milliseconds

@@ -1,0 +1,108 @@
+"""Every command and every block of code in the README is run, on a slice of the data."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.strip()]
+PYTHON = [block for kind, block in BLOCKS if kind == "python"]
+RUNS = [command for command in COMMANDS if command.startswith("python -m prunelab ")]
+TOOLS = [command for command in COMMANDS if re.match(r"python -m prunelab\.\w+", command)]
+INSTALLS = [command for command in COMMANDS if command.startswith("pip install -e")]
+SERVERS = [command for command in COMMANDS if command.startswith("tensorboard")]
+QUICK = ["data.limit=300", "train.epochs=1", "finetune.epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder as a reader would have it: the model of the README in it, and outputs of earlier commands."""
+    folder = tmp_path_factory.mktemp("readme")
+    (model,) = (block for block in PYTHON if block.startswith("# mynet.py"))
+    (folder / "mynet.py").write_text(model)
+    return folder
+
+
+def run(command, folder, *more):
+    words = [sys.executable, *shlex.split(command)[1:], *more]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=240)
+
+
+def test_every_command_is_of_a_kind_that_is_tested():
+    assert set(COMMANDS) == {*RUNS, *TOOLS, *INSTALLS, *SERVERS}
+    assert len(RUNS) > 10
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_run(command, home):
+    more = [] if "--cfg" in command else [item for item in QUICK if item.split("=")[0] not in command]
+    done = run(command, home, *more)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "sparsity" in done.stdout or "--cfg" in command
+
+
+@pytest.mark.parametrize("command", TOOLS)
+def test_tool(command, home):
+    done = run(command, home)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_tensorboard_lists_the_runs(command, home):
+    words = [*shlex.split(command), "--port", "0", "--host", "127.0.0.1", "--reload_multifile", "false"]
+    environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
+    words[0] = str(Path(sys.executable).with_name("tensorboard"))
+    with (home / "tensorboard.log").open("w") as log:
+        server = subprocess.Popen(words, cwd=home, stdout=log, stderr=log, env=environment)
+    try:
+        assert "outputs" not in (runs := wait_for_runs(server, home / "tensorboard.log"))
+        assert any("sweeps" in name for name in runs)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def wait_for_runs(server, log):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for _ in range(240):
+        assert server.poll() is None, log.read_text()
+        if match := re.search(r"http://127\.0\.0\.1:\d+/", log.read_text()):
+            with opener.open(f"{match[0]}data/runs") as reply:
+                runs = json.loads(reply.read())
+            if any("sweeps" in name for name in runs):
+                return runs
+        time.sleep(0.25)
+    raise AssertionError(log.read_text())
+
+
+def test_the_python_block(home):
+    (code,) = (block for block in PYTHON if "compose" in block)
+    done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^0\.\d+ outputs/", done.stdout, re.MULTILINE)
+
+
+def test_the_two_commands_are_on_the_first_screen_and_ci_runs_the_second():
+    first_screen = "\n".join(README.splitlines()[:30])
+    assert INSTALLS == [
+        "pip install -e . && python -m prunelab strategy=global amount=0.2",
+        'pip install -e ".[test]" && pytest',
+    ]
+    assert all(command in first_screen for command in INSTALLS)
+    assert INSTALLS[1] in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_choice_is_in_the_readme():
+    for path in (ROOT / "conf").glob("*/*.yaml"):
+        if path.parent.name in ("strategy", "schedule", "model", "data", "optimizer"):
+            assert f"`{path.stem}`" in README, path
