@@ -107,6 +107,10 @@ def discard_run_folder() -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     if not in_sweep() and str(folder) in map(os.path.abspath, _made):
         shutil.rmtree(folder, ignore_errors=True)
+        for parent in list(folder.relative_to(Path.cwd()).parents)[:-1] if folder.is_relative_to(Path.cwd()) else ():
+            if any(parent.iterdir()):
+                break
+            parent.rmdir()  # the day's folder, if this was its first run
 
 
 def is_refusal(error: Exception) -> bool:

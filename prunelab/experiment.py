@@ -109,7 +109,7 @@ def prune_and_finetune(
 
     inputs = {
         "strategy": building.identity(lab.config, "strategy"),
-        "tensors": lab.names,
+        "tensors": lab.tensors,
         "round": round,
         "amount": amount,
         "rewind": configs.rewind_point(lab.config),

@@ -19,21 +19,21 @@ class DamagedError(Exception):
 
 
 class StorageError(OSError):
-    """A folder that cannot be read or written; one line that names it and the free bytes."""
+    """A folder that cannot be read or written; one line that names it, the free bytes, and what else to choose."""
 
-    def __init__(self, folder: Path, error: OSError) -> None:
-        super().__init__(f"{folder}: {error.strerror or error} ({_free(folder)})")
+    def __init__(self, folder: Path, error: OSError, hint: str = "outputs= chooses another") -> None:
+        super().__init__(f"{folder}: {error.strerror or error} ({_free(folder)}); {hint}")
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turns an OSError into a StorageError that names `folder`."""
+def writing(folder: Path, *hint: str) -> Iterator[None]:
+    """Turns an OSError into a StorageError that names `folder`, with a `hint` at another one."""
     try:
         yield
     except StorageError:
         raise
     except OSError as error:
-        raise StorageError(folder, error) from error
+        raise StorageError(folder, error, *hint) from error
 
 
 def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:

@@ -33,7 +33,7 @@ class Lab:
         self.strategy = building.bind(config, "strategy", [], 0.0)
         self.model, self.parameters = self.new_model()
         self.new_optimizer()
-        self.names = [item.name for item in masks.masked(self.model)]
+        self.tensors = [item.name for item in masks.masked(self.model)]  # those that the config selects
         self.initial, _ = masks.snapshot(self.model)
 
     def new_model(self) -> tuple[nn.Module, masks.Parameters]:
@@ -52,12 +52,17 @@ class Lab:
         """A fresh optimizer: each round has its own, since old momentum would go on moving pruned weights."""
         bound = building.bind(self.config, "optimizer", [])
         try:
-            return training.without_compiler(bound.func)(self.model.parameters(), **bound.keywords)
+            # In one order, whichever have masks: an optimizer's state goes by position.
+            parameters = [parameter for _, parameter in sorted(masks.originals(self.model).items())]
+            return training.without_compiler(bound.func)(parameters, **bound.keywords)
         except (ValueError, RuntimeError, TypeError) as error:
             raise ConfigError(f"optimizer._target_={self.config.optimizer._target_}: {error}") from error
 
     def rehearse(self, amounts: list[float | None]) -> list[Row]:
         """Prunes a throwaway model through all rounds: the plan, exact to one weight, before any training.
+
+        Tensors that the strategy masks beside the selected ones (a bias with its channel) get their masks of ones now,
+        so that the prunable tensors are the same in every round, whether it is computed, resumed or reused.
 
         Returns:
             Rows of `round`, `amount`, `sparsity` and `left`, the prunable weights that stay.
@@ -66,7 +71,7 @@ class Lab:
             ConfigError: if the strategy cannot prune this model.
         """
         model, parameters = self.new_model()
-        plan = []
+        plan: list[Row] = []
         for round, amount in enumerate(amounts, 1):
             seed_torch(self.seed, round, "prune")
             try:
@@ -78,9 +83,10 @@ class Lab:
             except Exception as error:  # whatever a strategy of the user's may raise
                 target = self.config.strategy._target_
                 raise ConfigError(f"strategy._target_={target}: cannot prune this model: {error}") from error
-            left, size = masks.count(model)
-            plan.append({"round": round, "amount": amount, "sparsity": 1 - left / size, "left": left})
-        return plan
+            plan.append({"round": round, "amount": amount, "left": masks.count(model)[0]})
+        masks.attach_like(self.model, model)
+        _, size = masks.count(self.model)
+        return [{**row, "sparsity": 1 - row["left"] / size} for row in plan]
 
     def load_data(self) -> None:
         """Puts the data on the device and tries the model on one example.

@@ -79,6 +79,18 @@ def attach(parameters: Parameters) -> None:
         setattr(module, f"{name}_mask", mask.contiguous())  # torch ranks views of it, also of a channels_last model
 
 
+def attach_like(model: nn.Module, other: nn.Module) -> None:
+    """Gives `model` masks of ones for all tensors that have masks in `other`, a model of the same kind."""
+    wanted = {item.name for item in masked(other)} - {item.name for item in masked(model)}
+    attach([pair for name, pair in _named(model) if name in wanted])
+
+
+def originals(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What an optimizer moves: all parameters, by the dense model's own names."""
+    pairs = _named(model)
+    return {name: getattr(module, f"{p}_orig" if hasattr(module, f"{p}_mask") else p) for name, (module, p) in pairs}
+
+
 def masked(model: nn.Module) -> Iterator[Masked]:
     """Every tensor that has a mask, in the model's own order."""
     for prefix, module in model.named_modules():

@@ -13,8 +13,8 @@ FLOORS = [
     ["tracking"],
     ["stages", "export", "strategies"],
     ["training", "metrics", "criteria", "hardware"],
-    ["masks", "data", "models", "files", "signals", "composing"],
-    ["checking", "messages", "randomness"],
+    ["masks", "data", "models", "signals", "composing"],
+    ["checking", "messages", "randomness", "files"],
     ["schedules"],
     ["building"],
     ["config"],
@@ -24,7 +24,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 def room(path: Path) -> str:
-    return path.relative_to(ROOT).with_suffix("").parts[0]
+    """The folder or file; a folder's own command line stands at the top, like the others."""
+    return "__main__" if path.name == "__main__.py" else path.relative_to(ROOT).with_suffix("").parts[0]
 
 
 def imported_rooms(path: Path) -> set[str]:

@@ -10,6 +10,8 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from prunelab.data import Dataset, Split, stratified
+from prunelab.files import writing
 from prunelab.randomness import permutation
 
 log = logging.getLogger(__name__)
@@ -27,7 +30,7 @@ SPLIT_SEED = 55_000  # the split is the same in every experiment, whatever its s
 VALIDATION = 5_000
 MEAN, STD = 0.1307, 0.3081  # of the 60,000 training images, scaled to [0, 1]
 # Of the decoded pixels and labels, so that a damaged cache is noticed and made again.
-SHA256 = "2edad8764efab7a0d9f88935d1a5179814ed944ec7ab65377fea543b692f103a"
+SHA256 = "2bd29b997a56b59ee94f9c9fe6538bc15077073139c85207f198179dbd4f2189"
 
 
 def mnist(limit: int | None = None) -> Dataset:
@@ -70,8 +73,7 @@ def decoded(path: Path) -> dict[str, torch.Tensor]:
     """
     if (tensors := _read(path)) is not None:
         return tensors
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with writing(path.parent, "PRUNELAB_CACHE chooses another"), _locked(path.with_suffix(".lock")):
         if (tensors := _read(path)) is not None:
             return tensors
         if path.exists():
@@ -87,19 +89,27 @@ def decoded(path: Path) -> dict[str, torch.Tensor]:
     return load(content)
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):
+        yield
+
+
 def _read(path: Path) -> dict[str, torch.Tensor] | None:
     """The tensors, if the file is there and whole."""
     try:
         tensors = load(path.read_bytes())
         return tensors if _digest(tensors) == SHA256 else None
-    except (FileNotFoundError, SafetensorError):
+    except (FileNotFoundError, NotADirectoryError, SafetensorError):
         return None
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(tensors[name].numpy().data)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().data)
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Overrides of every kind: what an independent reading of the schema allows composes; all else is refused in one line."""
+"""Overrides of every kind: what an independent reading of the schema allows composes, all else is one line."""
 
 import math
 
