@@ -16,12 +16,16 @@ E = TypeVar("E", bound=BaseException)
 
 
 def explain(error: BaseException, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
-    """The short form of an error that Hydra or OmegaConf raised while composing.
+    """The short form, one line, of an error that Hydra or OmegaConf raised while composing.
 
     Args:
         overrides: what the user gave on the command line, to quote the value.
         compose: composes without the override that failed, to list the keys that there are beside it.
     """
+    return " ".join(_explanation(error, overrides, compose).split())
+
+
+def _explanation(error: BaseException, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
     given = dict(item.lstrip("+~").partition("=")[::2] for item in overrides)
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).partition("/")

@@ -17,7 +17,7 @@ from prunelab.data import Split
 from prunelab.randomness import permutation, seed_torch
 
 Row = dict[str, Any]
-EVALUATION_BATCH = 1_000
+EVALUATION_BATCH = 200  # on a processor, in a third less time than 1,000
 
 
 class DivergedError(ArithmeticError):

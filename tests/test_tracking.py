@@ -281,23 +281,25 @@ def test_a_run_of_reused_stages_is_complete_by_itself(folder, result, tmp_path):
 
 
 def test_mask_image_of_a_filter_bank():
-    """[2, 1, 2, 2]: a row of pixels an output channel's row, 2 high and 2 wide, with a grey line after each."""
-    mask = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]], [[[1.0, 1.0], [0.0, 0.0]]]])
-    expected = [
-        [255, 0, 96],
-        [0, 255, 96],
-        [96, 96, 96],
-        [255, 255, 96],
-        [0, 0, 96],
-        [96, 96, 96],
-    ]
+    """[2, 2, 1, 2]: a row an output channel, a tile an input channel; here the second filter is dead."""
+    mask = torch.tensor([[[[1.0, 0.0]], [[1.0, 1.0]]], [[[0.0, 0.0]], [[0.0, 0.0]]]])
     image = mask_image(mask)
-    scale = 256 // 6
+    scale, gap = 64, 16  # 256 pixels over 4 columns; a quarter of a weight between the tiles
     assert image.dtype == torch.uint8
-    assert image.shape == (6 * scale, 3 * scale)
-    assert image[::scale, ::scale].tolist() == expected
-    for i in range(scale):  # every pixel is a square
-        assert torch.equal(image[i::scale, i::scale], image[::scale, ::scale])
+    assert image.shape == (2 * scale + gap, 4 * scale + gap)
+    centres = [32, 96, 176, 240]  # of the four weights; the gap lies between the second and the third
+    assert image[32, centres].tolist() == [255, 0, 255, 255]
+    assert image[scale + gap + 32, centres].tolist() == [0, 0, 0, 0]
+    assert set(image[:, 2 * scale : 2 * scale + gap].unique().tolist()) == {96}
+    assert set(image[scale : scale + gap].unique().tolist()) == {96}
+
+
+def test_mask_image_of_filters_with_one_input_channel_stand_side_by_side():
+    mask = torch.stack([torch.ones(1, 3, 3), torch.zeros(1, 3, 3)])  # [2, 1, 3, 3]
+    image = mask_image(mask)
+    assert image.shape[1] > 2 * image.shape[0] - 20
+    assert image[60, 60] == 255
+    assert image[60, -60] == 0
 
 
 def test_mask_image_of_a_vector_is_one_row():

@@ -29,7 +29,7 @@ class TensorBoard:
         text = json.dumps(config, indent=2)
         self.writer.add_text("config", f"```json\n{text}\n```")
         # add_hparams would split the run in two; the same summaries, written here, do not.
-        values = {key: _plain(value) for key, value in flat(config).items()}
+        values = {name: _plain(value) for name, value in _compared(config).items()}
         experiment, start, self.end = hparams(values, dict.fromkeys((f"final/{name}" for name in METRICS), 0.0))
         for summary in (experiment, start):
             self.writer._get_file_writer().add_summary(summary)
@@ -74,22 +74,35 @@ class TensorBoard:
         self.writer.close()
 
 
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that a person compares runs by; of a part, its name: `strategy: l1`."""
+    keys = {key: value for key, value in flat(config).items() if key not in ("outputs", "reuse", "trusted")}
+    return {k.removesuffix("._target_"): v.rpartition(".")[2] if k.endswith("_target_") else v for k, v in keys.items()}
+
+
 def mask_image(mask: Tensor) -> Tensor:
     """A mask as an image, uint8 [height, width]: kept white, pruned black, gaps grey.
 
-    A filter bank [out, in, kh, kw] becomes a grid with a row an output channel, so that a dead filter is a dead row;
-    a matrix [out, in] is itself, a vector a single row. Small images are enlarged.
+    A filter bank [out, in, …] becomes a grid of kernels with a row an output channel, so that a dead filter is a dead
+    row; with one input channel the filters stand side by side. A matrix [out, in] is itself, a vector a single row.
+    Small images are enlarged.
     """
     bits = mask.detach().bool().cpu().to(torch.uint8) * 255
-    if bits.dim() == 1:
-        bits = bits.unsqueeze(0)
-    if bits.dim() > 2:
-        tiles = bits.flatten(2) if bits.dim() != 4 else bits
-        tiles = tiles.unsqueeze(2) if tiles.dim() == 3 else tiles
-        padded = nn.functional.pad(tiles, (0, 1, 0, 1), value=96)  # [out, in, kh + 1, kw + 1]
-        bits = padded.permute(0, 2, 1, 3).reshape(padded.shape[0] * padded.shape[2], -1)
-    scale = max(1, 256 // max(bits.shape))
-    return bits.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+    if bits.dim() < 3:
+        return _enlarged(torch.atleast_2d(bits), 256 // max(bits.shape))
+    kernels = bits.flatten(3) if bits.dim() > 3 else bits.unsqueeze(2)  # [out, in, kh, kw…]
+    kernels = kernels.transpose(0, 1) if kernels.shape[1] == 1 else kernels
+    rows, columns, height, width = kernels.shape
+    scale = max(1, 256 // max(rows * height, columns * width))
+    kernels = _enlarged(kernels, scale)
+    gap = max(1, scale // 4)
+    padded = nn.functional.pad(kernels, (0, gap, 0, gap), value=96)  # [rows, columns, height + gap, width + gap]
+    grid = padded.permute(0, 2, 1, 3).reshape(rows * padded.shape[2], columns * padded.shape[3])
+    return grid[:-gap, :-gap]
+
+
+def _enlarged(images: Tensor, scale: int) -> Tensor:
+    return images.repeat_interleave(max(1, scale), -2).repeat_interleave(max(1, scale), -1)
 
 
 def markdown(rows: Iterable[Row]) -> str:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import is_full, record, settings, sizes
+from harness import is_full, record, result, settings, sizes
 
 from prunelab import report
 
@@ -95,3 +95,15 @@ def test_a_job_that_always_kills_its_worker_is_named_and_the_exit_status_says_so
     ended = subprocess.run(how, capture_output=True, text=True, env=environment)
     assert ended.returncode == 1
     assert "1 of 1 jobs did not complete" in ended.stdout
+
+
+def test_the_same_seed_gives_the_same_bits_with_one_worker_and_with_two(tmp_path):
+    strategies = "strategy=l1,ln_structured,global,custom,lottery_ticket,random"
+    for workers_ in (1, 2):
+        how = command(tmp_path / f"outputs-{workers_}", strategies, f"hydra.sweep.dir={tmp_path / str(workers_)}")
+        how = [part for part in how if not part.startswith("schedule.rounds")]  # custom has one
+        how = [part if not part.startswith("hydra.launcher.n_jobs") else f"{part[:-1]}{workers_}" for part in how]
+        subprocess.run(how, check=True, capture_output=True)
+    for job in range(6):
+        one, two = (tmp_path / number / str(job) for number in ("1", "2"))
+        assert result(one) == result(two)
