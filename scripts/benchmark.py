@@ -62,6 +62,7 @@ class Bench:
 
 
 def prunelab(bench: Bench) -> Figures:
+    """The default experiment, once."""
     ran = bench.call("-m", "prunelab", *bench.overrides())
     last = rows(ran.folder, "rounds.csv")[-1]
     return {
@@ -74,6 +75,7 @@ def prunelab(bench: Bench) -> Figures:
 
 
 def baseline(bench: Bench, workers: int) -> Figures:
+    """The script one would otherwise write, once, with the same settings."""
     config = bench.config
     options = {
         "epochs": config.train.epochs,
@@ -99,6 +101,7 @@ def rows(here: Path, name: str) -> list[dict[str, str]]:
 
 
 def loop_seconds(here: Path) -> float:
+    """Seconds of all epochs of the one run in `here`."""
     return sum(float(row["seconds"]) for row in rows(here, "epochs.csv"))
 
 
@@ -139,6 +142,7 @@ def bookkeeping(bench: Bench) -> Figures:
 
 
 def first_batch(bench: Bench) -> float:
+    """Seconds from the command to the first training batch."""
     started = {"PROBE_STARTED": repr(time.time())}
     output = bench.call(str(ROOT / "scripts" / "probes.py"), "first_batch", *bench.overrides(), **started).output
     return float(json.loads(output.splitlines()[-1])["seconds"])
@@ -159,6 +163,7 @@ def startup(bench: Bench) -> Figures:
 
 
 def report(figures: Figures) -> str:
+    """The figures as a page of text."""
     facts, runs = figures["facts"], figures["runs"]
     lines = [
         f"LeNet on MNIST, {facts['experiment']}",
@@ -189,6 +194,7 @@ def report(figures: Figures) -> str:
 
 
 def bookkeeping_lines(took: Figures) -> list[str]:
+    """Where the time beside training goes."""
     both = took["tracking"] + took["storage"]
     return [
         f"bookkeeping: {both / took['loop']:.1%} of the loop's {took['loop']:.2f} s (one run of its own)",
@@ -199,6 +205,7 @@ def bookkeeping_lines(took: Figures) -> list[str]:
 
 
 def describe(bench: Bench, repeats: int) -> Figures:
+    """What is compared, on what."""
     config, load = bench.config, os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     examples = "55,000 training digits" if bench.limit is None else f"at most {bench.limit} digits of each split"
     return {
@@ -213,6 +220,7 @@ def describe(bench: Bench, repeats: int) -> Figures:
 
 
 def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of torch, on both sides; default: what prunelab chooses")
@@ -224,6 +232,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Runs everything and prints the page."""
     args = parse()
     if args.quick:
         args.repeats, args.threads, args.limit = 1, args.threads or 1, args.limit or QUICK

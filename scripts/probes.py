@@ -88,6 +88,7 @@ def first_batch() -> None:
 
 
 def main() -> None:
+    """Runs prunelab with one of the probes installed."""
     probe, *overrides = sys.argv[1:]
     stopwatch = Stopwatch()
     when_a_run_begins(first_batch if probe == "first_batch" else functools.partial(bookkeeping, stopwatch))
