@@ -67,8 +67,8 @@ def prepare(config: DictConfig, report: RunFolder, interrupt: Callable[[], None]
     plan = lab.rehearse(amounts)
     report.note(device=str(device), threads=hardware.threads(config), deterministic=hardware.deterministic(device))
     lab.load_data()
-    rewind_iterations(lab)
-    report.plan(plan, config.train.epochs + config.finetune.epochs * len(amounts), lab.batches)
+    epochs = config.train.epochs + config.finetune.epochs * len(amounts) + (rewind_iterations(lab) or 0) // lab.batches
+    report.plan(plan, epochs, lab.batches)
     return lab, amounts
 
 

@@ -7,10 +7,12 @@ import json
 import multiprocessing
 import os
 import sys
+import tempfile
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 RESULTS = Path(__file__).parent / "results.json"
 UNTIMED = ("seconds", "reused")
@@ -66,9 +68,10 @@ def result(folder: Path) -> dict[str, object]:
 
 def record(figure: str, **values: object) -> None:
     """Notes what a full run measured, for the README to quote."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[figure] = values
-    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
+    with FileLock(tempfile.gettempdir() + "/prunelab-results.lock"):
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results[figure] = values
+        RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
 
 
 def sizes(quick: int, full: int) -> list[object]:

@@ -23,8 +23,8 @@ def test_simultaneous_first_starts(repeats, tmp_path, request):
         assert computed(home, "0") == 1  # the dense network, by one process for all
         assert computed(home, "1") == 2  # one pruned network for each strategy
         assert sorted(path.name for path in (home / "cache").iterdir()) == ["mnist.lock", "mnist.safetensors"]
-    if is_full(request):
-        record("starts", repeats=repeats, processes=processes, failed=0, trained_twice=0)
+        if is_full(request):
+            record("starts", repeats=repeat + 1, processes=processes, failed=0, trained_twice=0)
 
 
 def computed(home, number):
