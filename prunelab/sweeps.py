@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunelab import composing, files, messages, report
 
-ATTEMPTS = "PRUNELAB_SWEEP_ATTEMPTS"  # completed jobs at the last start, and starts without one more
+ATTEMPTS = "PRUNELAB_SWEEP_ATTEMPTS"  # when the sweep was last started again, and starts that stored nothing
 _last: list[Path] = []
+_stages: list[Path] = []
 
 
 class SweepCallback(Callback):
@@ -44,6 +46,7 @@ class SweepCallback(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         files.write_file(folder / "sweep.json", json.dumps({"jobs": batch}, indent=1).encode())
         _last.append(folder)
+        _stages.append(Path(config.outputs) / "stages")
         if ATTEMPTS not in os.environ:
             print(f"{len(batch)} jobs → {folder}", flush=True)
 
@@ -69,18 +72,17 @@ def broken(error: BaseException) -> bool:
 def go_on() -> None:
     """Starts this command again, in the same sweep folder, for the jobs that did not complete.
 
-    Returns only when three starts in a row have not completed one job more.
+    Returns only when five starts in a row have not stored a stage or a checkpoint: then a job kills its worker.
     """
-    folder = _last[-1]
-    completed = sum(job["status"] == "completed" for job in report.read_sweep(folder))
-    before, stalled = map(int, os.environ.get(ATTEMPTS, "-1 0").split())
-    stalled = 0 if completed > before else stalled + 1
-    if stalled >= 3:
+    since, stalled = map(float, os.environ.get(ATTEMPTS, "0 0").split())
+    progress = any(path.stat().st_mtime > since for path in _stages[-1].rglob("manifest.json"))
+    stalled = 0 if progress else stalled + 1
+    if stalled >= 5:
         return
-    os.environ[ATTEMPTS] = f"{completed} {stalled}"
+    os.environ[ATTEMPTS] = f"{time.time()} {stalled}"
     print("prunelab: a worker was killed; going on with the jobs that are missing", file=sys.stderr, flush=True)
     arguments = [item for item in sys.argv[1:] if not item.startswith("hydra.sweep.dir=")]
-    os.execv(sys.executable, [sys.executable, "-m", "prunelab", *arguments, f"hydra.sweep.dir='{folder}'"])
+    os.execv(sys.executable, [sys.executable, "-m", "prunelab", *arguments, f"hydra.sweep.dir='{_last[-1]}'"])
 
 
 def is_done(config: DictConfig) -> bool:
