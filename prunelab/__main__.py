@@ -62,13 +62,10 @@ def main() -> None:
     except Exception as error:
         if sweeps.broken(error):
             sweeps.go_on()
-            sys.exit(0 if sweeps.show_last() else 1)
-        if TRACEBACK_WANTED or not (isinstance(error, EXPECTED) or composing.is_refusal(error)):
+        elif TRACEBACK_WANTED or not (isinstance(error, EXPECTED) or composing.is_refusal(error)):
             raise
-        if not sweeps.running():
+        elif not sweeps.running():
             fail(error)
-    if sweeps.one_was_alone():
-        sweeps.go_on(broke=False)
     sys.exit(0 if sweeps.show_last() else 1)
 
 

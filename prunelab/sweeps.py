@@ -11,7 +11,6 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
@@ -21,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunelab import composing, files, messages, report
 
-RESTART = "PRUNELAB_SWEEP_RESTART"
+ATTEMPTS = "PRUNELAB_SWEEP_ATTEMPTS"  # when the sweep was last started again, and starts that stored nothing
 _last: list[Path] = []
 _stages: list[Path] = []
 
@@ -48,7 +47,7 @@ class SweepCallback(Callback):
         files.write_file(folder / "sweep.json", json.dumps({"jobs": batch}, indent=1).encode())
         _last.append(folder)
         _stages.append(Path(config.outputs) / "stages")
-        if RESTART not in os.environ:
+        if ATTEMPTS not in os.environ:
             print(f"{len(batch)} jobs → {folder}", flush=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
@@ -70,48 +69,25 @@ def broken(error: BaseException) -> bool:
     return running() and type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool")
 
 
-def go_on(*, broke: bool = True) -> None:
-    """Starts this command again, in the same sweep folder, for the jobs that did not complete; returns if none is left.
+def go_on() -> None:
+    """Starts this command again, in the same sweep folder, for the jobs that did not complete.
 
-    Where a worker was killed before anything was stored, a job may be killing it, and the others with it: then one of
-    the jobs that were running is tried alone, and is given up if that fails too.
+    Returns only when five starts in a row have not stored a stage or a checkpoint: then a job kills its worker.
     """
-    plan = _restart()
-    if broke and plan["alone"] is not None:
-        plan["given_up"].append(plan["alone"])
-    jobs = [job for job in report.read_sweep(_last[-1]) if job["number"] not in plan["given_up"]]
-    left = [job["number"] for job in jobs if job["status"] in ("unfinished", "missing")]
-    if not left:
+    since, stalled = map(float, os.environ.get(ATTEMPTS, "0 0").split())
+    progress = any(path.stat().st_mtime > since for path in _stages[-1].rglob("manifest.json"))
+    stalled = 0 if progress else stalled + 1
+    if stalled >= 5:
         return
-    suspects = [job["number"] for job in jobs if job["status"] == "unfinished"] or left
-    stored = any(path.stat().st_mtime > plan["since"] for path in _stages[-1].rglob("manifest.json"))
-    alone = suspects[0] if broke and plan["alone"] is None and not stored else None
-    os.environ[RESTART] = json.dumps({"since": time.time(), "alone": alone, "given_up": plan["given_up"]})
-    if broke:
-        print("prunelab: a worker was killed; going on with the jobs that are missing", file=sys.stderr, flush=True)
+    os.environ[ATTEMPTS] = f"{time.time()} {stalled}"
+    print("prunelab: a worker was killed; going on with the jobs that are missing", file=sys.stderr, flush=True)
     arguments = [item for item in sys.argv[1:] if not item.startswith("hydra.sweep.dir=")]
     os.execv(sys.executable, [sys.executable, "-m", "prunelab", *arguments, f"hydra.sweep.dir='{_last[-1]}'"])
 
 
-def _restart() -> dict[str, Any]:
-    """Why this process was started again: when, which job is to run alone, and which were given up."""
-    plan: dict[str, Any] = json.loads(os.environ.get(RESTART, '{"since": 0, "alone": null, "given_up": []}'))
-    return plan
-
-
-def one_was_alone() -> bool:
-    """Whether this start was for a single job, so that the others are still to come."""
-    return running() and _restart()["alone"] is not None
-
-
 def is_done(config: DictConfig) -> bool:
-    """Whether this job of a sweep that is run again completed before, with the same config, or is not its turn."""
-    if not composing.in_sweep():
-        return False
-    plan, number = _restart(), HydraConfig.get().job.num
-    if number in plan["given_up"] or plan["alone"] not in (None, number):
-        return True
-    if not (config.reuse or RESTART in os.environ):
+    """Whether this job of a sweep that is run again completed before, with the same config."""
+    if not composing.in_sweep() or not (config.reuse or ATTEMPTS in os.environ):
         return False
     summary = report.read_summary(composing.run_folder(config)) or {}
     return summary.get("status") == "completed" and summary.get("config") == composing.plain(config)
