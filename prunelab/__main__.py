@@ -49,23 +49,31 @@ def fail(error: BaseException) -> NoReturn:
     sys.exit(1)
 
 
+def start() -> bool:
+    """Runs the command line once, to its end or to the end of what failed. Whether a worker of a sweep was killed."""
+    try:
+        task()
+    except Exception as error:
+        if sweeps.broken(error):
+            return True
+        if TRACEBACK_WANTED or not (isinstance(error, EXPECTED) or composing.is_refusal(error)):
+            raise
+        if not sweeps.running():
+            fail(error)
+    return False
+
+
 def main() -> None:
     """Runs the command line. Exit status: 0, 1 for whatever failed, 130 after Ctrl-C, 143 after SIGTERM."""
     logging.raiseExceptions = False  # a log that cannot be written is no news when the disk is full
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print, in ten lines
     try:
-        task()
+        while sweeps.go_on(broke=start()):
+            pass
     except (KeyboardInterrupt, signals.InterruptedRun) as error:
         sweeps.show_last()
         print("prunelab: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(getattr(error, "exit_status", 130))
-    except Exception as error:
-        if sweeps.broken(error):
-            sweeps.go_on()
-        elif TRACEBACK_WANTED or not (isinstance(error, EXPECTED) or composing.is_refusal(error)):
-            raise
-        elif not sweeps.running():
-            fail(error)
     sys.exit(0 if sweeps.show_last() else 1)
 
 

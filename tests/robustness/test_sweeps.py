@@ -43,7 +43,8 @@ def final_table(folder):
 
 @pytest.mark.parametrize("jobs", sizes(6, 30))
 def test_killed_workers_lose_nothing(jobs, tmp_path, request):
-    draw, wanted = random.Random(jobs), 10 if is_full(request) else 2
+    draw = random.Random(jobs)
+    wanted, pause = (10, (3, 6)) if is_full(request) else (2, (2.5, 3.5))  # the quick one is over in five seconds
     seeds = f"seed={','.join(map(str, range(jobs // 2)))}"
     sweep = ["strategy=l1,global", seeds]
     reference = tmp_path / "reference"
@@ -57,7 +58,7 @@ def test_killed_workers_lose_nothing(jobs, tmp_path, request):
     )
     killed = 0
     while killed < wanted and process.poll() is None:
-        time.sleep(draw.uniform(3, 6))
+        time.sleep(draw.uniform(*pause))
         if found := workers(process.pid):
             os.kill(draw.choice(found), signal.SIGKILL)
             killed += 1
@@ -86,17 +87,69 @@ def test_a_sweep_killed_as_a_whole_goes_on_when_run_again(tmp_path):
     assert first.stat().st_mtime_ns == written  # only what was missing
 
 
-def test_a_job_that_always_kills_its_worker_is_named_and_the_exit_status_says_so(tmp_path):
-    (tmp_path / "deadly.py").write_text("import os\n\ndef score(weight):\n    os.kill(os.getpid(), 9)\n")
-    jobs = ["strategy=custom", "trusted=[deadly]", "strategy.method=deadly.score", "seed=0,1"]
+DEADLY = """
+import os, pathlib
+
+def score(weight):
+    os.kill(os.getpid(), 9)
+
+def once(weight):
+    flag = pathlib.Path(__file__).with_name("killed")
+    if not flag.exists():
+        flag.touch()
+        score(weight)
+    return weight.abs()
+
+def fine(weight):
+    return weight.abs()
+"""
+
+
+def run_deadly(tmp_path, methods, *more):
+    """A sweep over score functions of a module that can kill its worker."""
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    jobs = ["strategy=custom", "trusted=[deadly]", f"strategy.method={methods}", *more]
     how = command(tmp_path / "outputs", *jobs, f"hydra.sweep.dir={tmp_path / 'sweep'}")
     how = [part for part in how if not part.startswith("schedule.rounds")]  # custom has one
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    ended = subprocess.run(how, capture_output=True, text=True, env=environment)
+    return subprocess.run(how, capture_output=True, text=True, env=environment)
+
+
+def statuses(tmp_path):
+    return [job["status"] for job in report.read_sweep(tmp_path / "sweep")]
+
+
+@pytest.mark.parametrize(
+    ("methods", "expected"),
+    [
+        ("deadly.score", ["unfinished"]),
+        ("deadly.score,deadly.fine", ["unfinished", "completed"]),
+    ],
+)
+def test_a_job_that_always_kills_its_worker_is_given_up_and_the_others_complete(methods, expected, tmp_path):
+    ended = run_deadly(tmp_path, methods)
     assert ended.returncode == 1
-    assert ended.stderr.count("a worker was killed") == 4  # and then no more
-    assert "2 of 2 jobs did not complete" in ended.stdout
+    assert statuses(tmp_path) == expected
+    assert "job 0 alone" in ended.stderr
     assert "job 0 unfinished" in ended.stdout
+    assert f"1 of {len(expected)} jobs did not complete" in ended.stdout
+    assert ended.stderr.count("a worker was killed") < 10
+
+
+def test_a_deadly_job_that_comes_first_leaves_the_three_after_it_whole(tmp_path):
+    ended = run_deadly(tmp_path, "deadly.score,deadly.fine,deadly.fine,deadly.fine")
+    assert ended.returncode == 1
+    assert statuses(tmp_path) == ["unfinished", "completed", "completed", "completed"]
+    assert "1 of 4 jobs did not complete" in ended.stdout
+
+
+def test_a_failing_job_of_a_sweep_started_again_is_named_in_the_table(tmp_path):
+    ended = run_deadly(tmp_path, "deadly.once", "amount=0.2,1")
+    assert ended.returncode == 1
+    assert ended.stderr.count("a worker was killed") == 1
+    assert "Traceback" not in ended.stderr
+    assert statuses(tmp_path) == ["completed", "failed"]
+    assert "1 of 2 jobs did not complete" in ended.stdout
 
 
 def test_the_same_seed_gives_the_same_bits_with_one_worker_and_with_two(tmp_path):
