@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,15 @@ TRUSTED = {
     "model._target_": ("prunelab.models.", "torchvision.models."),
     "strategy._target_": ("prunelab.strategies.",),
     "strategy.method": ("prunelab.strategies.", "torch.nn.utils.prune."),
+    "criterion._target_": ("prunelab.criteria.",),
     "schedule._target_": ("prunelab.schedules.",),
     "optimizer._target_": ("torch.optim.",),
+    "lr_schedule._target_": ("prunelab.lr_schedules.",),
+    "regularizer._target_": ("prunelab.routines.",),
+    "sparse_training._target_": ("prunelab.routines.",),
 }
+# Keys of a part that are for the laboratory, not for what `_target_` names.
+OURS = {"model": ("checkpoint",), "criterion": ("iterations",), "schedule": ("compression",)}
 
 
 def locate(dotted: str, key: str, trusted: Iterable[str] = ()) -> Callable[..., Any]:
@@ -66,17 +72,31 @@ def check_trust(dotted: str, key: str, trusted: Iterable[str]) -> tuple[str, ...
 
 
 def arguments(config: DictConfig, part: str) -> dict[str, Any]:
-    """The keys of `config.<part>` without `_target_`, as plain data. null stands for the callable's own default."""
+    """The keys of `config.<part>` that its callable gets, as plain data. null stands for the callable's own default."""
     node = OmegaConf.to_container(config[part], resolve=True)
     assert isinstance(node, dict)
-    return {str(key): value for key, value in node.items() if key != "_target_" and value is not None}
+    other = ("_target_", *OURS.get(part, ()))
+    return {str(key): value for key, value in node.items() if key not in other and value is not None}
 
 
-def bind(config: DictConfig, part: str, *args: object) -> functools.partial[Any]:
+def takes(function: functools.partial[Any], keyword: str) -> bool:
+    """Whether a bound callable has a parameter of that name."""
+    return keyword in inspect.signature(function.func).parameters
+
+
+def bind(
+    config: DictConfig,
+    part: str,
+    *args: object,
+    given: Mapping[str, object] | None = None,
+    offered: Mapping[str, object] | None = None,
+) -> functools.partial[Any]:
     """The callable that `config.<part>._target_` names, with the part's other keys as keyword arguments.
 
     Args:
         args: stand-ins for the positional arguments it will be called with, to check the signature now.
+        given: keyword arguments that it gets if it takes them, and that the config may not set.
+        offered: the same, but the config may set them.
 
     Raises:
         ConfigError: for a key that the callable does not take, or one that it lacks.
@@ -84,10 +104,10 @@ def bind(config: DictConfig, part: str, *args: object) -> functools.partial[Any]
     target = locate(config[part].get("_target_"), f"{part}._target_", config.trusted)
     keywords = arguments(config, part)
     signature = inspect.signature(target)
-    if "trusted" in signature.parameters:  # it looks names up itself
-        keywords["trusted"] = tuple(config.trusted)
-    rest = list(signature.parameters.values())[len(args) :]
+    given = {"trusted": tuple(config.trusted), **(given or {})}  # some look names up themselves
+    rest = [p for p in list(signature.parameters.values())[len(args) :] if p.name not in given]
     takes = [p.name for p in rest if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    keywords = {k: v for k, v in (offered or {}).items() if k in takes} | keywords
     for key in () if any(p.kind is p.VAR_KEYWORD for p in rest) else keywords:
         if key not in takes:
             raise ConfigError(unknown_key(f"{part}.{key}", keywords[key], takes))
@@ -95,6 +115,7 @@ def bind(config: DictConfig, part: str, *args: object) -> functools.partial[Any]
         if parameter.name in takes and parameter.name not in keywords and parameter.default is parameter.empty:
             key = f"{part}.{parameter.name}"
             raise ConfigError(f"{key}=null: must be {allowed(key) or 'given'}; {target.__name__} has no default for it")
+    keywords |= {k: v for k, v in given.items() if k in signature.parameters}
     try:
         signature.bind(*args, **keywords)
     except TypeError as error:
@@ -102,18 +123,41 @@ def bind(config: DictConfig, part: str, *args: object) -> functools.partial[Any]
     return functools.partial(target, **keywords)
 
 
+def data_facts(config: DictConfig) -> dict[str, Any]:
+    """`shape` of an example and number of `classes`, as far as they are known without loading the data."""
+    source = locate(config.data._target_, "data._target_", config.trusted)
+    known = {key: config.data.get(key, getattr(source, key, None)) for key in ("shape", "classes")}
+    return {key: value for key, value in known.items() if value is not None}
+
+
 def identity(config: DictConfig, part: str) -> dict[str, Any]:
     """What a part of the config is, for a stage's name.
 
     Arguments that equal the callable's own defaults are left out, so that one added later does not orphan old stages.
     Of code that is neither prunelab's nor torch's, the source file's digest is in it: an edited model is another model.
+    Of a checkpoint it is the digest of its content, wherever it lies.
     """
     keys = [key for key in (f"{part}._target_", f"{part}.method") if OmegaConf.select(config, key)]
     targets = {key: locate(OmegaConf.select(config, key), key, config.trusted) for key in keys}
+    targets |= _rule_methods(config) if part == "strategy" else {}
     defaults = {p.name: p.default for p in inspect.signature(targets[keys[0]]).parameters.values()}
     given = {k: v for k, v in arguments(config, part).items() if k not in defaults or defaults[k] != v}
     sources = {key: digest for key, target in targets.items() if (digest := _source(target))}
-    return {"_target_": config[part]._target_, **given, **({"source": sources} if sources else {})}
+    ours = {key: config[part].get(key) for key in OURS.get(part, ())}
+    if ours.get("checkpoint") is not None:
+        ours["checkpoint"] = _digest(Path(str(ours["checkpoint"])))
+    if ours.get("iterations") == 1:
+        ours["iterations"] = None
+    ours |= {"source": sources or None}
+    return {"_target_": config[part]._target_, **given, **{k: v for k, v in ours.items() if v is not None}}
+
+
+def _rule_methods(config: DictConfig) -> dict[str, Callable[..., Any]]:
+    """The methods that `strategy.rules` give by a dotted name."""
+    rules = arguments(config, "strategy").get("rules", [])
+    methods = {f"strategy.rules[{i}]": rule.get("method") for i, rule in enumerate(rules) if isinstance(rule, dict)}
+    dotted = {key: name for key, name in methods.items() if isinstance(name, str) and "." in name}
+    return {key: locate(name, "strategy.method", config.trusted) for key, name in dotted.items()}
 
 
 def _source(target: Callable[..., Any]) -> str | None:
@@ -121,4 +165,8 @@ def _source(target: Callable[..., Any]) -> str | None:
     if target.__module__.split(".")[0] in ("prunelab", "torch", "torchvision"):
         return None
     file = inspect.getsourcefile(target)
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
+    return _digest(Path(file)) if file else None
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

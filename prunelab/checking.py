@@ -10,7 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunelab import building, schedules
 from prunelab.config import (
+    CONTROLS,
     DEVICES,
+    OPTIONAL_PARTS,
     PART_KEYS,
     PARTS,
     WHOLE,
@@ -39,13 +41,27 @@ def check(config: DictConfig) -> None:
     for part in PARTS:
         if "_target_" not in (config[part] or {}):
             raise ConfigError(f"{part}._target_=null: must be a dotted name; {part}= chooses a ready one")
+    for part in OPTIONAL_PARTS:
+        if config[part] and "_target_" not in config[part]:
+            raise ConfigError(f"{part}._target_=null: must be a dotted name; {part}= chooses a ready one")
     for key in building.TRUSTED:
         if _present(config, key):
             building.check_trust(str(OmegaConf.select(config, key)), key, config.trusted)
     if config.device not in DEVICES:
         raise ConfigError(f"device={config.device}: must be {' or '.join(DEVICES)}")
+    if config.finetune.lr not in (None, "last", "rewind"):
+        raise ConfigError(f"finetune.lr={config.finetune.lr}: must be {allowed('finetune.lr')}")
+    if config.control not in (None, *CONTROLS):
+        raise ConfigError(f"control={config.control}: must be {allowed('control')}")
+    if config.control is not None and rewind_point(config) is None:
+        raise ConfigError(f"control={config.control}: is for tickets, whose weights go back: rewind=0, 2ep or 500it")
     rewind_point(config)
-    schedules.amounts(config)
+    _check_rounds(config)
+
+
+def _check_rounds(config: DictConfig) -> None:
+    if any(round.every for round in schedules.rounds(config)) and rewind_point(config) is not None:
+        raise ConfigError(f"rewind={config.rewind}: schedule=gradual prunes while it trains, and nothing goes back")
 
 
 def _check_keys(node: DictConfig, schema: Any, prefix: str = "") -> None:
@@ -61,7 +77,7 @@ def _check_keys(node: DictConfig, schema: Any, prefix: str = "") -> None:
 
 def _present(config: DictConfig, key: str) -> bool:
     part, _, leaf = key.rpartition(".")
-    return leaf in (OmegaConf.select(config, part) if part else config)
+    return leaf in ((OmegaConf.select(config, part) if part else config) or ())
 
 
 def _check_value(key: str, value: object, spec: Any) -> None:

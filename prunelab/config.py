@@ -13,7 +13,10 @@ from typing import Any, Optional
 
 from omegaconf import MISSING, DictConfig
 
-PARTS = ("data", "model", "strategy", "schedule", "optimizer")  # chosen by name; `_target_` says what they are
+# Chosen by name; `_target_` says what they are.
+PARTS = ("data", "model", "strategy", "criterion", "schedule", "optimizer", "lr_schedule")
+OPTIONAL_PARTS = ("regularizer", "sparse_training")  # empty unless chosen
+CONTROLS = ("reinit", "random_masks", "shuffled_masks", "signs")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -32,6 +35,7 @@ class Train:
 
     epochs: int = _key("a whole number of epochs ≥ 0", ge=0)
     batch_size: int = _key("a whole number of examples ≥ 1", ge=1)
+    validate_every: Optional[int] = _key("null or a whole number of iterations ≥ 1", ge=1)
 
 
 @dataclass
@@ -39,6 +43,7 @@ class Finetune:
     """Training after each pruning."""
 
     epochs: int = _key("a whole number of epochs ≥ 0", ge=0)
+    lr: Optional[str] = _key("null, last or rewind")
 
 
 @dataclass
@@ -56,15 +61,21 @@ class Config:
 
     seed: int = _key("a whole number in [0, 2**63)", ge=0, lt=2**63)
     amount: Optional[float] = _key("a fraction in [0, 1), of the weights still there", ge=0, lt=1)
+    tolerance: Optional[float] = _key("null or a fraction in [0, 1] of validation accuracy", ge=0, le=1)
     rewind: Any = _key("null, 0, epochs such as 2ep, or iterations such as 500it")
+    control: Optional[str] = _key("null, " + ", ".join(CONTROLS))
     train: Train = field(default_factory=Train)
     finetune: Finetune = field(default_factory=Finetune)
     prune: Prune = field(default_factory=Prune)
     data: dict[str, Any] = _key("a choice of data set")
     model: dict[str, Any] = _key("a choice of model")
     strategy: dict[str, Any] = _key("a choice of strategy")
+    criterion: dict[str, Any] = _key("a choice of criterion")
     schedule: dict[str, Any] = _key("a choice of schedule")
     optimizer: dict[str, Any] = _key("a choice of optimizer")
+    lr_schedule: dict[str, Any] = _key("a choice of learning-rate schedule")
+    regularizer: dict[str, Any] = field(default_factory=dict, metadata=_key("a choice of regularizer").metadata)
+    sparse_training: dict[str, Any] = field(default_factory=dict, metadata=_key("a choice of sparse training").metadata)
     device: str = _key(" or ".join(DEVICES))
     threads: Optional[int] = _key("null or a whole number ≥ 1", ge=1)
     outputs: str = _key("a folder")
@@ -76,13 +87,31 @@ class Config:
 PART_KEYS = {
     "schedule.rounds": _key("a whole number ≥ 1, at most 10000", ge=1, le=10_000),
     "schedule.sparsity": _key("a fraction in (0, 1), reached in the last round", gt=0, lt=1),
+    "schedule.compression": _key("a number > 1: all parameters ÷ nonzero ones, in the last round", gt=1),
+    "schedule.every": _key("a whole number of iterations ≥ 1", ge=1),
+    "schedule.prunings": _key("a whole number ≥ 1, at most 10000", ge=1, le=10_000),
     "schedule.step": _key("a fraction in (-1, 1), added to amount each round", gt=-1, lt=1),
     "optimizer.lr": _key("a number > 0", gt=0),
     "optimizer.weight_decay": _key("a number ≥ 0", ge=0),
     "optimizer.momentum": _key("a number in [0, 1)", ge=0, lt=1),
     "data.limit": _key("null or a whole number of examples ≥ 10", ge=10),
+    "model.checkpoint": _key("null or a file of weights: .safetensors, or a state dict by torch.save"),
+    "criterion.iterations": _key("a whole number ≥ 1, at most 1000", ge=1, le=1000),
+    "criterion.examples": _key("a whole number of examples ≥ 1", ge=1),
+    "regularizer.strength": _key("a number ≥ 0", ge=0),
+    "sparse_training.every": _key("a whole number of iterations ≥ 1", ge=1),
+    "sparse_training.fraction": _key("a fraction in (0, 1)", gt=0, lt=1),
+    "sparse_training.until": _key("a fraction in (0, 1] of the iterations", gt=0, le=1),
 }
-WHOLE = {"schedule.rounds", "data.limit"}
+WHOLE = {
+    "schedule.rounds",
+    "schedule.every",
+    "schedule.prunings",
+    "data.limit",
+    "criterion.iterations",
+    "criterion.examples",
+    "sparse_training.every",
+}
 
 
 def described() -> Iterable[tuple[str, Any]]:

@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 from torch import nn
 
-from prunelab import building, checking, composing, export, hardware, masks, schedules
+from prunelab import building, checking, composing, controls, export, hardware, masks, phases, rehearsal, schedules
 from prunelab import config as configs
 from prunelab.config import ConfigError
-from prunelab.lab import Lab
+from prunelab.lab import MAGNITUDE, Lab
 from prunelab.masks import Tensors
+from prunelab.randomness import seed_torch, seeded
+from prunelab.routines import gate_savings
+from prunelab.schedules import Round
 from prunelab.signals import graceful
 from prunelab.stages import Stage, State, Store, Work
 from prunelab.tracking.run import RunFolder
@@ -35,41 +38,89 @@ def run(config: DictConfig, folder: str | Path | None = None) -> Result:
     checking.check(config)
     folder = Path(folder or composing.run_folder(config))
     with RunFolder(folder, composing.facts(config), quiet=composing.in_sweep()) as report, graceful() as interrupt:
-        lab, amounts = prepare(config, report, interrupt)
+        lab, rounds = prepare(config, report, interrupt)
         store = Store(Path(config.outputs) / "stages", reuse=config.reuse, interrupt=interrupt)
 
-        def take(round: int, stage: Stage) -> State:
-            report.begin(round, stage.name)
+        def take(number: int, stage: Stage) -> State:
+            report.begin(number, stage.name)
             state = store.run(stage)
             lab.put(state)
             report.end(state, lab.model)
             return state
 
-        state = take(0, dense(lab, report.epoch))
+        state = result = take(0, dense(lab, report.epoch))
+        least = None if config.tolerance is None else state.row["val_accuracy"] - config.tolerance
         origin = rewinding_point(lab, store)
-        for round, amount in enumerate(amounts, 1):
-            state = take(round, prune_and_finetune(lab, round, amount, state, origin, report.epoch))
+        for number, round in enumerate(rounds, 1):
+            stage = prune_and_finetune(lab, number, round, state, origin, report.epoch)
+            if config.control is None:
+                state = shown = take(number, stage)
+            else:
+                state = store.run(stage)
+                shown = take(number, control(lab, number, state, origin, report.epoch))
+            if least is not None and shown.row["val_accuracy"] < least:
+                report.stop(number, least)
+                break
+            result = shown
+        lab.put(result)
         model = export.write(folder, lab.model)
-        report.finish()
+        report.gates(gate_savings.cost(model, lab.data.test))
+        report.finish(result.row["round"])
     return Result(report.rounds, model, folder)
 
 
-def prepare(config: DictConfig, report: RunFolder, interrupt: Callable[[], None]) -> tuple[Lab, schedules.Amounts]:
+def prepare(config: DictConfig, report: RunFolder, interrupt: Callable[[], None]) -> tuple[Lab, list[Round]]:
     """Builds what the config names and shows the plan. Whatever is wrong is found here, before training."""
     device = hardware.prepare(config)
-    amounts = schedules.amounts(config)
 
     def on_batch() -> None:
         interrupt()
         report.console.advance()
 
     lab = Lab(config, device, on_batch)
-    plan = lab.rehearse(amounts)
+    rounds = schedules.rounds(config, target_sparsity(lab))
+    plan = rehearsal.rehearse(lab, rounds)
     report.note(device=str(device), threads=hardware.threads(config), deterministic=hardware.deterministic(device))
     lab.load_data()
-    epochs = config.train.epochs + config.finetune.epochs * len(amounts) + (rewind_iterations(lab) or 0) // lab.batches
+    rehearsal.try_criterion(lab)
+    phases.try_sparse_training(lab)
+    _check_steps(lab, rounds)
+    epochs = config.finetune.epochs * len(rounds) * (1 if config.control is None else 2)
+    epochs += lab.dense_epochs + (lab.rewind_iterations() or 0) // lab.batches
     report.plan(plan, epochs, lab.batches)
-    return lab, amounts
+    return lab, rounds
+
+
+def target_sparsity(lab: Lab) -> float | None:
+    """The sparsity of the prunable tensors at which the whole model reaches `schedule.compression`.
+
+    Raises:
+        ConfigError: if what cannot be pruned is too much for it; says what can be reached.
+    """
+    target = lab.config.schedule.get("compression")
+    if target is None:
+        return None
+    _, prunable = masks.count(lab.model)
+    whole = sum(parameter.numel() for parameter in lab.model.parameters())
+    sparsity = whole * (1 - 1 / target) / prunable
+    if sparsity >= 1:
+        most = whole / max(whole - prunable, 1)
+        raise ConfigError(
+            f"schedule.compression={target:g}: {whole - prunable:,} of {whole:,} parameters cannot be pruned; "
+            f"must be less than {most:.4g}"
+        )
+    return sparsity
+
+
+def _check_steps(lab: Lab, rounds: list[Round]) -> None:
+    iterations = lab.config.finetune.epochs * lab.batches
+    for round in rounds:
+        if round.every * len(round.amounts) > iterations:
+            raise ConfigError(
+                f"schedule.prunings={len(round.amounts)}, schedule.every={round.every}: need "
+                f"{round.every * len(round.amounts)} iterations of fine-tuning; finetune.epochs="
+                f"{lab.config.finetune.epochs} are {iterations}"
+            )
 
 
 def dense(lab: Lab, on_epoch: OnEpoch, until: int | None = None) -> Stage:
@@ -78,7 +129,7 @@ def dense(lab: Lab, on_epoch: OnEpoch, until: int | None = None) -> Stage:
     Args:
         until: stop after so many iterations, for late rewinding; None: train to the end.
     """
-    epochs = lab.config.train.epochs
+    epochs = lab.dense_epochs
     until = None if until == epochs * lab.batches else until  # the end needs no stage of its own
 
     def start() -> Row:
@@ -86,60 +137,74 @@ def dense(lab: Lab, on_epoch: OnEpoch, until: int | None = None) -> Stage:
         return {"amount": None, "prune_ms": 0.0, "warnings": []}
 
     def compute(work: Work) -> State:
-        return lab.train(work, 0, epochs * lab.batches if until is None else until, start, on_epoch)
+        return phases.train(lab, work, 0, epochs * lab.batches if until is None else until, start, on_epoch)
 
-    return Stage("dense", None, reads(lab) | {"epochs": epochs, "until": until}, compute)
+    inputs: Row = {"epochs": epochs, "until": until, "regularizer": _part(lab, "regularizer")}
+    if lab.config.regularizer:
+        inputs["tensors"] = lab.tensors
+    return Stage("dense", None, reads(lab) | inputs, compute)
 
 
 def prune_and_finetune(
-    lab: Lab, round: int, amount: float | None, parent: State, origin: Tensors | None, on_epoch: OnEpoch
+    lab: Lab, number: int, round: Round, parent: State, origin: Tensors | None, on_epoch: OnEpoch
 ) -> Stage:
     """One round: prune, rewind the weights to `origin` if there is one, fine-tune."""
     epochs = lab.config.finetune.epochs
 
     def start() -> Row:
         lab.put(parent)
-        facts = lab.prune(round, amount)
+        if round.every:
+            return {"amount": round.amount, "prune_ms": 0.0, "warnings": []}
+        facts = lab.prune(number, round.amount)
         if origin is not None:
             masks.restore(lab.model, origin)  # the weights go back, the masks stay
         return facts
 
     def compute(work: Work) -> State:
-        return lab.train(work, round, epochs * lab.batches, start, on_epoch)
+        return phases.train(lab, work, number, epochs * lab.batches, start, on_epoch, round)
 
     inputs = {
         "strategy": building.identity(lab.config, "strategy"),
+        "criterion": _part(lab, "criterion", without=MAGNITUDE),
+        "sparse_training": _part(lab, "sparse_training"),
         "tensors": lab.tensors,
-        "round": round,
-        "amount": amount,
+        "round": number,
+        "amount": list(round.amounts) if round.every else round.amount,
+        "every": round.every or None,
         "rewind": configs.rewind_point(lab.config),
         "epochs": epochs,
+        "lr": lab.config.finetune.lr,
     }
     return Stage("round", parent.stage, reads(lab) | inputs, compute)
 
 
+def control(lab: Lab, number: int, ticket: State, origin: Tensors | None, on_epoch: OnEpoch) -> Stage:
+    """The same training as the ticket's in this round, from another start. See `controls.apply`."""
+    epochs, kind = lab.config.finetune.epochs, lab.config.control
+
+    def start() -> Row:
+        lab.put(ticket)
+        assert origin is not None
+        with seeded(lab.seed, number, "control"):
+            fresh = lab.new_model("control")[0] if kind == "reinit" else lab.model
+            seed_torch(lab.seed, number, "control")
+            controls.apply(kind, lab.model, fresh, origin)
+        return {"amount": ticket.row["amount"], "prune_ms": 0.0, "warnings": []}
+
+    def compute(work: Work) -> State:
+        return phases.train(lab, work, number, epochs * lab.batches, start, on_epoch)
+
+    inputs: Row = {"control": kind, "round": number, "epochs": epochs, "lr": lab.config.finetune.lr}
+    inputs |= {"rewind": configs.rewind_point(lab.config)}
+    return Stage("control", ticket.stage, reads(lab) | inputs, compute)
+
+
 def rewinding_point(lab: Lab, store: Store) -> Tensors | None:
     """The weights that each round goes back to: None, the initial ones, or those of dense training stopped early."""
-    iterations = rewind_iterations(lab)
+    iterations = lab.rewind_iterations()
     if iterations is None or iterations == 0:
         return lab.initial if iterations == 0 else None
     return store.run(dense(lab, lambda row: None, iterations)).weights
-
-
-def rewind_iterations(lab: Lab) -> int | None:
-    """`rewind` in iterations of dense training (Frankle et al. 2020, arXiv 1912.05671); None: no rewinding.
-
-    Raises:
-        ConfigError: if the point lies beyond dense training.
-    """
-    point = configs.rewind_point(lab.config)
-    if point is None:
-        return None
-    last = lab.config.train.epochs * lab.batches
-    iterations = int(point.rstrip("epit")) * (lab.batches if point.endswith("ep") else 1)
-    if iterations > last:
-        raise ConfigError(f"rewind={point}: dense training has {last} iterations; must be at most {last}it")
-    return iterations
 
 
 def reads(lab: Lab) -> Row:
@@ -147,7 +212,18 @@ def reads(lab: Lab) -> Row:
     parts = {part: building.identity(lab.config, part) for part in ("data", "model", "optimizer")}
     return {
         **parts,
+        "lr_schedule": _part(lab, "lr_schedule", without="prunelab.lr_schedules.constant"),
+        "validate_every": lab.config.train.validate_every,
+        "movement": True if lab.watches else None,
         "batch_size": lab.config.train.batch_size,
         "seed": lab.seed,
         "hardware": hardware.identity(lab.device, hardware.threads(lab.config)),
     }
+
+
+def _part(lab: Lab, part: str, without: str | None = None) -> Row | None:
+    """What a part of the config is; None for one that is not chosen, or that is `without` more keys."""
+    if not lab.config[part]:
+        return None
+    identity = building.identity(lab.config, part)
+    return None if identity == {"_target_": without} else identity

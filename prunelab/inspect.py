@@ -6,9 +6,15 @@ python -m prunelab.inspect strategy=ln_structured amount=0.5 prune.include=[conv
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from omegaconf import DictConfig
+
+from prunelab.config import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 USAGE = """python -m prunelab.inspect [override ...]
 
@@ -29,23 +35,22 @@ def tour(config: DictConfig) -> str:
     """
     from torch.nn.utils import prune
 
-    from prunelab import building, hardware, masks, schedules, strategies
+    from prunelab import building, hardware, masks, schedules
     from prunelab.randomness import seed_torch
 
     hardware.prepare(config)
     seed_torch(int(config.seed), "init")
-    model = building.bind(config, "model")()
+    facts = building.data_facts(config)
+    model = building.bind(config, "model", offered=facts)()
     output = None if config.prune.output_layer else masks.output_layer(model)
     module, name = masks.select(model, config.prune.include, config.prune.exclude, output)[0]
     path = next(path for path, found in model.named_modules() if found is module)
     full = f"{path}.{name}".lstrip(".")
-    amount = schedules.amounts(config)[0]
-    strategy = building.bind(config, "strategy", [], 0.0)
+    amount = schedules.rounds(config)[0].amounts[0]
 
     lines = [f"{full} of {type(model).__name__}: {module}", *_section("before", _contents(module))]
     prune.identity(module, name)
-    seed_torch(int(config.seed), 1, "prune")
-    took = strategies.prune(model, [(module, name)], strategy, amount)
+    took = _prune(config, model, (module, name), full, amount, facts.get("shape", ()))
     (item,) = [found for found in masks.masked(model) if found.name == full]
     gone = item.mask.numel() - int(item.mask.sum())
     call = f"{config.strategy._target_.rsplit('.', 1)[-1]}, amount={amount}"
@@ -61,6 +66,37 @@ def tour(config: DictConfig) -> str:
     masks.bake(model)
     lines += _section("after prune.remove: the zeros are permanent, mask and hook are gone", _contents(module))
     return "\n".join([*lines, *_indented(name, getattr(module, name))])
+
+
+def _prune(
+    config: DictConfig,
+    model: nn.Module,
+    pair: tuple[nn.Module, str],
+    full: str,
+    amount: float | None,
+    shape: Sequence[int],
+) -> float:
+    """Prunes one tensor once, as the first round would; the milliseconds it took."""
+    import torch
+
+    from prunelab import building, criteria, strategies
+    from prunelab.randomness import seed_torch
+
+    strategy = building.bind(config, "strategy", [], 0.0, given={"scores": None, "names": [full]})
+    criterion = building.bind(config, "criterion", None)
+
+    def score() -> criteria.Scores:
+        initial = {full: criteria.original(*pair)}
+        with torch.enable_grad():
+            return criterion(criteria.gather(model, [full], initial, {}, _no_data, shape))
+
+    seed_torch(int(config.seed), 1, "prune")
+    scored = score if building.takes(strategy, "scores") else None
+    return strategies.prune(model, [pair], strategy, amount, scored, config.criterion.iterations)
+
+
+def _no_data(examples: int) -> NoReturn:
+    raise ConfigError("criterion: inspect loads no data; magnitude, random and synflow need none")
 
 
 def _contents(module: object) -> list[str]:
@@ -98,7 +134,6 @@ def _indented(name: str, tensor: object) -> list[str]:
 def main() -> None:
     """The command line; exit status 1 for a config that cannot run."""
     from prunelab import composing
-    from prunelab.config import ConfigError
 
     overrides = sys.argv[1:]
     if {"-h", "--help"} & set(overrides):

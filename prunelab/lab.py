@@ -1,23 +1,26 @@
-"""The bench an experiment works at: model, masks, strategy and data of one config, and how they are trained."""
+"""The bench an experiment works at: model, masks, strategy, criterion, optimizer and data of one config."""
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
-from prunelab import building, masks, metrics, strategies, training
+from prunelab import building, criteria, masks, metrics, models, strategies, training
+from prunelab import config as configs
 from prunelab.config import ConfigError
-from prunelab.randomness import seed_torch
-from prunelab.signals import InterruptedRun
-from prunelab.stages import State, Work
+from prunelab.criteria import Batch, Scores
+from prunelab.randomness import permutation, seed_torch, seeded
+from prunelab.stages import State
+from prunelab.training import Routine
 
 Row = dict[str, Any]
+MAGNITUDE = "prunelab.criteria.magnitude.magnitude"
 
 
 class Lab:
@@ -30,63 +33,91 @@ class Lab:
     def __init__(self, config: DictConfig, device: torch.device, on_batch: Callable[[], None]) -> None:
         self.config, self.device, self.on_batch = config, device, on_batch
         self.seed = int(config.seed)
-        self.strategy = building.bind(config, "strategy", [], 0.0)
+        self.criterion = building.bind(config, "criterion", None)
+        self.watches = bool(getattr(self.criterion.func, "watches", False))
+        self.lr_schedule = building.bind(config, "lr_schedule", 0.0)
+        self.lr_schedule(0.0)
         self.model, self.parameters = self.new_model()
+        self.strategy = self._strategy()
         self.new_optimizer()
-        self.tensors = [item.name for item in masks.masked(self.model)]  # those that the config selects
+        self.tensors = self.names(self.parameters)  # those that the config selects
         self.initial, _ = masks.snapshot(self.model)
+        self.movement: dict[str, Tensor] = {}
 
-    def new_model(self) -> tuple[nn.Module, masks.Parameters]:
-        """The model with its initial weights, a function of the seed, and its prunable tensors, masked by ones."""
-        seed_torch(self.seed, "init")
-        model = building.bind(self.config, "model")()
+    def new_model(self, draw: str = "init") -> tuple[nn.Module, masks.Parameters]:
+        """The model with its initial weights, a function of the seed, and its prunable tensors, masked by ones.
+
+        Args:
+            draw: another word gives other weights.
+        """
+        seed_torch(self.seed, draw)
+        make = building.bind(self.config, "model", offered=building.data_facts(self.config))
+        try:
+            model = make()
+        except ValueError as error:
+            raise ConfigError(_told("model", self.config, error)) from error
         if not isinstance(model, nn.Module):
             raise ConfigError(f"model._target_={self.config.model._target_}: must make a torch.nn.Module")
+        self._give_gates(model)
+        if self.trained:
+            models.load(model, str(self.config.model.checkpoint))
         prune = self.config.prune
         output = None if prune.output_layer else masks.output_layer(model)
         parameters = masks.select(model.to(self.device), prune.include, prune.exclude, output)
         masks.attach(parameters)
+        masks.heed_attention(model)
         return model, parameters
 
-    def new_optimizer(self) -> torch.optim.Optimizer:
+    def _give_gates(self, model: nn.Module) -> None:
+        """Lets a regularizer add what stays in the model, before anything is copied from it or loaded into it."""
+        if not self.config.regularizer:
+            return
+        regularizer = building.bind(self.config, "regularizer", None)
+        prepare = getattr(regularizer.func, "prepare", None)
+        if prepare is not None:
+            prepare(model, building.data_facts(self.config).get("shape"), **regularizer.keywords)
+
+    def _strategy(self) -> functools.partial[None]:
+        strategy = building.bind(
+            self.config, "strategy", [], 0.0, given={"scores": None, "names": self.names(self.parameters)}
+        )
+        chosen = self.config.criterion
+        if not building.takes(strategy, "scores") and (chosen._target_ != MAGNITUDE or chosen.iterations > 1):
+            name = strategy.func.__name__
+            raise ConfigError(f"criterion._target_={chosen._target_}: strategy={name} goes by no criterion but its own")
+        return strategy
+
+    def names(self, parameters: masks.Parameters) -> list[str]:
+        """The tensors' names in the dense model: `conv1.weight`."""
+        known = {(item.module, item.parameter): item.name for item in masks.masked(self.model)}
+        return [known[module, name] for module, name in parameters]
+
+    @property
+    def trained(self) -> bool:
+        """Whether the network comes trained, from `model.checkpoint`, so that dense training is left out."""
+        return self.config.model.get("checkpoint") is not None
+
+    @property
+    def dense_epochs(self) -> int:
+        """Of dense training."""
+        return 0 if self.trained else int(self.config.train.epochs)
+
+    def new_optimizer(self, routines: list[Routine] | None = None) -> torch.optim.Optimizer:
         """A fresh optimizer: each round has its own, since old momentum would go on moving pruned weights."""
         bound = building.bind(self.config, "optimizer", [])
         try:
             # In one order, whichever have masks: an optimizer's state goes by position.
-            parameters = [parameter for _, parameter in sorted(masks.originals(self.model).items())]
-            return training.without_compiler(bound.func)(parameters, **bound.keywords)
+            groups = [group for routine in routines or [] if (group := routine.parameters()) is not None]
+            own = {id(parameter) for group in groups for parameter in group["params"]}
+            parameters = [p for _, p in sorted(masks.originals(self.model).items()) if id(p) not in own]
+            optimizer = training.without_compiler(bound.func)(
+                [{"params": parameters}, *groups] if groups else parameters, **bound.keywords
+            )
         except (ValueError, RuntimeError, TypeError) as error:
             raise ConfigError(f"optimizer._target_={self.config.optimizer._target_}: {error}") from error
-
-    def rehearse(self, amounts: list[float | None]) -> list[Row]:
-        """Prunes a throwaway model through all rounds: the plan, exact to one weight, before any training.
-
-        Tensors that the strategy masks beside the selected ones (a bias with its channel) get their masks of ones now,
-        so that the prunable tensors are the same in every round, whether it is computed, resumed or reused.
-
-        Returns:
-            Rows of `round`, `amount`, `sparsity` and `left`, the prunable weights that stay.
-
-        Raises:
-            ConfigError: if the strategy cannot prune this model.
-        """
-        model, parameters = self.new_model()
-        plan: list[Row] = []
-        for round, amount in enumerate(amounts, 1):
-            seed_torch(self.seed, round, "prune")
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    strategies.prune(model, parameters, self.strategy, amount)
-            except ConfigError:
-                raise
-            except Exception as error:  # whatever a strategy of the user's may raise
-                target = self.config.strategy._target_
-                raise ConfigError(f"strategy._target_={target}: cannot prune this model: {error}") from error
-            plan.append({"round": round, "amount": amount, "left": masks.count(model)[0]})
-        masks.attach_like(self.model, model)
-        _, size = masks.count(self.model)
-        return [{**row, "sparsity": 1 - row["left"] / size} for row in plan]
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        return optimizer
 
     def load_data(self) -> None:
         """Puts the data on the device and tries the model on one example.
@@ -94,92 +125,75 @@ class Lab:
         Raises:
             ConfigError: if the model cannot take the data.
         """
-        self.data = building.bind(self.config, "data")().to(self.device)
-        self.batches = training.batches(len(self.data.train), self.config.train.batch_size)
-        example, _ = self.data.train.batch(slice(0, 1))
+        load = building.bind(self.config, "data")
         try:
-            self.layers = metrics.layers(self.model, example)
-        except (RuntimeError, ValueError, TypeError) as error:
-            target, shape = self.config.model._target_, list(example.shape)
-            raise ConfigError(f"model._target_={target}: cannot take the data's {shape}: {error}") from error
+            self.data = load().to(self.device)
+        except ValueError as error:
+            raise ConfigError(_told("data", self.config, error)) from error
+        self.batches = training.batches(len(self.data.train), self.config.train.batch_size)
+        self.example, _ = self.data.train.batch(slice(0, 1))
+        try:
+            metrics.layers(self.model, self.example)
+        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+            target, shape = self.config.model._target_, list(self.example.shape)
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(f"model._target_={target}: cannot take the data's {shape}: {why}") from error
 
     def put(self, state: State) -> None:
         """Puts a state's weights and masks into the model."""
         masks.restore(self.model, state.weights, state.masks)
+        self.movement = state.movement
 
-    def prune(self, round: int, amount: float | None) -> Row:
-        """Lets the strategy tighten the masks once, seeded by (seed, round). Returns what a round says of it."""
-        seed_torch(self.seed, round, "prune")
-        with warnings.catch_warnings(record=True) as caught:
+    def prune(self, round: int, amount: float | None, step: int = 1) -> Row:
+        """Lets the strategy tighten the masks once, seeded by (seed, round, step). Returns what a round says of it."""
+        parts: tuple[int | str, ...] = (self.seed, round, "prune", *([step] if step > 1 else []))
+        score = functools.partial(self.score, round) if building.takes(self.strategy, "scores") else None
+        with warnings.catch_warnings(record=True) as caught, seeded(*parts):
             warnings.simplefilter("always")
-            took = strategies.prune(self.model, self.parameters, self.strategy, amount)
+            took = strategies.prune(
+                self.model, self.parameters, self.strategy, amount, score, self.config.criterion.iterations
+            )
         return {"amount": amount, "prune_ms": took, "warnings": [str(warning.message) for warning in caught]}
 
-    def train(
-        self, work: Work, round: int, iterations: int, start: Callable[[], Row], on_epoch: Callable[[Row], None]
-    ) -> State:
-        """Trains from `start`, or from the checkpoint if there is one, which is as if there had been no break.
+    def score(self, round: int, most: int | None = None) -> Scores:
+        """What the criterion says of the prunable weights, as they are now.
 
         Args:
-            iterations: optimizer steps in all.
-            start: puts the model where training begins; returns what the round says of that. Not called on resuming.
-            on_epoch: called with every epoch's row, those before the break too.
+            most: examples that it gets at most, for a trial.
         """
-        checkpoint = work.load()
-        if checkpoint is None:
-            facts, rows, position = start(), [], training.Position()
-            optimizer = self.new_optimizer()
-        else:
-            masks.restore(self.model, checkpoint["weights"], checkpoint["masks"])
-            facts, rows, position = checkpoint["facts"], checkpoint["rows"], training.Position(**checkpoint["position"])
-            optimizer = self.new_optimizer()
-            optimizer.load_state_dict(checkpoint["optimizer"])
-
-        def save() -> None:
-            weights, kept = masks.snapshot(self.model)
-            content = {"weights": weights, "masks": kept, "optimizer": optimizer.state_dict()}
-            work.save(content | {"facts": facts, "rows": rows, "position": asdict(position)})
-
-        for row in rows:
-            on_epoch({**row, "reused": True})
-        try:
-            for row in self._fit(optimizer, round, iterations, position):
-                rows.append({"round": round, **row})
-                save()
-                on_epoch({**rows[-1], "reused": False})
-        except InterruptedRun:
-            training.remember_generators(position, self.device)
-            save()
-            raise
-        weights, kept = masks.snapshot(self.model)
-        return State(weights, kept, self._measure(round, rows, facts), rows)
-
-    def _fit(self, optimizer: torch.optim.Optimizer, round: int, iterations: int, position: training.Position) -> Any:
-        return training.fit(
+        evidence = criteria.gather(
             self.model,
-            optimizer,
-            self.data.train,
-            self.data.validation,
-            iterations=iterations,
-            batch_size=self.config.train.batch_size,
-            seed=self.seed,
-            round=round,
-            position=position,
-            on_batch=self.on_batch,
+            self.tensors,
+            self.initial,
+            self.movement,
+            lambda examples: self._sample(round, min(examples, most or examples)),
+            list(self.example.shape[1:]),
         )
+        with torch.enable_grad():
+            return self.criterion(evidence)
 
-    def _measure(self, round: int, rows: list[Row], facts: Row) -> Row:
-        """The round's row: what is reported is the last epoch, under the final mask."""
-        test_accuracy, test_loss = training.evaluate(self.model, self.data.test)
-        last = rows[-1] if rows else {}
-        return {
-            "round": round,
-            **facts,
-            **metrics.cost(self.model, self.layers),
-            "train_loss": last.get("train_loss"),
-            "val_accuracy": last.get("val_accuracy") or training.evaluate(self.model, self.data.validation)[0],
-            "test_accuracy": test_accuracy,
-            "test_loss": test_loss,
-            "epochs": len(rows),
-            "seconds": sum(row["seconds"] for row in rows) + facts["prune_ms"] / 1000,
-        }
+    def _sample(self, round: int, examples: int) -> Iterator[Batch]:
+        """Examples of the training split, drawn by (seed, round), in batches."""
+        order = permutation(len(self.data.train), self.seed, round, "criterion", device=self.device)[:examples]
+        return (self.data.train.batch(index) for index in order.split(self.config.train.batch_size))
+
+    def rewind_iterations(self) -> int | None:
+        """`rewind` in iterations of dense training (Frankle et al. 2020, arXiv 1912.05671); None: no rewinding.
+
+        Raises:
+            ConfigError: if the point lies beyond dense training.
+        """
+        point = configs.rewind_point(self.config)
+        if point is None:
+            return None
+        last = self.dense_epochs * self.batches
+        iterations = int(point.rstrip("epit")) * (self.batches if point.endswith("ep") else 1)
+        if iterations > last:
+            raise ConfigError(f"rewind={point}: dense training has {last} iterations; must be at most {last}it")
+        return iterations
+
+
+def _told(part: str, config: DictConfig, error: ValueError) -> str:
+    """What a model or data set says of its arguments; it names the key itself, or its target is named."""
+    said = " ".join(str(error).split())
+    return said if said.startswith(f"{part}.") else f"{part}._target_={config[part]._target_}: {said}"

@@ -6,6 +6,7 @@ Names are always the dense model's own (`conv1.weight`), whether or not a mask i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -18,6 +19,11 @@ from prunelab.config import ConfigError
 Parameters = Sequence[tuple[nn.Module, str]]
 Tensors = dict[str, Tensor]
 PRUNABLE_TYPES = (nn.modules.conv._ConvNd, nn.Linear)
+# Modules that hand a layer's weight on without calling that layer, whose own hook, the mask, then never runs.
+READ_DIRECTLY = {
+    "MultiheadAttention": ("out_proj",),
+    "ShiftedWindowAttention": ("qkv", "proj"),
+}  # torch's, torchvision's
 
 
 class Masked(NamedTuple):
@@ -44,7 +50,7 @@ def select(
     """The prunable tensors of a dense model, in the model's own order.
 
     Args:
-        include: patterns over `module.parameter` (`fc*.weight`, `fc3.bias`); None: every weight of Conv and Linear.
+        include: patterns over `module.parameter` (`fc*.weight`, `fc3.bias`); None: every one that `is_prunable`.
         exclude: patterns of those to leave alone.
         output_layer: name of a module whose tensors are left alone; None: no such module.
 
@@ -52,8 +58,8 @@ def select(
         ConfigError: for a pattern that matches nothing, or if nothing is left.
     """
     there = dict(_named(model))
-    default = [n for n, (module, p) in there.items() if isinstance(module, PRUNABLE_TYPES) and p == "weight"]
-    included = _matching(there, "prune.include", include) if include is not None else set(default)
+    default = {name for name, pair in there.items() if is_prunable(*pair)}
+    included = _matching(there, "prune.include", include) if include is not None else default
     left = included - _matching(there, "prune.exclude", exclude)
     left = {name for name in left if output_layer is None or name.rpartition(".")[0] != output_layer}
     if not left:
@@ -63,6 +69,15 @@ def select(
             f"there are {', '.join(there)}"
         )
     return [pair for name, pair in there.items() if name in left]
+
+
+def is_prunable(module: nn.Module, parameter: str) -> bool:
+    """Whether a tensor is pruned by default: the weights of Conv, Linear, recurrent and attention layers."""
+    if isinstance(module, nn.RNNBase):
+        return parameter.startswith("weight_")  # weight_ih_l0, weight_hh_l0_reverse, weight_hr_l0 …
+    if isinstance(module, nn.MultiheadAttention):
+        return parameter.endswith("proj_weight")  # in_proj_weight; q_, k_ and v_proj_weight where their widths differ
+    return isinstance(module, PRUNABLE_TYPES) and parameter == "weight"
 
 
 def output_layer(model: nn.Module) -> str | None:
@@ -77,6 +92,30 @@ def attach(parameters: Parameters) -> None:
         prune.identity(module, name)
         mask = getattr(module, f"{name}_mask")
         setattr(module, f"{name}_mask", mask.contiguous())  # torch ranks views of it, also of a channels_last model
+
+
+def heed_attention(model: nn.Module) -> None:
+    """Makes attention layers compute with the masks of the layers inside whose weights they read directly.
+
+    Without it, the masked `out_proj.weight` of nn.MultiheadAttention is never computed anew, so it never trains.
+    Idempotent; has no effect where nothing is masked.
+    """
+    for module in model.modules():
+        if _read_directly(module) and _mask_inside not in module._forward_pre_hooks.values():
+            module.register_forward_pre_hook(_mask_inside)
+
+
+def _read_directly(module: nn.Module) -> list[nn.Module]:
+    names = (name for kind in type(module).__mro__ for name in READ_DIRECTLY.get(kind.__name__, ()))
+    return [child for name in names if isinstance(child := getattr(module, name, None), nn.Module)]
+
+
+def _mask_inside(module: nn.Module, inputs: object) -> None:
+    """A pre-forward hook. A function of the module alone, so that a deep copy's hook masks the copy."""
+    for child in _read_directly(module):
+        for hook in child._forward_pre_hooks.values():
+            if isinstance(hook, prune.BasePruningMethod):
+                hook(child, inputs)
 
 
 def attach_like(model: nn.Module, other: nn.Module) -> None:
@@ -126,13 +165,18 @@ def restore(model: nn.Module, weights: Mapping[str, Tensor], masks: Mapping[str,
         for name, (module, parameter) in _named(model):
             if name in masks and name not in attached:
                 attach([(module, parameter)])
+        put_back(model, masks)
         attached = {m.name: m for m in masked(model)}
-        for name, item in attached.items():
-            item.mask.copy_(masks[name] if name in masks else torch.ones_like(item.mask))
     state = model.state_dict()
     for name, value in weights.items():
         state[f"{name}_orig" if name in attached else name].copy_(value)
     refresh(model)
+
+
+def put_back(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Puts the masks of a snapshot back; one that the snapshot lacks becomes all ones."""
+    for item in masked(model):
+        item.mask.copy_(masks[item.name] if item.name in masks else torch.ones_like(item.mask))
 
 
 def refresh(model: nn.Module) -> None:
@@ -141,10 +185,22 @@ def refresh(model: nn.Module) -> None:
         setattr(item.module, item.parameter, item.original * item.mask.to(item.original.dtype))
 
 
+def plain_copy(model: nn.Module) -> nn.Module:
+    """A copy with zeros in plain parameters and no masks; nothing done to it reaches the model."""
+    with torch.no_grad():
+        refresh(model)  # a masked tensor that a graph hangs on cannot be copied
+    copy = bake(deepcopy(model))
+    copy.zero_grad(set_to_none=True)
+    return copy
+
+
 def bake(model: nn.Module) -> nn.Module:
     """Makes the pruning permanent (`prune.remove`): zeros in plain parameters, no masks, the dense model's own keys."""
     for item in list(masked(model)):
         prune.remove(item.module, item.parameter)
+    for module in model.modules():
+        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is _mask_inside]:
+            del module._forward_pre_hooks[key]
     return model
 
 

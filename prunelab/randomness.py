@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -16,6 +18,14 @@ def derive(*parts: int | str) -> int:
 def seed_torch(*parts: int | str) -> None:
     """Seeds torch's own generators (initialisation, dropout, random pruning), on every device."""
     torch.manual_seed(derive(*parts))
+
+
+@contextmanager
+def seeded(*parts: int | str) -> Iterator[None]:
+    """Torch's own generators seeded for a while; then they go on as if nothing had been drawn."""
+    with torch.random.fork_rng():
+        seed_torch(*parts)
+        yield
 
 
 def permutation(count: int, *parts: int | str, device: torch.device | str = "cpu") -> torch.Tensor:

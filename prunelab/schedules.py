@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
 
 from omegaconf import DictConfig
 
@@ -16,6 +18,25 @@ from prunelab import config as configs
 from prunelab.config import ConfigError
 
 Amounts = list[float | None]
+
+
+class Round(NamedTuple):
+    """How much goes in a round: at once before fine-tuning, or, with `every`, in steps during it.
+
+    Attributes:
+        amounts: of each step, one after the other.
+        every: iterations between the steps; 0: a single one, before fine-tuning.
+    """
+
+    amounts: tuple[float | None, ...]
+    every: int = 0
+
+    @property
+    def amount(self) -> float | None:
+        """The fraction of what was there before the round that goes in all its steps; None: the strategy decides."""
+        if len(self.amounts) == 1 or None in self.amounts:
+            return self.amounts[0]
+        return 1 - prod(1 - amount for amount in self.amounts if amount is not None)
 
 
 def one_shot(amount: float | None, rounds: int = 1) -> Amounts:
@@ -47,6 +68,20 @@ def ramp(amount: float, rounds: int, step: float = 0.1) -> Amounts:
     return amounts
 
 
+def until(amount: float, rounds: int, tolerance: float | None = None) -> Amounts:
+    """The same amount each round, until a round loses more than `tolerance` of the dense network's validation accuracy.
+
+    That round is the last to be computed, and the one before it is the result.
+
+    Args:
+        rounds: at most so many.
+        tolerance: in [0, 1], such as 0.005 for half a point.
+    """
+    if tolerance is None:
+        raise ConfigError(f"tolerance=null: schedule=until needs {configs.allowed('tolerance')}")
+    return iterative(amount, rounds)
+
+
 def linear(rounds: int, sparsity: float) -> Amounts:
     """Equal steps of sparsity: s_t = s · t/T."""
     return _towards([sparsity * t / rounds for t in range(1, rounds + 1)])
@@ -65,30 +100,66 @@ def geometric(rounds: int, sparsity: float) -> Amounts:
     return _towards([1 - (1 - sparsity) ** (t / rounds) for t in range(1, rounds + 1)])
 
 
-def amounts(config: DictConfig) -> Amounts:
-    """The `amount` of every round that the config asks for; None where the strategy alone decides.
+def gradual(sparsity: float, every: int, prunings: int) -> list[Round]:
+    """During training: one round whose fine-tuning is broken off every so many iterations, to prune to s_t, cubic in t.
+
+    Args:
+        every: iterations between two prunings, Δt.
+        prunings: how many, n; the first after `every` iterations, the last after n · Δt.
+
+    Source: Zhu & Gupta 2017, "To prune, or not to prune", eq. 1 with s_i = 0, arXiv 1710.01878.
+    """
+    return [Round(tuple(cubic(prunings, sparsity)), every)]
+
+
+def rounds(config: DictConfig, sparsity: float | None = None) -> list[Round]:
+    """Every round that the config asks for.
+
+    Args:
+        sparsity: what `schedule.compression` comes to in this model; not needed to check the config alone.
 
     Raises:
         ConfigError: if a schedule lacks the `amount` or the `schedule.sparsity` it needs, or is given the other.
     """
     target = building.locate(config.schedule.get("_target_"), "schedule._target_", config.trusted)
-    name = target.__name__
     takes = inspect.signature(target).parameters
-    if "amount" in takes:
-        if config.schedule.get("sparsity") is not None:
-            raise ConfigError(
-                f"schedule.sparsity={config.schedule.sparsity}: schedule={name} goes by amount={config.amount}; "
-                "use one of the two: schedule=linear, cubic or geometric end at a sparsity"
-            )
-        return building.bind(config, "schedule", config.amount)(config.amount)
+    if config.tolerance is not None and "tolerance" not in takes:
+        raise ConfigError(f"tolerance={config.tolerance}: only schedule=until takes one")
+    goal = _goal(config, target.__name__, "amount" in takes)
+    if goal is not None and sparsity is None:
+        sparsity = 0.5 if goal == "schedule.compression" else config.schedule.sparsity
+    given = {"amount": config.amount, "tolerance": config.tolerance}
+    offered = {} if sparsity is None else {"sparsity": sparsity}
+    planned = building.bind(config, "schedule", given=given, offered=offered)()
+    return [item if isinstance(item, Round) else Round((item,)) for item in planned]
+
+
+def _goal(config: DictConfig, name: str, by_amount: bool) -> str | None:
+    """The key that says where the schedule is to end; None if it goes by amount.
+
+    Raises:
+        ConfigError: unless just one of `amount`, `schedule.sparsity` and `schedule.compression` is given, and fits.
+    """
+    goals = {key: value for key in ("sparsity", "compression") if (value := config.schedule.get(key)) is not None}
+    if by_amount and goals:
+        (key, value), *_ = goals.items()
+        raise ConfigError(
+            f"schedule.{key}={value}: schedule={name} goes by amount={config.amount}; "
+            "use one of the two: schedule=linear, cubic, geometric or gradual end at a sparsity or compression"
+        )
+    if by_amount:
+        return None
     if config.amount is not None:
         raise ConfigError(
             f"amount={config.amount}: schedule={name} goes by schedule.sparsity={config.schedule.get('sparsity')}; "
             "use one of the two: schedule=iterative, ramp or one_shot go by amount"
         )
-    if config.schedule.get("sparsity") is None:
+    if not goals:
         raise ConfigError(f"schedule.sparsity=null: schedule={name} needs {configs.allowed('schedule.sparsity')}")
-    return building.bind(config, "schedule")()
+    if len(goals) > 1:
+        given = " and ".join(f"schedule.{key}={value}" for key, value in goals.items())
+        raise ConfigError(f"{given}: use one of the two")
+    return f"schedule.{next(iter(goals))}"
 
 
 def _towards(sparsities: Sequence[float]) -> Amounts:

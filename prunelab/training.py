@@ -1,11 +1,14 @@
-"""Training and evaluation on data in memory: `fit` yields one row an epoch, `evaluate` measures a split."""
+"""Training and evaluation on data in memory: `fit` yields one row an epoch, `evaluate` measures a split.
+
+What goes along with training (regularizers, pruning in the middle of it, sparse training) is a `Routine`.
+"""
 
 from __future__ import annotations
 
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +32,7 @@ class Position:
     """How far training has come: whole epochs, then batches of the next one.
 
     `losses` (float32 [batches]) and `rng` (torch's generator state) belong to an epoch broken off in the middle.
+    `early_stop` is the iteration at which the validation loss was least so far, `least_loss` that loss.
     """
 
     epoch: int = 0
@@ -36,6 +40,47 @@ class Position:
     losses: Tensor | None = None
     rng: Tensor | None = None
     device_rng: Tensor | None = None
+    early_stop: int | None = None
+    least_loss: float = math.inf
+
+    def see(self, iteration: int, loss: float) -> None:
+        """Notes a validation loss, if it is the least so far."""
+        if loss < self.least_loss:
+            self.early_stop, self.least_loss = iteration, loss
+
+
+class Routine:
+    """What goes along with plain training. This one does nothing; others override what they need.
+
+    Iterations are counted from 1, over the whole phase of training.
+    """
+
+    def parameters(self) -> dict[str, Any] | None:
+        """A group of the optimizer's for parameters of its own: `params`, and what else it is to have, such as `lr`.
+
+        Parameters of the network that are in it are in no other group. Its `lr` follows the schedule like any other.
+        """
+        return None
+
+    def penalty(self) -> Tensor | None:
+        """A scalar that is added to the loss."""
+        return None
+
+    def before_step(self, iteration: int) -> None:
+        """Called with the gradients of a batch, before the optimizer moves the weights."""
+
+    def after_step(self, iteration: int) -> None:
+        """Called when the optimizer has moved the weights; the gradients are still there."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold of it, by names of its own."""
+        return {}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes back what `state` gave."""
+
+    def finish(self) -> None:
+        """Called once, when training has come to its end, before the network is measured."""
 
 
 def batches(examples: int, batch_size: int) -> int:
@@ -55,6 +100,9 @@ def fit(
     round: int,
     position: Position,
     on_batch: Callable[[], None] = lambda: None,
+    factor: Callable[[int], float] | None = None,
+    routines: Sequence[Routine] = (),
+    validate_every: int | None = None,
 ) -> Iterator[Row]:
     """Trains with cross-entropy, and yields a row after each epoch.
 
@@ -66,20 +114,37 @@ def fit(
         round: 0 for dense training.
         position: where to start; kept up to date, so that the caller can save it at any batch.
         on_batch: called before each batch; an exception from it leaves model, optimizer and position consistent.
+        factor: of the learning rate, by the iterations done; None: the rate stays.
+        routines: what goes along.
+        validate_every: iterations between looks at the validation loss, for `early_stop`; None: at each epoch's end.
 
     Yields:
-        `epoch` (from 1), `train_loss` (mean over the epoch), `val_loss`, `val_accuracy`, `lr`, `seconds`.
+        `epoch` (from 1), `train_loss` (mean cross-entropy over the epoch, penalties not counted), `val_loss`,
+        `val_accuracy`, `early_stop` (the iteration of the least validation loss so far), `lr`, `seconds`.
 
     Raises:
         DivergedError: if a loss is NaN or infinite; names round, step and learning rate.
     """
     per_epoch = batches(len(train), batch_size)
+
+    def step(inputs: Tensor, labels: Tensor) -> Tensor:
+        done = position.epoch * per_epoch + position.batch
+        if factor is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor(done)
+        loss = _step(model, optimizer, inputs, labels, done + 1, routines)
+        if validate_every and (done + 1) % validate_every == 0:
+            position.see(done + 1, evaluate(model, validation)[1])
+            model.train()
+        return loss
+
     while position.epoch * per_epoch + position.batch < iterations:
         start = time.perf_counter()
         length = min(per_epoch, iterations - position.epoch * per_epoch)
         order = permutation(len(train), seed, round, position.epoch, device=train.inputs.device)
         _enter_epoch(position, length, train.inputs.device, seed, round)
-        _train_epoch(model, optimizer, train, order.split(batch_size)[:length], position, on_batch)
+        model.train()
+        _train_epoch(step, train, order.split(batch_size)[:length], position, on_batch)
         train_loss = _mean_loss(position, len(train), batch_size, round, optimizer)
         position.epoch, position.batch, position.losses, position.rng, position.device_rng = (
             position.epoch + 1,
@@ -89,11 +154,13 @@ def fit(
             None,
         )
         accuracy, loss = evaluate(model, validation)
+        position.see((position.epoch - 1) * per_epoch + length, loss)
         yield {
             "epoch": position.epoch,
             "train_loss": train_loss,
             "val_loss": loss,
             "val_accuracy": accuracy,
+            "early_stop": position.early_stop,
             "lr": float(optimizer.param_groups[0]["lr"]),
             "seconds": time.perf_counter() - start,
         }
@@ -153,26 +220,40 @@ def _enter_epoch(position: Position, length: int, device: torch.device, seed: in
 
 
 def _train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    step: Callable[[Tensor, Tensor], Tensor],
     train: Split,
     order: tuple[Tensor, ...],
     position: Position,
     on_batch: Callable[[], None],
 ) -> None:
     """Nothing here waits for the device: the losses stay on it until the epoch's end."""
-    model.train()
     losses = position.losses
     assert losses is not None
     for index in order[position.batch :]:
         on_batch()
-        inputs, labels = train.batch(index)
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(inputs), labels)
-        loss.backward()
-        optimizer.step()
-        losses[position.batch] = loss.detach()
+        losses[position.batch] = step(*train.batch(index))
         position.batch += 1
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    inputs: Tensor,
+    labels: Tensor,
+    iteration: int,
+    routines: Sequence[Routine],
+) -> Tensor:
+    """One step of the optimizer; the cross-entropy, without penalties."""
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(inputs), labels)
+    penalties = [penalty for routine in routines if (penalty := routine.penalty()) is not None]
+    sum(penalties, loss).backward()
+    for routine in routines:
+        routine.before_step(iteration)
+    optimizer.step()
+    for routine in routines:
+        routine.after_step(iteration)
+    return loss.detach()
 
 
 def _mean_loss(

@@ -60,16 +60,18 @@ def test_every_yaml_composes_and_binds(choice):
     building.bind(config, "model")()
     building.bind(config, "optimizer", [])
     building.bind(config, "strategy", [], 0.5)
-    assert len(schedules.amounts(config)) == config.schedule.rounds
+    assert len(schedules.rounds(config)) == config.schedule.get("rounds", 1)
 
 
 def test_every_strategy_with_every_schedule():
     for strategy in STRATEGIES:
         for schedule in (choice for choice in CHOICES if choice.startswith("schedule/")):
+            if (strategy, schedule) == ("lottery_ticket", "schedule/gradual"):
+                continue  # nothing is rewound in the middle of training
             config = prunelab.compose(*selected(schedule), f"strategy={strategy}")
             target = f"prunelab.schedules.{schedule.split('/')[1]}"
             assert config.schedule._target_ == target
-            assert len(schedules.amounts(config)) == config.schedule.rounds
+            assert len(schedules.rounds(config)) == config.schedule.get("rounds", 1)
 
 
 def test_every_key_is_described():
@@ -113,7 +115,7 @@ def test_ln_structured_leaves_the_output_layer_alone():
 
 def test_custom_is_every_second_parameter_in_one_round():
     config = prunelab.compose("strategy=custom")
-    assert schedules.amounts(config) == [0.5]
+    assert schedules.rounds(config) == [schedules.Round((0.5,))]
     assert config.schedule._target_ == "prunelab.schedules.one_shot"
 
 
@@ -316,7 +318,7 @@ def test_other_names_are_refused(key, dotted):
 
 @pytest.mark.parametrize("key", building.TRUSTED)
 def test_other_names_are_refused_while_composing(key):
-    message = refusal("strategy=custom", f"{key}=os.system")
+    message = refusal("strategy=custom", f"++{key}=os.system")
     assert f"{key}=os.system" in message
     assert "trusted=[os]" in message
 
@@ -426,7 +428,7 @@ anything = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=100, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking is slow
+@settings(deadline=None, max_examples=50, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking is slow
 @given(
     amount=st.one_of(st.floats(0, 1, exclude_max=True), anything),
     seed=st.one_of(st.integers(0, 2**63), anything),
@@ -446,9 +448,9 @@ def test_any_values_compose_within_their_range_or_are_refused(amount, seed, epoc
     assert type(config.train.epochs) is int
     assert config.train.epochs >= 0
     assert config.amount is None or 0 <= config.amount < 1
-    amounts = schedules.amounts(config)
-    assert len(amounts) == config.schedule.rounds >= 1
-    assert all(amount is None or 0 <= amount < 1 for amount in amounts)
+    rounds = schedules.rounds(config)
+    assert len(rounds) == config.schedule.get("rounds", 1) >= 1
+    assert all(amount is None or 0 <= amount < 1 for round in rounds for amount in round.amounts)
 
 
 def test_compose_needs_no_torch(python, tmp_path):

@@ -83,9 +83,9 @@ def test_magnitude_is_of_the_original_not_the_masked_tensor():
     layer = nn.Linear(4, 1)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[-1.0, 2.0, -3.0, 4.0]]))
-    assert criteria.magnitude([(layer, "weight")])[0].tolist() == [[1, 2, 3, 4]]
+    assert criteria.magnitudes([(layer, "weight")])[0].tolist() == [[1, 2, 3, 4]]
     prune.custom_from_mask(layer, "weight", torch.tensor([[0.0, 1.0, 1.0, 1.0]]))
-    score = criteria.magnitude([(layer, "weight")])[0]
+    score = criteria.magnitudes([(layer, "weight")])[0]
     assert score.tolist() == [[1, 2, 3, 4]]
     assert not score.requires_grad
 

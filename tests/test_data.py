@@ -1,17 +1,24 @@
-"""The bundled MNIST: the right digits, the same split for everybody, a cache that mends itself."""
+"""The data sets: the right examples, the same split for everybody, a cache that mends itself, clear words offline."""
 
 from __future__ import annotations
 
+import copy
+import errno
 import functools
+import gzip
 import hashlib
+import io
 import json
 import logging
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import tarfile
 from collections import Counter
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -19,9 +26,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from prunelab.data import Dataset, Split, stratified
+from prunelab.data import Dataset, Split, describes, divide, idx, stratified, with_moments
 from prunelab.data import mnist as module
-from prunelab.data.mnist import BUNDLE, MEAN, STD, cache_folder, decoded, mnist
+from prunelab.data.cache import UnavailableError, cache_folder, cached, downloaded
+from prunelab.data.cache import digest as digest_of
+from prunelab.data.cifar10 import cifar10
+from prunelab.data.fashion_mnist import fashion_mnist
+from prunelab.data.kmnist import kmnist
+from prunelab.data.mnist import BUNDLE, MEAN, STD, mnist
+from prunelab.data.synthetic import synthetic
+from prunelab.files import StorageError
 
 PRINT_DIGEST = """
 import hashlib
@@ -56,7 +70,7 @@ def oracle(tmp_path_factory):
     from torchvision.datasets import MNIST
 
     folder = tmp_path_factory.mktemp("torchvision")
-    shutil.copytree(BUNDLE, folder, dirs_exist_ok=True)
+    shutil.copytree(BUNDLE, folder / "MNIST" / "raw")
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
     yield {half: MNIST(str(folder), train=half == "train", download=True, transform=transform) for half in HALVES}
     shutil.rmtree(folder)
@@ -210,34 +224,72 @@ SMALL = {
 }
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("sha256", [None, digest_of(SMALL)])
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, len(save(SMALL)) - 1), value=st.integers(1, 255))
-def test_any_changed_byte_is_noticed(tmp_path, position, value):
-    """In the file's header too, where the names, types and shapes are."""
-    content = bytearray(save(SMALL))
-    content[position] ^= value
+def test_any_changed_byte_is_noticed(tmp_path, sha256, position, value):
+    """In the file's header too, where the names, types and shapes are, and the digest, unless prunelab knows it."""
     path = tmp_path / "small.safetensors"
+    path.unlink(missing_ok=True)
+    cached(path, lambda: SMALL, sha256)
+    content = bytearray(path.read_bytes())
+    content[position] ^= value
     path.write_bytes(content)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_extract", lambda folder: SMALL)
-        patch.setattr(module, "SHA256", module._digest(SMALL))
-        found = decoded(path)
+    found = cached(path, lambda: SMALL, sha256)
     assert set(found) == set(SMALL)
     for name, tensor in SMALL.items():
         assert found[name].dtype == tensor.dtype
         assert torch.equal(found[name], tensor)
 
 
-@pytest.mark.parametrize(("old", "new"), [(b"test_labels", b"test_labelt"), (b'"U8"', b'"I8"')])
-def test_a_changed_header_is_noticed(tmp_path, monkeypatch, old, new):
+@pytest.mark.parametrize("sha256", [None, digest_of(SMALL)])
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"test_labels", b"test_labelt"), (b'"U8"', b'"I8"'), (b"__metadata__", b"__metadatb__")]
+)
+def test_a_changed_header_is_noticed(tmp_path, sha256, old, new):
     """A tensor renamed or read as another type, the bytes after the header being what they were."""
     path = tmp_path / "small.safetensors"
-    path.write_bytes(save(SMALL).replace(old, new))
-    monkeypatch.setattr(module, "_extract", lambda folder: SMALL)
-    monkeypatch.setattr(module, "SHA256", module._digest(SMALL))
-    found = decoded(path)
+    cached(path, lambda: SMALL, sha256)
+    path.write_bytes(path.read_bytes().replace(old, new))
+    found = cached(path, lambda: SMALL, sha256)
     assert set(found) == set(SMALL)
     assert {tensor.dtype for tensor in found.values()} == {torch.uint8}
+
+
+def test_a_whole_cache_is_used_and_not_made_again(tmp_path):
+    path = tmp_path / "small.safetensors"
+    cached(path, lambda: SMALL)
+    found = cached(path, lambda: pytest.fail("made again"))
+    assert all(torch.equal(found[name], tensor) for name, tensor in SMALL.items())
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["small.lock", "small.safetensors"]
+
+
+def test_a_full_disk_names_the_cache_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"No space left.*PRUNELAB_CACHE chooses another") as caught:
+        cached(tmp_path / "small.safetensors", lambda: SMALL)
+    assert str(tmp_path) in str(caught.value)
+    assert "outputs=" not in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["small.lock"]
+
+
+@pytest.mark.parametrize("kind", [*DAMAGE, "missing"])
+def test_a_damaged_bundle_is_said_in_one_line(tmp_path, monkeypatch, kind):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(BUNDLE, bundle)
+    labels = bundle / "train-labels-idx1-ubyte.gz"
+    if kind == "missing":
+        labels.unlink()
+    else:
+        labels.write_bytes(DAMAGE[kind](labels.read_bytes()))
+    monkeypatch.setattr(module, "BUNDLE", bundle)
+    monkeypatch.setenv("PRUNELAB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UnavailableError, match=r"bundled MNIST is damaged.*install prunelab again") as caught:
+        mnist()
+    assert "\n" not in str(caught.value)
 
 
 def test_four_processes_at_once_on_an_empty_cache(data, folder):
@@ -285,3 +337,332 @@ def test_a_cache_folder_that_cannot_be_written_ends_the_command_in_one_line(cli,
     assert line.startswith("prunelab: ")
     assert str(tmp_path / "file" / "cache") in line
     assert "outputs=" not in line  # which would not help
+
+
+# Colours
+
+
+def test_a_batch_of_colours_is_normalised_per_channel():
+    """Worked by hand: (51/255 − 0.2) / 0.5 = 0, (255/255 − 0.5) / 0.25 = 2."""
+    inputs = torch.tensor([51, 255], dtype=torch.uint8).view(1, 2, 1, 1)
+    split = Split(
+        inputs, torch.tensor([0]), torch.tensor([0.2, 0.5]).view(2, 1, 1), torch.tensor([0.5, 0.25]).view(2, 1, 1)
+    )
+    torch.testing.assert_close(split.batch(slice(None))[0].flatten(), torch.tensor([0.0, 2.0]))
+    moved = split.to(torch.device("meta"))
+    assert moved.mean.device.type == moved.std.device.type == moved.inputs.device.type == "meta"
+    assert Split(inputs, torch.tensor([0]), 0.5).to(torch.device("meta")).mean == 0.5
+
+
+def test_moments_are_those_of_the_pixels():
+    images = torch.randint(0, 256, (50, 3, 4, 5), dtype=torch.uint8)
+    found = with_moments({"train_images": images, "test_labels": torch.zeros(1)})
+    floats = images.double() / 255
+    torch.testing.assert_close(found["mean"], floats.mean((0, 2, 3)))
+    torch.testing.assert_close(found["std"], floats.transpose(0, 1).flatten(1).std(1, correction=0))
+    assert set(found) == {"train_images", "test_labels", "mean", "std"}
+
+
+def test_moments_of_mnist_are_the_known_ones(oracle):
+    found = with_moments({"train_images": oracle["train"].data.unsqueeze(1)})
+    assert (round(found["mean"].item(), 4), round(found["std"].item(), 4)) == (MEAN, STD)
+
+
+# Data sets that are downloaded: small ones in the same form, their MD5s told to torchvision
+
+
+def idx_bytes(array):
+    """As the four files have it."""
+    return gzip.compress(
+        struct.pack(f">HBB{array.dim()}I", 0, 8, array.dim(), *array.shape) + array.numpy().tobytes(), 1
+    )
+
+
+def small_set(shape, train=200, test=30):
+    generator = torch.Generator().manual_seed(1)
+    made = {}
+    for half, count in (("train", train), ("test", test)):
+        made[f"{half}_images"] = torch.randint(0, 256, (count, *shape), generator=generator).to(torch.uint8)
+        made[f"{half}_labels"] = (torch.arange(count) % 10).to(torch.uint8)
+    return made
+
+
+def cifar_archive(tensors):
+    """The binary version: in five parts, and the label before each image."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+        for half, names in (("train", [f"data_batch_{n}.bin" for n in range(1, 6)]), ("test", ["test_batch.bin"])):
+            labels, images = tensors[f"{half}_labels"], tensors[f"{half}_images"]
+            records = torch.cat([labels.unsqueeze(1), images.flatten(1)], 1)
+            for name, part in zip(names, records.chunk(len(names)), strict=True):
+                entry = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+                entry.size = part.numel()
+                archive.addfile(entry, io.BytesIO(part.numpy().tobytes()))
+    return buffer.getvalue()
+
+
+@pytest.fixture(params=["fashion_mnist", "kmnist", "cifar10"])
+def small(request, tmp_path, monkeypatch):
+    """(the function, its examples, the files it looks for), with an empty cache folder and no network."""
+    import torchvision.datasets
+
+    from prunelab.data import cifar10 as cifar_module
+
+    name = request.param
+    monkeypatch.setenv("PRUNELAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("prunelab.data.VALIDATION", 40)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
+    if name == "cifar10":
+        tensors = small_set((3, 32, 32))
+        files = {cifar_module.FILE: cifar_archive(tensors)}
+        monkeypatch.setattr(cifar_module, "MD5", hashlib.md5(files[cifar_module.FILE]).hexdigest())
+    else:
+        tensors = small_set((28, 28))
+        files = {file: idx_bytes(tensors[half]) for half, file in idx.FILES.items()}
+        resources = [(file, hashlib.md5(content).hexdigest()) for file, content in files.items()]
+        owner = {"fashion_mnist": torchvision.datasets.FashionMNIST, "kmnist": torchvision.datasets.KMNIST}[name]
+        assert sorted(file for file, _ in owner.resources) == sorted(files)
+        monkeypatch.setattr(owner, "resources", resources)
+    return {"fashion_mnist": fashion_mnist, "kmnist": kmnist, "cifar10": cifar10}[name], tensors, files
+
+
+def no_network(url, filename, *_):
+    raise URLError("Name or service not known")
+
+
+def put(files, function):
+    folder = cache_folder() / "raw" / function.__name__
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_a_set_from_files_that_are_there(small):
+    function, tensors, files = small
+    put(files, function)
+    data = function()
+    assert (len(data.train), len(data.validation), len(data.test)) == (160, 40, 30)
+    for split in (data.train, data.validation, data.test):
+        assert split.inputs.shape == (len(split), *function.shape)
+        assert (split.inputs.dtype, split.labels.dtype) == (torch.uint8, torch.int64)
+    images = {half: tensors[f"{half}_images"].view(-1, *function.shape) for half in HALVES}
+    expected = {half: Split(images[half], tensors[f"{half}_labels"].long()) for half in HALVES}
+    assert examples(data.test) == examples(expected["test"])
+    assert Counter(examples(data.train) + examples(data.validation)) == Counter(examples(expected["train"]))
+    assert torch.bincount(data.validation.labels).tolist() == [4] * 10
+    assert data.train.labels[:50].unique().numel() == 10
+    assert function.classes == 10
+    everything = torch.cat([data.train.batch(slice(None))[0], data.validation.batch(slice(None))[0]])
+    torch.testing.assert_close(everything.mean((0, 2, 3)), torch.zeros(function.shape[0]), atol=1e-5, rtol=0)
+    deviations = everything.transpose(0, 1).flatten(1).std(1, correction=0)
+    torch.testing.assert_close(deviations, torch.ones(function.shape[0]), atol=1e-5, rtol=0)
+
+
+def test_the_second_load_needs_neither_files_nor_torchvision(small, python, tmp_path):
+    function, _, files = small
+    folder = put(files, function)
+    first = digest(function())
+    shutil.rmtree(folder)
+    assert digest(function()) == first
+    limited = function(limit=20)
+    assert [len(split) for split in (limited.train, limited.validation, limited.test)] == [20, 20, 20]
+    assert torch.bincount(limited.train.labels).tolist() == [2] * 10
+    code = f"""
+import sys, prunelab.data
+from {function.__module__} import {function.__name__}
+prunelab.data.VALIDATION = 40
+{function.__name__}()
+print(*sys.modules)
+"""
+    result = python(code, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert not {"torchvision", "PIL"} & set(result.stdout.split())
+
+
+def test_offline_says_in_one_line_what_to_put_where(small):
+    function, _, files = small
+    there, *missing = sorted(files)
+    folder = put({there: files[there]} if missing else {}, function)
+    with pytest.raises(OSError, match="Name or service not known") as caught:
+        function()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(folder) in message
+    assert "PRUNELAB_CACHE" in message
+    assert "outputs=" not in message
+    assert all(name in message for name in missing or [there])
+    assert there not in message or not missing
+    assert str(copy.copy(caught.value)) == message  # pickled and back, as a launcher's worker hands it over
+    assert sorted(path.name for path in folder.iterdir()) == ([there] if missing else [])
+    put(files, function)
+    assert len(function().train) == 160  # as it says
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_file_is_not_read_and_not_taken_away(small, kind):
+    function, _, files = small
+    name, content = max(files.items(), key=lambda item: len(item[1]))
+    folder = put({**files, name: DAMAGE[kind](content)}, function)
+    with pytest.raises(UnavailableError, match=name):
+        function()
+    assert (folder / name).read_bytes()[:1] == DAMAGE[kind](content)[:1] or kind == "garbage"
+    assert not (cache_folder() / f"{function.__name__}.safetensors").exists()
+
+
+def test_files_are_downloaded_once_from_torchvisions_addresses(small, monkeypatch):
+    function, _, files = small
+    asked = []
+
+    def served(url, filename, *_):
+        asked.append(url)
+        name = url.rsplit("/", 1)[1]
+        Path(filename).write_bytes(files[name])
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", served)
+    assert len(function().train) == 160
+    assert sorted(url.rsplit("/", 1)[1] for url in asked) == sorted(files)
+    folder = cache_folder() / "raw" / function.__name__
+    assert sorted(path.name for path in folder.iterdir()) == sorted(files)
+    (cache_folder() / f"{function.__name__}.safetensors").unlink()
+    function()
+    assert len(asked) == len(files)
+
+
+@pytest.mark.parametrize("interrupt", [URLError("reset"), KeyboardInterrupt(), None])
+def test_half_a_download_does_not_stay(small, monkeypatch, interrupt):
+    """Broken off, stopped by the user, or ended early without a word."""
+    function, _, files = small
+
+    def half(url, filename, *_):
+        content = files[url.rsplit("/", 1)[1]]
+        Path(filename).write_bytes(content[: len(content) // 2])
+        if interrupt is not None:
+            raise interrupt
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", half)
+    expected = KeyboardInterrupt if isinstance(interrupt, KeyboardInterrupt) else UnavailableError
+    with pytest.raises(expected):
+        function()
+    assert not list((cache_folder() / "raw" / function.__name__).iterdir())
+    assert not list(cache_folder().glob("*.safetensors"))
+
+
+def test_mirrors_are_tried_in_turn(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRUNELAB_CACHE", str(tmp_path))
+    asked = []
+
+    def second(url, filename, *_):
+        asked.append(url)
+        if "second" not in url:
+            raise URLError("down")
+        Path(filename).write_bytes(b"content")
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", second)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
+    md5 = hashlib.md5(b"content").hexdigest()
+    assert downloaded("any", {"file": md5}, ["http://first/", "http://second/"]) == {"file": b"content"}
+    assert asked == ["http://first/file", "http://second/file"]
+
+
+def test_offline_ends_the_command_in_one_line(cli, tiny, tmp_path):
+    """With a proxy that nothing answers at, so that it is the same on a machine with a network."""
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    env = {**nowhere, "no_proxy": "", "NO_PROXY": "", "PRUNELAB_CACHE": str(tmp_path / "cache")}
+    result = cli(*tiny, "data=kmnist", cwd=tmp_path, env=env)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("prunelab: kmnist: cannot be downloaded (")
+    assert f"put {', '.join(idx.FILES.values())} into {tmp_path / 'cache' / 'raw' / 'kmnist'}" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\x08", b"\0\0\x0d\x01\0\0\0\1\0", b"\0\0\x08\x01\0\0\0\2\0"])
+def test_idx_refuses_another_form(content):
+    """Empty, no dimensions, floats, an element missing."""
+    with pytest.raises(ValueError, match="train-images"):
+        idx.decode(dict.fromkeys(idx.FILES.values(), gzip.compress(content)))
+
+
+def test_divide_holds_out_in_proportion_and_the_same_for_every_call(monkeypatch):
+    monkeypatch.setattr("prunelab.data.VALIDATION", 40)
+    raw = with_moments({name: x.unsqueeze(1) if x.dim() == 3 else x for name, x in small_set((2, 2)).items()})
+    data = divide(raw, None)
+    assert digest(divide(raw, None)) == digest(data)
+    order = torch.arange(200).flip(0)
+    mine = divide(raw, None, order)
+    assert torch.equal(mine.validation.inputs, raw["train_images"][order[:40]])
+    assert torch.equal(mine.train.labels, raw["train_labels"][order[40:]].long())
+
+
+# What a data set says of itself
+
+
+def test_describes_leaves_the_function_itself():
+    def function():
+        return 3
+
+    assert describes(shape=(1, 2, 3), classes=4)(function) is function
+    assert (function.shape, function.classes, function()) == ((1, 2, 3), 4, 3)
+
+
+@pytest.mark.parametrize("function", [mnist, synthetic])
+def test_the_description_is_true(function):
+    data = function()
+    assert data.train.batch(slice(0, 1))[0].shape[1:] == function.shape
+    assert data.train.labels.max() + 1 == function.classes
+
+
+def test_the_other_descriptions():
+    assert (fashion_mnist.shape, kmnist.shape, cifar10.shape) == ((1, 28, 28), (1, 28, 28), (3, 32, 32))
+    assert fashion_mnist.classes == kmnist.classes == cifar10.classes == 10
+
+
+# Synthetic
+
+
+def test_synthetic_is_the_same_for_every_call_and_normalised():
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    data = synthetic()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert digest(synthetic()) == digest(data)
+    assert data.train.inputs.mean().abs() < 0.2
+    assert data.train.inputs.std().item() == pytest.approx(1, abs=0.05)
+    assert not torch.equal(data.test.inputs[0], data.validation.inputs[0])
+
+
+def test_synthetic_arguments():
+    data = synthetic(examples=100, shape=[2, 5, 7], classes=4)
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [100, 20, 20]
+    assert data.train.inputs.shape == (100, 2, 5, 7)
+    assert torch.bincount(data.train.labels).tolist() == [25] * 4
+    assert torch.bincount(synthetic(examples=10).test.labels).tolist() == [1] * 10
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"shape": (28, 28)}, r"shape=\[28, 28\]"),
+        ({"shape": (1, 0, 28)}, r"shape=\[1, 0, 28\]"),
+        ({"classes": 1}, "classes=1"),
+        ({"examples": 9}, "examples=9"),
+    ],
+)
+def test_synthetic_quotes_wrong_values(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        synthetic(**wrong)
+
+
+def test_a_linear_model_learns_synthetic_in_two_epochs():
+    torch.manual_seed(0)
+    data = synthetic()
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    optimizer = torch.optim.Adam(model.parameters())
+    for start in [*range(0, 5_000, 64)] * 2:
+        images, labels = data.train.batch(slice(start, start + 64))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    images, labels = data.test.batch(slice(None))
+    assert (model(images).argmax(1) == labels).float().mean() > 0.9

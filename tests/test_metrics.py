@@ -169,6 +169,133 @@ def test_a_transposed_convolution_uses_each_weight_once_per_input_position():
     assert cost(model, torch.ones(1, 1, 3, 3))["macs"] == 4 * 3 * 3  # a 6 × 6 output, one multiply-add each
 
 
+def macs(model, example):
+    """Multiply-adds by (layer, parameter), of those that run."""
+    return {(x.name, x.parameter): x.weight.numel() * x.positions for x in metrics.layers(model, example)}
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_a_recurrent_layer_uses_its_weights_at_every_step(kind, gates):
+    """7 steps of width 3 into a state of width 5: batch_first or not."""
+    expected = {("", "weight_ih_l0"): gates * 5 * 3 * 7, ("", "weight_hh_l0"): gates * 5 * 5 * 7}
+    assert macs(kind(3, 5, batch_first=True), torch.zeros(1, 7, 3)) == expected
+    assert macs(kind(3, 5), torch.zeros(7, 1, 3)) == expected
+    assert macs(kind(3, 5), torch.zeros(7, 3)) == expected  # without a batch
+
+
+def test_a_deep_lstm_in_two_directions_with_projections():
+    found = macs(nn.LSTM(3, 5, 2, bidirectional=True, proj_size=2), torch.zeros(7, 1, 3))
+    assert found == {
+        ("", f"weight_{part}_l{layer}{way}"): 7 * size
+        for layer, into in ((0, 3), (1, 2 * 2))
+        for way in ("", "_reverse")
+        for part, size in (("ih", 20 * into), ("hh", 20 * 2), ("hr", 2 * 5))
+    }
+
+
+class Packed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(3, 5, batch_first=True)
+
+    def forward(self, x):
+        lengths = torch.tensor([4, 2])
+        return self.gru(nn.utils.rnn.pack_padded_sequence(x.expand(2, -1, -1), lengths, batch_first=True))[1]
+
+
+def test_packed_sequences_count_their_own_steps():
+    assert macs(Packed(), torch.zeros(1, 4, 3)) == {
+        ("gru", "weight_ih_l0"): 15 * 3 * (4 + 2),
+        ("gru", "weight_hh_l0"): 15 * 5 * (4 + 2),
+    }
+
+
+class Attending(nn.Module):
+    """Queries from 6 tokens, keys and values from `memory`."""
+
+    def __init__(self, memory=None, **how):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True, **how)
+        self.memory = memory
+
+    def forward(self, x):
+        if self.memory is None:
+            return self.attention(x, x, x)[0]
+        return self.attention(value=self.memory, key=self.memory, query=x)[0]
+
+
+def test_self_attention_projects_every_token():
+    assert macs(Attending(), torch.zeros(1, 6, 8)) == {
+        ("attention", "in_proj_weight"): 3 * 8 * 8 * 6,
+        ("attention.out_proj", "weight"): 8 * 8 * 6,
+    }
+
+
+def test_attention_to_another_sequence_projects_queries_and_keys_differently_often():
+    model = ones(Attending(torch.zeros(1, 5, 8)))
+    assert [layer.positions for layer in metrics.layers(model, torch.zeros(1, 6, 8))] == [6, 5, 6]
+    model.attention.in_proj_weight_mask[:8] = 0  # the queries' 64 weights
+    row = cost(model, torch.zeros(1, 6, 8))
+    assert row["macs"] == 64 * 6 + 2 * 64 * 5 + 64 * 6
+    assert row["macs_nonzero"] == 2 * 64 * 5 + 64 * 6
+    other = macs(Attending(torch.zeros(1, 5, 3), kdim=3, vdim=3), torch.zeros(1, 6, 8))
+    assert other == {
+        ("attention", "q_proj_weight"): 64 * 6,
+        ("attention", "k_proj_weight"): 24 * 5,
+        ("attention", "v_proj_weight"): 24 * 5,
+        ("attention.out_proj", "weight"): 64 * 6,
+    }
+
+
+def test_an_encoder_layer_counts_the_same_whether_torch_fuses_it_or_not():
+    layer = nn.TransformerEncoderLayer(8, 2, 10, batch_first=True)
+    expected = {
+        ("self_attn", "in_proj_weight"): 192 * 6,
+        ("self_attn.out_proj", "weight"): 64 * 6,
+        ("linear1", "weight"): 80 * 6,
+        ("linear2", "weight"): 80 * 6,
+    }
+    assert macs(layer, torch.zeros(1, 6, 8)) == expected  # unmasked: torch would fuse it
+    assert macs(ones(layer), torch.zeros(1, 6, 8)) == expected
+
+
+def test_a_masked_lstm_costs_what_is_left():
+    model = ones(nn.LSTM(3, 5, batch_first=True))
+    model.weight_ih_l0_mask[:10] = 0  # 30 of 60
+    row = cost(model, torch.zeros(1, 7, 3))
+    assert (row["macs"], row["macs_nonzero"]) == ((60 + 100) * 7, (30 + 100) * 7)
+    assert row["sparsity"] == 30 / 160
+    assert row["parameters"] == 60 + 100 + 40
+
+
+def test_shifted_windows_are_padded_to_whole_windows():
+    """torchvision's Swin: 2 × 3 tokens in windows of 2 × 2 are 2 × 4."""
+    from torchvision.models.swin_transformer import ShiftedWindowAttention
+
+    found = macs(ShiftedWindowAttention(4, [2, 2], [1, 1], 2), torch.zeros(1, 2, 3, 4))
+    assert found == {("qkv", "weight"): 48 * 8, ("proj", "weight"): 16 * 8}
+
+
+def test_a_convolution_without_a_batch():
+    assert macs(nn.Conv2d(3, 2, 1), torch.zeros(3, 4, 5)) == {("", "weight"): 6 * 20}
+
+
+class Unused(nn.Module):
+    """Its second layer runs in training only, as auxiliary classifiers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2, 3)
+        self.auxiliary = nn.LSTM(2, 3)
+
+    def forward(self, x):
+        return (self.fc(x), self.auxiliary(x)) if self.training else self.fc(x)
+
+
+def test_only_what_runs_is_counted():
+    assert macs(Unused(), torch.zeros(1, 2)) == {("fc", "weight"): 6}
+
+
 def test_layers_leaves_the_model_as_it_was():
     model = Normed().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -10,7 +10,7 @@ from prunelab.config import ConfigError
 
 
 def amounts(*overrides):
-    return schedules.amounts(compose(*overrides))
+    return [round.amount for round in schedules.rounds(compose(*overrides))]
 
 
 def sparsities(plan):
@@ -115,6 +115,21 @@ def test_cubic_takes_most_at_first_and_geometric_always_the_same():
         (["schedule.rounds=2.5"], r"schedule.rounds=2.5: must be a whole number"),
         (["schedule=cubic", "schedule.sparsity=0.9", "+schedule.power=2"], r"schedule.power=2: there is no such key"),
         (["schedule=ramp", "amount=null"], r"amount=null"),
+        (
+            ["schedule=iterative", "schedule.compression=8"],
+            r"schedule.compression=8: schedule=iterative goes by amount",
+        ),
+        (["schedule=linear", "schedule.compression=8", "schedule.sparsity=0.5"], "use one of the two"),
+        (["schedule=linear", "schedule.compression=1"], r"schedule.compression=1.*: must be a number > 1"),
+        (["tolerance=0.1"], r"tolerance=0.1: only schedule=until takes one"),
+        (["schedule=until", "tolerance=null"], r"tolerance=null: schedule=until needs"),
+        (["schedule=until", "tolerance=1.5"], r"tolerance=1.5: must be"),
+        (["schedule=gradual"], r"schedule.sparsity=null: schedule=gradual needs"),
+        (["schedule=gradual", "schedule.sparsity=0.5", "rewind=0"], r"rewind=0: schedule=gradual"),
+        (
+            ["schedule=gradual", "schedule.sparsity=0.5", "schedule.every=0"],
+            r"schedule.every=0: must be a whole number",
+        ),
     ],
 )
 def test_errors_quote_key_and_value(overrides, said):
@@ -129,3 +144,22 @@ def test_functions_check_what_only_they_know():
         schedules.ramp(0.5, 3, 0.25)
     assert schedules.one_shot(0.5) == [0.5]
     assert schedules.ramp(0.5, 2, 0.25) == [0.5, 0.75]
+
+
+def test_gradual_is_cubic_in_steps_of_one_round():
+    (plan,) = schedules.rounds(
+        compose("schedule=gradual", "schedule.sparsity=0.8", "schedule.prunings=2", "schedule.every=7")
+    )
+    assert plan.amounts == pytest.approx((0.7, 1 / 3))  # to 0.8 · 7/8 = 0.7, then to 0.8
+    assert plan.every == 7
+    assert plan.amount == pytest.approx(0.8)
+
+
+def test_until_takes_the_same_amount_each_round():
+    plan = schedules.rounds(compose("schedule=until", "schedule.rounds=3", "amount=0.5"))
+    assert plan == [schedules.Round((0.5,))] * 3
+
+
+def test_what_a_compression_comes_to_is_the_schedule_s_sparsity():
+    config = compose("schedule=linear", "schedule.compression=8", "schedule.rounds=2")
+    assert sparsities([round.amount for round in schedules.rounds(config, 0.6)]) == pytest.approx([0.3, 0.6])

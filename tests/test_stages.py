@@ -10,6 +10,7 @@ from prunelab import compose, run
 from prunelab.building import identity
 from prunelab.experiment import dense, prune_and_finetune
 from prunelab.lab import Lab
+from prunelab.schedules import Round
 from prunelab.stages import Stage, State, Store
 from prunelab.stages.__main__ import entries, main
 
@@ -27,7 +28,7 @@ def names(*more):
     lab.load_data()
     first = dense(lab, lambda row: None)
     parent = State({}, {}, {}, stage=first.name)
-    return first.name, prune_and_finetune(lab, 1, config.amount, parent, None, lambda row: None).name
+    return first.name, prune_and_finetune(lab, 1, Round((config.amount,)), parent, None, lambda row: None).name
 
 
 def test_a_name_is_a_hash_of_everything_and_of_nothing_else():

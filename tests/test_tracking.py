@@ -20,7 +20,7 @@ from prunelab.tracking.tensorboard import mask_image
 
 ROUNDS = (
     "round,amount,sparsity,sparsity_total,nonzero,parameters,compression_ratio,macs,macs_nonzero,theoretical_speedup,"
-    "train_loss,val_accuracy,test_accuracy,test_loss,epochs,seconds,stage,reused"
+    "train_loss,val_accuracy,test_accuracy,test_loss,epochs,seconds,stage,reused,early_stop"
 )
 TENSORS = ("conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "fc3.weight")
 LAST = 2  # round

@@ -79,12 +79,16 @@ def name_of(canonical: bytes) -> str:
 
 @dataclass
 class State:
-    """A stage's result: tensors by the dense model's own names, on the CPU, and the rows it wrote."""
+    """A stage's result: tensors by the dense model's own names, on the CPU, and the rows it wrote.
+
+    `movement` is what the criterion of that name goes by; empty under any other.
+    """
 
     weights: dict[str, Any]
     masks: dict[str, Any]
     row: Row
     epochs: list[Row] = field(default_factory=list)
+    movement: dict[str, Any] = field(default_factory=dict)
     stage: str = ""
     reused: bool = False
 
@@ -174,6 +178,7 @@ class Store:
                 masks=load(content["masks.safetensors"]),
                 row=json.loads(content["round.json"]),
                 epochs=[json.loads(line) for line in content["epochs.jsonl"].splitlines()],
+                movement=load(content["movement.safetensors"]) if "movement.safetensors" in content else {},
                 stage=name,
                 reused=True,
             )
@@ -234,6 +239,7 @@ def _packed(stage: Stage, state: State) -> dict[str, bytes]:
     from safetensors.torch import save
 
     return {
+        **({"movement.safetensors": save(state.movement)} if state.movement else {}),
         "weights.safetensors": save(state.weights),
         "masks.safetensors": save(state.masks),
         "epochs.jsonl": "".join(json.dumps(row) + "\n" for row in state.epochs).encode(),

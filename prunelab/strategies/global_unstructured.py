@@ -21,7 +21,7 @@ def global_unstructured(parameters: Parameters, amount: float, *, scores: Scores
 
     Source: Frankle & Carbin 2019, app. on global pruning, arXiv 1803.03635; `prune.global_unstructured`.
     """
-    scores = criteria.magnitude(parameters) if scores is None else scores
+    scores = criteria.magnitudes(parameters) if scores is None else scores
     ranked = criteria.ranks([s.to(criteria.original(*pair).device) for pair, s in zip(parameters, scores, strict=True)])
     total = sum(rank.numel() for rank in ranked)
     for (module, name), rank in zip(parameters, ranked, strict=True):

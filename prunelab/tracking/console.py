@@ -56,11 +56,15 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def plan_table(plan: Iterable[Row]) -> str:
-    """The plan: rows with `round`, `amount`, `sparsity` and `left`."""
-    return table(
-        ["round", "amount", "sparsity", "weights left"],
-        ([str(r["round"]), percent(r["amount"]), percent(r["sparsity"]), f"{r['left']:,}"] for r in plan),
-    )
+    """The plan: rows with `round`, `amount`, `sparsity`, `left` and `exact`: ≈ or – where the weights will decide."""
+
+    def row(r: Row) -> list[str]:
+        if r["amount"] is None and not r["exact"]:
+            return [str(r["round"]), "–", "–", "as the weights say"]
+        about = "" if r["exact"] else "≈ "
+        return [str(r["round"]), percent(r["amount"]), about + percent(r["sparsity"]), f"{about}{r['left']:,}"]
+
+    return table(["round", "amount", "sparsity", "weights left"], map(row, plan))
 
 
 def rounds_table(rounds: Iterable[Row]) -> str:

@@ -128,16 +128,36 @@ class RunFolder:
         if row["round"] > 0 and sum(mask.numel() for mask in found.values()) <= READABLE:
             self.console.masks(f"round {row['round']}: pruned in {row['prune_ms']:.2f} ms", found)
 
-    def finish(self) -> None:
-        """The last words: summary, hparams, the table of rounds."""
+    def stop(self, round: int, least: float) -> None:
+        """A round fell below the validation accuracy that was asked for: it is not the result."""
+        accuracy = self.rounds[-1]["val_accuracy"]
+        self.note(stopped={"round": round, "val_accuracy": accuracy, "least": least})
+        self.console.say(
+            f"round {round} falls to {percent(accuracy, 2)} validation accuracy, below {percent(least, 2)}: "
+            f"round {round - 1} is the result\n"
+        )
+
+    def gates(self, cost: Mapping[str, float] | None) -> None:
+        """What a model's gates save at run time; nothing for a model without gates."""
+        if cost is not None:
+            self.note(**cost)
+            share, saved = (percent(cost[key]) for key in ("layers_executed", "time_saved"))
+            self.console.say(f"gates: {share} of the layers are executed, which saves {saved} of the time\n")
+
+    def finish(self, final: int) -> None:
+        """The last words: summary, hparams, the table of rounds.
+
+        Args:
+            final: the round that is the result.
+        """
         with files.writing(self.folder):
-            self.board.finish(self.rounds)
+            self.board.finish(self.rounds, final)
         self._close()
         self.summary |= {
             "status": "completed",
             "seconds": time.perf_counter() - self.started,
             "dense": self.rounds[0],
-            "final": self.rounds[-1],
+            "final": self.rounds[final],
         }
         self._write_summary()
         self.console.finish(self.rounds, self.folder)

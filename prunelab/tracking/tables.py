@@ -9,7 +9,7 @@ from typing import Any
 
 ROUNDS = """
 round amount sparsity sparsity_total nonzero parameters compression_ratio macs macs_nonzero theoretical_speedup
-train_loss val_accuracy test_accuracy test_loss epochs seconds stage reused
+train_loss val_accuracy test_accuracy test_loss epochs seconds stage reused early_stop
 """
 COLUMNS = {
     "rounds.csv": ROUNDS.split(),

@@ -16,7 +16,15 @@ from prunelab import masks
 from prunelab.composing import flat
 
 Row = Mapping[str, Any]
-BY_ROUND = ("sparsity", "compression_ratio", "theoretical_speedup", "val_accuracy", "test_accuracy", "test_loss")
+BY_ROUND = (
+    "sparsity",
+    "compression_ratio",
+    "theoretical_speedup",
+    "val_accuracy",
+    "test_accuracy",
+    "test_loss",
+    "early_stop",
+)
 METRICS = ("test_accuracy", "sparsity", "compression_ratio", "theoretical_speedup")
 
 
@@ -49,7 +57,7 @@ class TensorBoard:
     def round(self, row: Row, layers: Iterable[Row], model: nn.Module) -> None:
         """Everything about a finished round."""
         step = row["round"]
-        for key in BY_ROUND:
+        for key in (key for key in BY_ROUND if row.get(key) is not None):
             self.writer.add_scalar(f"round/{key}", row[key], step)
         basis_points = round(row["sparsity"] * 10_000)
         self.writer.add_scalar("over_sparsity/test_accuracy", row["test_accuracy"], basis_points)
@@ -61,12 +69,12 @@ class TensorBoard:
             self.writer.add_histogram(f"surviving/{item.name}", surviving, step)
             self.writer.add_image(f"mask/{item.name}", mask_image(item.mask), step, dataformats="HW")
 
-    def finish(self, rounds: Iterable[Row]) -> None:
-        """The table of rounds as text, and the final figures of the hparams page."""
+    def finish(self, rounds: Iterable[Row], final: int) -> None:
+        """The table of rounds as text, and the figures of the `final` one on the hparams page."""
         rows = list(rounds)
         self.writer.add_text("rounds", markdown(rows))
         for name in METRICS:
-            self.writer.add_scalar(f"final/{name}", rows[-1][name], 0)
+            self.writer.add_scalar(f"final/{name}", rows[final][name], 0)
         self.writer._get_file_writer().add_summary(self.end)
 
     def close(self) -> None:

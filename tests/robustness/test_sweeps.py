@@ -119,6 +119,7 @@ def statuses(tmp_path):
     return [job["status"] for job in report.read_sweep(tmp_path / "sweep")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("methods", "expected"),
     [

@@ -1,0 +1,29 @@
+"""Kuzushiji-MNIST, downloaded once: 55,000 training, 5,000 validation, 10,000 test handwritten hiragana.
+
+Clanuwat et al. 2018, "Deep learning for classical Japanese literature", arXiv 1812.01718; CC BY-SA 4.0.
+"""
+
+from __future__ import annotations
+
+from prunelab.data import Dataset, describes, divide, idx, with_moments
+from prunelab.data.cache import Tensors, cache_folder, cached, downloaded
+
+
+@describes(shape=(1, 28, 28), classes=10)
+def kmnist(limit: int | None = None) -> Dataset:
+    """Kuzushiji-MNIST: images [n, 1, 28, 28], which `Split.batch` gives mean 0 and deviation 1, and labels 0 … 9.
+
+    Args:
+        limit: at most this many examples of each split, the classes in proportion; None: all.
+
+    Raises:
+        OSError: if the cache folder cannot be used, or the files are not there and cannot be downloaded.
+    """
+    return divide(cached(cache_folder() / "kmnist.safetensors", _decode), limit)
+
+
+def _decode() -> Tensors:
+    from torchvision.datasets import KMNIST  # knows the addresses and the MD5s; only here, since it takes seconds
+
+    tensors = idx.decode(downloaded("kmnist", dict(KMNIST.resources), KMNIST.mirrors))
+    return with_moments({name: x.unsqueeze(1) if x.dim() == 3 else x for name, x in tensors.items()})  # [n, 1, 28, 28]

@@ -1,0 +1,53 @@
+"""A made-up data set: no files, no download, there in an instant, of any shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from prunelab.data import SPLIT_SEED, Dataset, Split, describes
+from prunelab.randomness import derive
+
+NOISE = 0.16  # its deviation ÷ √(pixels): so, images of any size are equally hard
+
+
+@describes(shape=(1, 28, 28), classes=10)
+def synthetic(examples: int = 5_000, shape: Sequence[int] = (1, 28, 28), classes: int = 10) -> Dataset:
+    """Each class is a smooth random pattern; an example is its class's pattern under white noise.
+
+    At 28 × 28, the noise is four times as strong as the pattern. The same arguments give the
+    same data. A linear model learns the default in two epochs.
+
+    Args:
+        examples: for training, at least `classes`; a fifth as many again for validation, and for test.
+        shape: [channels, height, width] of one example.
+        classes: at least 2, equally frequent.
+
+    Returns:
+        Inputs float32 [n, *shape] of mean about 0 and deviation about 1, and labels.
+
+    Raises:
+        ValueError: for a value outside its range.
+    """
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape={list(shape)}: must be [channels, height, width], each a whole number ≥ 1")
+    if classes < 2:
+        raise ValueError(f"classes={classes}: must be a whole number ≥ 2")
+    if examples < classes:
+        raise ValueError(f"examples={examples}: must be a whole number ≥ classes={classes}")
+    generator = torch.Generator().manual_seed(derive(SPLIT_SEED, "synthetic"))
+    coarse = torch.randn(classes, shape[0], 4, 4, generator=generator)
+    patterns = F.interpolate(coarse, (shape[1], shape[2]), mode="bicubic", align_corners=True)  # [classes, *shape]
+    patterns = patterns / patterns.square().mean((1, 2, 3), keepdim=True).sqrt()
+
+    def split(count: int) -> Split:
+        labels = torch.arange(count)[torch.randperm(count, generator=generator)] % classes
+        noise = torch.randn(count, *shape, generator=generator) * strength
+        return Split((patterns[labels] + noise) / (1 + strength**2) ** 0.5, labels)
+
+    strength = NOISE * math.prod(shape) ** 0.5
+    others = max(examples // 5, classes)
+    return Dataset(split(examples), split(others), split(others))

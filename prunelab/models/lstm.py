@@ -1,0 +1,41 @@
+"""A recurrent network that reads an image row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class LSTM(nn.Module):
+    """An LSTM over the rows of an image, and a linear layer on its last hidden state: sequential MNIST, by rows.
+
+    Args:
+        hidden: width of the hidden state, at least 1.
+        layers: LSTMs on top of each other, at least 1.
+        shape: [channels, height, width] of one example.
+        classes: at least 1.
+
+    Raises:
+        ValueError: for `hidden` or `layers` below 1.
+
+    Source: Hochreiter & Schmidhuber 1997, "Long short-term memory"; by rows as in Le, Jaitly & Hinton 2015,
+    arXiv 1504.00941, who read it pixel by pixel.
+    """
+
+    def __init__(
+        self, hidden: int = 128, layers: int = 1, *, shape: Sequence[int] = (1, 28, 28), classes: int = 10
+    ) -> None:
+        super().__init__()
+        for key, value in (("hidden", hidden), ("layers", layers)):
+            if value < 1:
+                raise ValueError(f"{key}={value}: must be a whole number ≥ 1")
+        channels, _, width = shape
+        self.lstm = nn.LSTM(channels * width, hidden, layers, batch_first=True)
+        self.fc = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [n, *shape] → logits [n, classes]."""
+        rows = x.transpose(1, 2).flatten(2)  # [n, height, channels · width]
+        states, _ = self.lstm(rows)  # [n, height, hidden]
+        return self.fc(states[:, -1])

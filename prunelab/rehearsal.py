@@ -1,0 +1,102 @@
+"""The rehearsal: all rounds on a throwaway model, before any training, for the plan and for what cannot work."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from prunelab import masks, strategies
+from prunelab.config import ConfigError
+from prunelab.lab import MAGNITUDE, Lab
+from prunelab.randomness import seed_torch, seeded
+from prunelab.schedules import Round
+
+Row = dict[str, Any]
+
+
+def rehearse(lab: Lab, rounds: list[Round]) -> list[Row]:
+    """Prunes a throwaway model through all rounds: the plan, exact to one weight where the counts are.
+
+    They are not where they depend on the weights themselves (`threshold`, channels of different size ranked together);
+    that is found by rehearsing with other weights too.
+
+    Tensors that the strategy masks beside the selected ones (a bias with its channel) get their masks of ones now, so
+    that the prunable tensors are the same in every round, whether it is computed, resumed or reused.
+
+    Returns:
+        Rows of `round`, `amount`, `sparsity`, `left` (the prunable weights that stay) and `exact`.
+
+    Raises:
+        ConfigError: if the strategy cannot prune this model.
+    """
+    lefts = [_left(lab, rounds, factor) for factor in (None, 0.1, 10.0)]
+    exact = all(left == lefts[0] for left in lefts)
+    _, size = masks.count(lab.model)
+    return [
+        {"round": number, "amount": round.amount, "sparsity": 1 - left / size, "left": left, "exact": exact}
+        for number, (round, left) in enumerate(zip(rounds, lefts[0], strict=True), 1)
+    ]
+
+
+def _left(lab: Lab, rounds: list[Round], factor: float | None) -> list[int]:
+    """How many prunable weights stay after each round.
+
+    Args:
+        factor: instead of the initial weights random ones, larger by this factor from tensor to tensor.
+    """
+    model, parameters = lab.new_model()
+    if factor is not None:
+        with torch.no_grad(), seeded(lab.seed, "rehearsal"):
+            for place, (module, name) in enumerate(parameters):
+                torch.nn.init.normal_(getattr(module, f"{name}_orig"), std=factor ** min(place, 30))
+    left = []
+    for number, round in enumerate(rounds, 1):
+        seed_torch(lab.seed, number, "prune")
+        with _explained(lab, "strategy", "cannot prune this model"):
+            for amount in round.amounts:
+                strategies.prune(model, parameters, lab.strategy, amount)
+        left.append(masks.count(model)[0])
+    masks.attach_like(lab.model, model)
+    return left
+
+
+def try_criterion(lab: Lab) -> None:
+    """Scores the untrained network once, by two examples.
+
+    Raises:
+        ConfigError: if the criterion cannot score this model.
+    """
+    if lab.config.criterion._target_ == MAGNITUDE:
+        return
+    with seeded(lab.seed, "rehearsal"), _explained(lab, "criterion", "cannot score this model"):
+        if lab.watches and (lab.dense_epochs or lab.config.finetune.epochs):
+            lab.movement = {name: torch.zeros_like(lab.initial[name]) for name in lab.tensors}
+        scores = lab.score(1, most=2)
+        for (module, name), score in zip(lab.parameters, scores, strict=True):
+            if score.shape != getattr(module, name).shape:
+                raise ConfigError(
+                    f"it gives {list(score.shape)} scores for a weight {list(getattr(module, name).shape)}"
+                )
+            if not bool(torch.isfinite(score).all() and (score >= 0).all()):
+                raise ConfigError("its scores must be finite and ≥ 0")
+    lab.movement = {}
+
+
+@contextmanager
+def _explained(lab: Lab, part: str, what: str) -> Iterator[None]:
+    """Whatever a strategy or criterion of the user's may raise, as one line; warnings wait for the real round."""
+    target = lab.config[part]._target_
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ConfigError as error:
+        if "=" in str(error).partition(":")[0]:
+            raise  # it names its key
+        raise ConfigError(f"{part}._target_={target}: {what}: {error}") from error
+    except Exception as error:
+        raise ConfigError(f"{part}._target_={target}: {what}: {' '.join(str(error).split())}") from error

@@ -1,0 +1,70 @@
+"""A phase of training as routines see it, without a laboratory; and real runs that are broken off and go on."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+
+import pytest
+import torch
+from conftest import numbers, overrides, table
+from torch import nn
+
+import prunelab
+from prunelab import experiment, masks
+from prunelab.routines import Phase
+from prunelab.signals import InterruptedRun
+
+
+def phase(model, *, pairs=None, round=0, iterations=10, batch=None, seed=0):
+    """All prunable tensors are masked by ones."""
+    pairs = masks.select(model) if pairs is None else pairs
+    masks.attach(pairs)
+    masks.heed_attention(model)
+    return Phase(model, pairs, seed, round, iterations, batch or (lambda iteration: None))
+
+
+def linear(weight, bias=None):
+    """A Linear layer of these weights, float64, unmasked."""
+    weight = torch.as_tensor(weight, dtype=torch.float64)
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(torch.as_tensor(bias, dtype=torch.float64))
+    return layer
+
+
+def run(folder, *more):
+    return prunelab.run(prunelab.compose(*overrides(folder, *more)))
+
+
+def same(one, other) -> bool:
+    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def broken_off(folder, monkeypatch, batch, *more):
+    """The run that stops before its batch `batch` (from 0), and then goes on to its end."""
+
+    @contextmanager
+    def stopping():
+        calls = iter(range(batch))
+
+        def check():
+            if next(calls, None) is None:
+                raise InterruptedRun(signal.SIGTERM)
+
+        yield check
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "graceful", stopping)
+        with pytest.raises(InterruptedRun):
+            run(folder, *more)
+    return run(folder, *more)
+
+
+def assert_same_end(one, other) -> None:
+    """Two runs with the same rows, masks and weights, bit for bit."""
+    assert numbers(one.folder) == numbers(other.folder)
+    assert table(one.folder / "layers.csv") == table(other.folder / "layers.csv")
+    assert same(one.model.state_dict(), other.model.state_dict())

@@ -1,0 +1,104 @@
+"""L1 and the group lasso: by hand, by their slopes, and what they do to a network."""
+
+import numpy as np
+import pytest
+import torch
+from phases import assert_same_end, broken_off, linear, phase, run
+from torch import nn
+
+from prunelab import masks
+from prunelab.config import ConfigError
+from prunelab.routines.group_lasso import GroupLasso
+from prunelab.routines.l1 import L1
+
+
+def test_l1_by_hand():
+    model = nn.Sequential(linear([[1, -2], [0, 3]], bias=[5, 5]), linear([[0.5, -0.5]]))
+    penalty = L1(phase(model), strength=0.1).penalty()
+    assert penalty.item() == pytest.approx(0.7)  # 0.1 · (1 + 2 + 0 + 3 + 0.5 + 0.5); biases are not prunable
+    penalty.backward()
+    assert torch.allclose(model[0].weight_orig.grad, torch.tensor([[0.1, -0.1], [0, 0.1]]).double())
+    assert model[0].bias.grad is None
+
+
+def test_pruned_weights_cost_nothing():
+    model = nn.Sequential(linear([[1, -2], [4, 3]]))
+    given = phase(model)
+    model[0].weight_mask[1, 0] = 0
+    penalty = L1(given, strength=1).penalty()
+    penalty.backward()
+    assert penalty.item() == 6
+    assert model[0].weight_orig.grad.tolist() == [[1, -1], [0, 1]]
+
+
+def test_group_lasso_by_hand():
+    # √2 · (‖(3, 4)‖ + ‖(0, 0)‖) = √2 · 5; of columns √2 · (3 + 4)
+    model = nn.Sequential(linear([[3, 4], [0, 0]]))
+    given = phase(model)
+    assert GroupLasso(given, strength=2).penalty().item() == pytest.approx(10 * 2**0.5)
+    assert GroupLasso(given, strength=2, dim=1).penalty().item() == pytest.approx(14 * 2**0.5)
+
+
+def test_group_lasso_has_slope_zero_at_a_group_of_zeros():
+    model = nn.Sequential(linear([[3, 4], [0, 0]]))
+    GroupLasso(phase(model), strength=1).penalty().backward()
+    assert torch.allclose(model[0].weight_orig.grad, 2**0.5 * torch.tensor([[0.6, 0.8], [0, 0]]).double())
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_group_lasso_is_the_loop_over_channels(dim):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 2), nn.Flatten(), nn.Linear(16, 5))
+    given = phase(model)
+    total = 0.0
+    for index in (0, 2):
+        weight = np.moveaxis(model[index].weight_orig.detach().numpy().astype(np.float64), dim, 0)
+        total += sum(group.size**0.5 * np.sqrt((group**2).sum()) for group in weight)
+    assert GroupLasso(given, strength=0.5, dim=dim).penalty().item() == pytest.approx(0.5 * total, rel=1e-5)
+
+
+def test_a_bias_is_groups_of_one():
+    layer = linear([[1, 1]], bias=[-3])
+    model = nn.Sequential(layer)
+    given = phase(model, pairs=[(layer, "bias")])
+    assert GroupLasso(given, strength=1).penalty().item() == 3
+
+
+@pytest.mark.parametrize("kind", [L1, GroupLasso])
+def test_what_cannot_be(kind):
+    given = phase(nn.Sequential(linear([[1.0]])))
+    with pytest.raises(ConfigError, match=r"regularizer.strength=-1: must be a number ≥ 0"):
+        kind(given, strength=-1)
+    given.iterations = 0
+    with pytest.raises(ConfigError, match=r"regularizer=\w+: .*train.epochs=0"):
+        kind(given)
+
+
+def test_a_dimension_that_a_tensor_lacks():
+    with pytest.raises(ConfigError, match=r"regularizer.dim=2: weight of Linear has shape \[1, 1\]"):
+        GroupLasso(phase(nn.Sequential(linear([[1.0]]))), dim=2)
+
+
+@pytest.mark.parametrize("name", ["l1", "group_lasso"])
+def test_a_stronger_penalty_makes_smaller_weights(tmp_path, name):
+    sizes = []
+    for strength in (0, 0.001, 0.01):
+        how = (f"regularizer={name}", f"regularizer.strength={strength}", "train.epochs=2", "finetune.epochs=0")
+        result = run(tmp_path, *how, "strategy=threshold", "strategy.threshold=0.01")
+        sizes.append(result.rounds[1]["sparsity"])
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_a_broken_off_run_ends_the_same(tmp_path, monkeypatch):
+    how = ("regularizer=group_lasso", "regularizer.strength=0.001", "schedule.rounds=1")
+    expected = run(tmp_path / "whole", *how)
+    assert_same_end(broken_off(tmp_path, monkeypatch, 3, *how), expected)
+
+
+def test_the_penalty_reaches_attention(tmp_path):
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    given = phase(model)
+    L1(given, strength=1).penalty().backward()
+    for item in masks.masked(model):
+        assert torch.equal(item.original.grad, item.original.sign())
