@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import shutil
 import time
@@ -93,6 +95,25 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def in_sweep() -> bool:
     """Whether this process runs a job of a `--multirun`."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def telling() -> list[str] | None:
+    """The overrides that tell this job of a sweep from the others; of a single run all; from Python None."""
+    if not in_sweep():
+        return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
+    hydra = HydraConfig.get()
+    try:
+        jobs = json.loads((Path(hydra.runtime.cwd) / hydra.sweep.dir / "sweep.json").read_bytes())["jobs"]
+        given = jobs[hydra.job.num]
+    except (OSError, ValueError, LookupError):  # a sweeper that is not Hydra's own
+        jobs, given = [], list(hydra.overrides.task)
+    common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    return [item for item in given if item not in common]
+
+
+def label(overrides: Sequence[str] | None) -> str:
+    """Overrides as the name of a folder: `strategy=l1_seed=0`."""
+    return re.sub(r"[^\w=.+-]+", "-", "_".join(overrides or ()))[:100]
 
 
 def run_folder(config: DictConfig) -> Path:

@@ -37,7 +37,8 @@ def run(config: DictConfig, folder: str | Path | None = None) -> Result:
     """Runs one experiment. See `prunelab.run`."""
     checking.check(config)
     folder = Path(folder or composing.run_folder(config))
-    with RunFolder(folder, composing.facts(config), quiet=composing.in_sweep()) as report, graceful() as interrupt:
+    facts, telling = composing.facts(config), composing.telling()
+    with RunFolder(folder, facts, telling, quiet=composing.in_sweep()) as report, graceful() as interrupt:
         lab, rounds = prepare(config, report, interrupt)
         store = Store(Path(config.outputs) / "stages", reuse=config.reuse, interrupt=interrupt)
 

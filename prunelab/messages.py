@@ -28,14 +28,17 @@ def explain(error: BaseException, overrides: Sequence[str], compose: Callable[..
 def _explanation(error: BaseException, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
     given = dict(item.lstrip("+~").partition("=")[::2] for item in overrides)
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, choice = str(error.missing_cfg_file).partition("/")
-        return f"{group}={choice}: there is no such {group}; there are {', '.join(sorted(error.options))}"
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        more = "; pip install prunelab[joblib], [submitit] or [ray] adds others" if group == "hydra/launcher" else ""
+        return f"{group}={choice}: there is no such {group}; there are {', '.join(sorted(error.options))}{more}"
     if unwritable := _cause(error, OSError):
         why = f"cannot be written ({unwritable.strerror or unwritable}); outputs= chooses another folder"
         return f"{unwritable.filename}: {why}" if unwritable.filename else str(unwritable)
     causes = [error, error.__cause__, error.__context__]
     text = "\n".join(str(cause) for cause in causes if cause is not None)
     if match := re.search(r"Could not override '([^']+)'", text):
+        if match[1] == "sweep":
+            return f"sweep={given['sweep']}: is no part of an experiment; +sweep={given['sweep']} starts it"
         siblings = _siblings(match[1], overrides, compose)
         return configs.unknown_key(match[1], given.get(match[1], ""), siblings)
     if match := re.search(r"Could not find '([^']+)'|No match in the defaults list.*'([^']+)'", text):

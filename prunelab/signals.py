@@ -23,6 +23,8 @@ class InterruptedRun(BaseException):
 def graceful() -> Iterator[Callable[[], None]]:
     """Yields a function that raises `InterruptedRun` if a signal has come since. A second signal acts as it always did.
 
+    One that came too late to stop this run is obeyed at its end: a sweep must not go on to its next job.
+
     Outside the main thread, where Python allows no handlers, the function does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -43,6 +45,7 @@ def graceful() -> Iterator[Callable[[], None]]:
         signal.signal(number, note)
     try:
         yield check
+        check()
     finally:
         for number in CAUGHT:
             signal.signal(number, before[number])

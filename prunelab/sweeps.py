@@ -17,12 +17,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelab import composing, files, messages, report
+from prunelab import composing, files, launchers, messages, report
+from prunelab.progress import TRIES, Progress
+from prunelab.tracking.console import where
 
-TRIES = "tries.json"  # in a job's folder: its tries without an epoch more than before, the epochs, whether it ended
+# In a job's folder, TRIES: its tries without an epoch more than before, the epochs, whether it ended.
 SUSPECT, GIVEN_UP = 2, 5  # after so many such tries a job runs alone, or no more
 USELESS = 5  # so many starts in a row in which workers were killed before a job began
 _last: list[Path] = []
+_progress: list[Progress] = []
 _turn: list[int] = []  # the jobs that the next start is for, if it is not the first
 _seen: list[dict[int, dict[str, Any]]] = []  # what was left before and after each start
 
@@ -38,6 +41,7 @@ class SweepCallback(Callback):
         jobs, folder, first = _jobs(config), Path(config.hydra.sweep.dir), not running()
         if first:
             _try(config, jobs)
+        launchers.prepare(config)
         folder.mkdir(parents=True, exist_ok=True)
         sweep = {"turn": None if first else _turn, "jobs": jobs}
         files.write_file(folder / "sweep.json", json.dumps(sweep, indent=1).encode())
@@ -47,6 +51,7 @@ class SweepCallback(Callback):
             print(f"{len(jobs)} jobs → {folder}", flush=True)
             _last.append(folder)
             _seen.append(_left())
+            _progress.append(Progress(folder, jobs))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Counts a try of a job: what is left of it where its worker is killed."""
@@ -87,8 +92,8 @@ def _try(config: DictConfig, jobs: list[list[str]]) -> None:
 
 
 def broken(error: BaseException) -> bool:
-    """Whether a worker was killed: with joblib its end is the end of the whole pool, and of the jobs in it."""
-    return running() and type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool")
+    """Whether a worker of a sweep was killed; no job of it runs any more then."""
+    return running() and launchers.killed(error)
 
 
 def go_on(*, broke: bool) -> bool:
@@ -162,6 +167,14 @@ def show_last() -> bool:
     """Prints the table of the sweep that this process ran, if it ran one; False if a job failed or is missing."""
     if not _last:
         return True
+    for progress in _progress:
+        progress.stop()
     sweep = report.read_sweep(_last[-1])
     print(report.sweep_text(sweep))
+    if any(job["status"] == "completed" for job in sweep):
+        from prunelab.report import dashboard  # only now: it takes a second
+
+        with files.writing(_last[-1]):
+            dashboard.write(_last[-1])
+        print(f"\n{where(_last[-1])}\nreport       python -m prunelab.report {_last[-1]}")
     return all(job["status"] == "completed" for job in sweep)

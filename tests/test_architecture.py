@@ -8,8 +8,9 @@ import pytest
 ROOT = Path(__file__).parent.parent / "prunelab"
 FLOORS = [
     ["__main__", "inspect", "__init__"],
+    ["search"],
     ["experiment", "sweeps"],
-    ["phases", "rehearsal"],
+    ["phases", "rehearsal", "progress", "launchers"],
     ["lab", "report"],
     ["tracking"],
     ["stages", "export", "strategies", "routines"],

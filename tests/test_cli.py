@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
 
 import pytest
 from conftest import finish, numbers, overrides, start, table
+from omegaconf import OmegaConf
+
+import prunelab.composing
 
 
 def runs(folder: Path) -> list[Path]:
@@ -99,10 +103,24 @@ def test_quick_answers_import_no_torch(cli, tmp_path, args):
     assert result.returncode == (0 if args[0].startswith("--") else 1)
 
 
-def test_help_lists_the_choices(cli, tmp_path):
+def test_help_is_a_page_of_choices_keys_and_commands(cli, tmp_path):
     said = cli("--help", cwd=tmp_path).stdout
-    for word in ("strategy", "lottery_ticket", "schedule", "cubic", "amount: 0.2", "rewind: null"):
-        assert word in said
+    assert len(said.splitlines()) < 60
+    for group in (prunelab.composing.folder()).iterdir():
+        if group.is_dir() and group.name != "hydra":
+            choices = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
+            assert f"{group.name}: {choices}" in said
+    config = prunelab.compose()
+    keys = re.findall(r"^ {2}(\S+) {2,}.*?(?:default (\S+))?$", said.partition("== Set")[2], re.M)
+    assert len(keys) == 12
+    for key, default in keys:
+        assert default in ("", str(OmegaConf.select(config, key)))
+        assert not default or prunelab.config.allowed(key)
+    commands = re.findall(r"^ {2}python -m prunelab (.+)$", said.partition("== Try")[2].partition("== Choose")[0], re.M)
+    assert len(commands) == 5
+    for command in commands:
+        if "-m" not in command and "mynet" not in command:
+            prunelab.compose(*command.split())
     assert not (tmp_path / "outputs").exists()
 
 
@@ -182,14 +200,14 @@ def test_a_failing_job_neither_stops_the_others_nor_goes_unnoticed(cli, tmp_path
     (named,) = (line for line in result.stdout.splitlines() if line.startswith("job 1 failed"))
     assert "amount=1" in named
     assert "[0, 1)" in named
-    assert "1 of 3 jobs did not complete" in result.stdout.splitlines()[-1]
+    assert "1 of 3 jobs did not complete" in result.stdout.splitlines()
 
 
 def test_a_sweep_over_strategies_and_seeds_ends_with_a_table(cli, tmp_path):
     args = overrides(tmp_path, "schedule.rounds=1", "strategy=l1,lottery_ticket", "seed=0,1")
     result = cli("-m", *args, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    jobs = [line.split()[:3] for line in result.stdout.splitlines() if line[:1] in "0123" and "strategy=" in line]
+    jobs = [line.split()[:3] for line in result.stdout.splitlines() if re.match(r"[0-3] {2,}strategy=", line)]
     assert jobs == [
         ["0", "strategy=l1", "seed=0"],
         ["1", "strategy=l1", "seed=1"],

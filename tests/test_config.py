@@ -38,6 +38,8 @@ def selected(choice: str) -> list[str]:
     """The overrides that choose a YAML; a schedule towards a sparsity needs one."""
     group, option = choice.split("/", 1)
     needs = group == "schedule" and "amount:" not in (CONF / f"{choice}.yaml").read_text()
+    if group == "sweep":  # no part of an experiment: it is added
+        return [f"+sweep={option}"]
     return [f"{group}={option}", *(["schedule.sparsity=0.5"] if needs else [])]
 
 

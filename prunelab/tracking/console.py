@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,11 +89,15 @@ def rounds_table(rounds: Iterable[Row]) -> str:
 
 
 def where(folder: Path) -> str:
-    """Three lines: where the results are, the command that shows them, and the page to open."""
+    """Three lines: where the results are, the command that shows them, and the page to open.
+
+    Without smoothing, which falsifies a curve of few points, and with the chart that matters most pinned to the top.
+    """
+    pinned = json.dumps([{"plugin": "scalars", "tag": "over_sparsity/test_accuracy"}], separators=(",", ":"))
     return (
         f"results      {folder}\n"
         f"TensorBoard  tensorboard --logdir {folder}\n"
-        "then open    http://localhost:6006/?smoothing=0#timeseries"
+        f"then open    http://localhost:6006/?pinnedCards={urllib.parse.quote(pinned)}&smoothing=0#timeseries"
     )
 
 

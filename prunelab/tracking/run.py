@@ -8,14 +8,14 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunelab import files, masks, metrics
+from prunelab import composing, files, masks, metrics
 from prunelab.signals import InterruptedRun
 from prunelab.stages import State
 from prunelab.tracking.console import Console, percent
@@ -37,14 +37,17 @@ class RunFolder:
     Args:
         folder: made if it is not there.
         facts: what the summary says from the start: config, command, seed …
+        telling: the overrides that tell the run from others, for TensorBoard: its hparams, and in a sweep its name.
         quiet: nothing but warnings on the screen.
 
     Raises:
         StorageError: if the folder cannot be written; names it and the free bytes.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], *, quiet: bool = False) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, facts: Mapping[str, Any], telling: Sequence[str] | None = None, *, quiet: bool = False
+    ) -> None:
+        self.folder, self.telling = folder, telling
         self.console = Console(quiet=quiet)
         self.rounds: list[Row] = []
         self.now: Row = {}
@@ -57,7 +60,7 @@ class RunFolder:
         }
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for old in (*folder.glob("events.out.tfevents.*"), *map(folder.joinpath, REPLACED)):
+            for old in (*folder.rglob("events.out.tfevents.*"), *map(folder.joinpath, REPLACED)):
                 old.unlink(missing_ok=True)
         self._write_summary()
         with files.writing(folder):
@@ -70,7 +73,7 @@ class RunFolder:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.console.close()
         try:
-            if error is not None:
+            if error is not None and self.summary["status"] != "completed":  # else the signal came too late
                 stopped = isinstance(error, (InterruptedRun, KeyboardInterrupt))
                 self.summary |= {"status": "interrupted" if stopped else "failed", "error": str(error) or repr(error)}
                 log.info("%s: %s", self.summary["status"], self.summary["error"], exc_info=error)
@@ -168,7 +171,9 @@ class RunFolder:
         if self._board is None:
             from prunelab.tracking.tensorboard import TensorBoard
 
-            self._board = TensorBoard(self.folder, self.summary["config"])
+            # TensorBoard calls a run by its folder; that of a job is a number.
+            name = composing.label(self.telling) if composing.in_sweep() else ""
+            self._board = TensorBoard(self.folder / name, self.summary["config"], self.telling)
         return self._board
 
     def _close(self) -> None:

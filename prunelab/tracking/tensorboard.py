@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,26 @@ BY_ROUND = (
     "test_loss",
     "early_stop",
 )
+NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device")
+ALWAYS_COMPARED = ("seed", "strategy", "amount")  # TensorBoard shows the first five, in alphabetical order
 METRICS = ("test_accuracy", "sparsity", "compression_ratio", "theoretical_speedup")
 
 
 class TensorBoard:
-    """Writes one run. Steps are integers: epochs counted through, rounds, or basis points of sparsity."""
+    """Writes one run. Steps are integers: epochs counted through, rounds, or basis points of sparsity.
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    Args:
+        config: all of it goes into a text.
+        overrides: that tell it from others; the hparams are these and the few that always matter. None: all keys are.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], overrides: Sequence[str] | None = None) -> None:
         self.writer = SummaryWriter(str(folder))
         self.epochs = 0
         text = json.dumps(config, indent=2)
         self.writer.add_text("config", f"```json\n{text}\n```")
         # add_hparams would split the run in two; the same summaries, written here, do not.
-        values = {name: _plain(value) for name, value in _compared(config).items()}
+        values = {name: _plain(value) for name, value in _compared(config, overrides).items()}
         experiment, start, self.end = hparams(values, dict.fromkeys((f"final/{name}" for name in METRICS), 0.0))
         for summary in (experiment, start):
             self.writer._get_file_writer().add_summary(summary)
@@ -82,10 +89,17 @@ class TensorBoard:
         self.writer.close()
 
 
-def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(config: Mapping[str, Any], overrides: Sequence[str] | None) -> dict[str, Any]:
     """The keys that a person compares runs by; of a part, its name: `strategy: l1`."""
-    keys = {key: value for key, value in flat(config).items() if key not in ("outputs", "reuse", "trusted")}
-    return {k.removesuffix("._target_"): v.rpartition(".")[2] if k.endswith("_target_") else v for k, v in keys.items()}
+    keys = {key: value for key, value in flat(config).items() if key not in NEVER_COMPARED}
+    parts = {key.removesuffix("._target_"): value for key, value in keys.items()}
+    named = {key: v.rpartition(".")[2] if f"{key}._target_" in keys else v for key, v in parts.items()}
+    if overrides is None:
+        return named
+    pairs = (item.lstrip("+").partition("=")[::2] for item in overrides)
+    given = {key: value for key, value in pairs if key not in NEVER_COMPARED}
+    exact = {key: named[key] for key in given if key in named and not isinstance(config.get(key), Mapping)}
+    return {key: named[key] for key in ALWAYS_COMPARED} | given | exact
 
 
 def mask_image(mask: Tensor) -> Tensor:

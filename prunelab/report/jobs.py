@@ -1,4 +1,4 @@
-"""Reads run folders, and nothing else: tables of what was run."""
+"""The jobs of a sweep, and the tables at its end."""
 
 from __future__ import annotations
 

@@ -1,0 +1,113 @@
+"""How far a sweep is: one line for each job that ended, with the time left. Read from the jobs' folders."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prunelab import report
+from prunelab.tracking.console import percent
+
+TRIES = "tries.json"  # in a job's folder, by `sweeps`: how often it was tried, and whether it ended
+PAUSE = 0.5  # seconds between two looks
+
+
+class Progress:
+    """Watches the folders of a sweep's jobs, whatever launcher runs them, and wherever.
+
+    Args:
+        folder: the sweep's.
+        jobs: the overrides of each job.
+    """
+
+    def __init__(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
+        self.folder = folder
+        common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+        self.names = [" ".join(item for item in job if item not in common) or "(defaults)" for job in jobs]
+        self.before = {number for number in range(len(jobs)) if self._summary(number).get("status") == "completed"}
+        self.pending = set(range(len(jobs)))
+        self.running: dict[int, tuple[int, float]] = {}  # by number: which try, and when it was first seen
+        self.took: list[float] = []  # seconds of each job that ended
+        self.workers = 1  # the most jobs that were seen running at once
+        self.since = time.time()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Looks a last time; returns when nothing more will be printed."""
+        if not self._over.is_set():
+            self._over.set()
+            self._thread.join()
+            self.look()
+
+    def look(self) -> None:
+        """Prints a line for each job that ended since the last look."""
+        for number in sorted(self.pending):
+            note = _read(self.folder / str(number) / TRIES)
+            if note.get("ended"):
+                self._end(number)
+            elif note and self.running.get(number, (None,))[0] != note["tries"]:
+                self.running[number] = (note["tries"], time.monotonic())
+        self.workers = max(self.workers, len(self.running))
+
+    def _watch(self) -> None:
+        while not self._over.wait(PAUSE):
+            self.look()
+
+    def _end(self, number: int) -> None:
+        self.pending.discard(number)
+        _, began = self.running.pop(number, (0, None))
+        summary = self._summary(number)
+        done = summary.get("status") == "completed"
+        if done and number in self.before and self._kept(number):
+            return  # it was complete before this sweep began: no news, and no measure of time
+        if began is not None:
+            self.took.append(time.monotonic() - began)
+        elif done:
+            self.took.append(summary["seconds"])
+        how = _result(summary["final"]) if done else (str(summary.get("error", "")).splitlines() or ["no result"])[0]
+        ended = f"{len(self.names) - len(self.pending)} of {len(self.names)} {'done' if done else 'failed'}"
+        print(f"{ended}: {self.names[number]}: {how}{self._left()}", flush=True)
+
+    def _left(self) -> str:
+        """The time left, if a job has shown how long one takes."""
+        todo = self.pending - self.before
+        if not (todo and self.took):
+            return ""
+        mean, now = statistics.fmean(self.took), time.monotonic()
+        left = [max(mean - (now - self.running[n][1]), 0.0) if n in self.running else mean for n in todo]
+        return in_words(max(sum(left) / self.workers, *left) if len(todo) <= self.workers else sum(left) / self.workers)
+
+    def _kept(self, number: int) -> bool:
+        return (self.folder / str(number) / "summary.json").stat().st_mtime < self.since
+
+    def _summary(self, number: int) -> dict[str, Any]:
+        return report.read_summary(self.folder / str(number)) or {}
+
+
+def in_words(seconds: float) -> str:
+    """A time left, no more exact than it is known: ` · about 12 min left`."""
+    if seconds < 55:
+        return f" · about {max(10 * round(seconds / 10), 5)} s left"
+    if seconds < 5400:
+        return f" · about {round(seconds / 60)} min left"
+    return f" · about {seconds / 3600:.1f} h left"
+
+
+def _result(final: dict[str, Any]) -> str:
+    return f"{percent(final['test_accuracy'], 2)} at {percent(final['sparsity'])} sparsity"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A job's note; empty if there is none."""
+    try:
+        note = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}

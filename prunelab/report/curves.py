@@ -1,0 +1,160 @@
+"""Points and curves: what a group reached at each round, or a family of one-shot groups at each amount."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from prunelab.report.groups import DOSES, Group, label
+from prunelab.report.jobs import mean_and_error
+from prunelab.report.reading import Row
+
+SHOWN = 8  # curves that get a colour; more cannot be told apart
+Seed = int | str
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one group had reached at the end of one round: a row of `rounds.csv` for each seed."""
+
+    group: Group
+    round: int
+    rows: Mapping[Seed, Row]
+    _known: dict[str, tuple[float | None, float]] = field(default_factory=dict, compare=False, repr=False)
+
+    def values(self, key: str) -> list[float]:
+        """The numbers of a column, one a seed that has it."""
+        return [row[key] for row in self.rows.values() if isinstance(row.get(key), float)]
+
+    def mean(self, key: str) -> float | None:
+        """The mean over seeds; None where no seed has the column."""
+        return self._mean_and_error(key)[0]
+
+    def error(self, key: str) -> float:
+        """The standard error of the mean; 0 for one seed."""
+        return self._mean_and_error(key)[1]
+
+    def _mean_and_error(self, key: str) -> tuple[float | None, float]:
+        if key not in self._known:  # `statistics` is exact and slow, and a mean is asked for many times
+            values = self.values(key)
+            self._known[key] = mean_and_error(values) if values else (None, 0.0)
+        return self._known[key]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points by sparsity. `colour` counts from 1; 0 is drawn grey, without a name."""
+
+    label: str
+    points: Sequence[Point]
+    last: Point
+    colour: int = 0
+
+    @property
+    def seeds(self) -> int:
+        """At how many seeds its last point was measured."""
+        return len(self.last.rows)
+
+    @property
+    def flat(self) -> bool:
+        """Whether nothing was ever pruned: the baseline that was trained as long as the others."""
+        return not any(point.mean("sparsity") for point in self.points)
+
+    @property
+    def pruned(self) -> list[Point]:
+        """The points after a round of pruning."""
+        return [point for point in self.points if point.round > 0]
+
+
+def final(group: Group) -> Point:
+    """The point that is a group's result."""
+    rows = {run.seed: run.final for run in group.runs}
+    return Point(group, max(int(row.get("round") or 0) for row in rows.values()), rows)
+
+
+def points(group: Group) -> list[Point]:
+    """A group's points, round by round, over the seeds that reached the round."""
+    rounds = sorted(set().union(*(run.rounds for run in group.runs)))
+    return [Point(group, n, {run.seed: run.rounds[n] for run in group.runs if n in run.rounds}) for n in rounds]
+
+
+def curves(groups: Sequence[Group]) -> list[Curve]:
+    """A curve for each group that was pruned in rounds, and one for each family of groups pruned at once.
+
+    A family differs only in how much goes; its points are the results of its groups, after the dense network.
+    """
+    found: dict[object, list[Group]] = {}
+    for group in groups:
+        once = max(max(run.rounds, default=0) for run in group.runs) <= 1
+        items = tuple(sorted(item for item in group.items.items() if item[0] not in DOSES))
+        found.setdefault(items if once else group.label, []).append(group)
+    keys = {key for group in groups for key in group.items}
+    return _coloured([_curve(members, keys) for members in found.values()])
+
+
+def _curve(members: Sequence[Group], keys: set[str]) -> Curve:
+    if len(members) == 1:
+        return Curve(members[0].label, points(members[0]), final(members[0]))
+    ends = sorted((final(group) for group in members), key=lambda point: point.mean("sparsity") or 0.0)
+    start = [point for point in points(members[0])[:1] if point.round == 0 and not point.mean("sparsity")]
+    rest = {key: value for key, value in members[0].items.items() if key not in DOSES}
+    doses = sorted({key for group in members for key in group.items if key in DOSES})
+    name = label(rest, keys) if rest else f"{', '.join(doses)} varied"
+    return Curve(name, [*(start if ends[0].mean("sparsity") else []), *ends], ends[-1])
+
+
+def _coloured(found: list[Curve]) -> list[Curve]:
+    """Gives colours: to all in their order, or where there are too many to those best in validation."""
+    order = list(range(len(found)))
+    if len(found) > SHOWN:  # test accuracy must not even choose what is shown
+        order.sort(key=lambda n: found[n].last.mean("val_accuracy") or 0.0, reverse=True)
+    chosen = {number: colour for colour, number in enumerate(order[:SHOWN], 1)}
+    return [Curve(c.label, c.points, c.last, chosen.get(number, 0)) for number, c in enumerate(found)]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A dense network that one or more curves start from."""
+
+    rows: Mapping[Seed, Row]
+    curves: Sequence[Curve]
+
+    @property
+    def point(self) -> Point:
+        """As a point, for its means."""
+        return Point(self.curves[0].points[0].group, 0, self.rows)
+
+
+def baselines(found: Iterable[Curve]) -> list[Baseline]:
+    """The trained dense networks; curves whose networks are the same at every seed they share have one in common."""
+    merged: list[tuple[dict[Seed, Row], list[Curve]]] = []
+    for curve in found:
+        rows = dict(curve.points[0].rows) if curve.points and curve.points[0].round == 0 else {}
+        rows = {s: row for s, row in rows.items() if row.get("epochs") != 0 and row.get("test_accuracy") is not None}
+        if not rows:  # a network that is pruned at initialisation has no dense accuracy
+            continue
+        for known, members in merged:
+            shared = known.keys() & rows.keys()
+            if shared and all(known[s]["test_accuracy"] == rows[s]["test_accuracy"] for s in shared):
+                known.update(rows)
+                members.append(curve)
+                break
+        else:
+            merged.append((rows, [curve]))
+    return [Baseline(rows, members) for rows, members in merged]
+
+
+def pareto(candidates: Iterable[Point]) -> list[Point]:
+    """The points that no other beats: none has as few nonzero parameters and as much validation accuracy, or better.
+
+    Means over seeds; test accuracy is not looked at.
+    """
+    known = [(point.mean("nonzero"), point.mean("val_accuracy"), point) for point in candidates]
+    usable = [(size, accuracy, point) for size, accuracy, point in known if size is not None and accuracy is not None]
+    front: list[Point] = []
+    best = float("-inf")
+    for _, accuracy, point in sorted(usable, key=lambda item: (item[0], -item[1])):
+        if accuracy > best:
+            front.append(point)
+            best = accuracy
+    return front

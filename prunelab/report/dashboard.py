@@ -1,0 +1,95 @@
+"""A sweep for TensorBoard: a derived run a strategy, with the mean over seeds and its band, and a page of charts."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from prunelab.report.curves import Point, curves
+from prunelab.report.groups import group
+from prunelab.report.reading import find_runs
+
+FOLDER = "summary"
+OVER_SPARSITY = ("test_accuracy", "val_accuracy")
+
+
+def write(sweep: Path) -> list[Path]:
+    """Writes `<sweep>/summary/<strategy>`, anew: one run a strategy, one point a round, or a job of one shot.
+
+    Steps are basis points of sparsity, as in each job's own run, so that jobs and means are in the same charts. A band
+    is the mean ± its standard error.
+
+    Returns:
+        The folders of the derived runs; none if no job completed.
+    """
+    top = sweep / FOLDER
+    shutil.rmtree(top, ignore_errors=True)
+    found = curves(group(find_runs([sweep])))
+    folders = [top / _name(curve.label) for curve in found]
+    for curve, folder in zip(found, folders, strict=True):
+        _write(folder, [event for point in curve.points for event in _events(point)])
+    if found:
+        _write(top, [Event(summary=Summary(value=[_page(_layout())]))])
+    return folders
+
+
+def _name(label: str) -> str:
+    """A label as the name of a folder."""
+    return re.sub(r"[^\w=.+-]+", "_", label)[:100]
+
+
+def _events(point: Point) -> list[Event]:
+    sparsity = point.mean("sparsity")
+    if sparsity is None:
+        return []
+    values = []
+    for key in OVER_SPARSITY:
+        mean, error = point.mean(key), point.error(key)
+        if mean is not None:
+            band = {key: mean, f"{key}_lower": mean - error, f"{key}_upper": mean + error}
+            values += [Summary.Value(tag=f"over_sparsity/{tag}", simple_value=value) for tag, value in band.items()]
+    return [Event(step=round(sparsity * 10_000), summary=Summary(value=values))]
+
+
+def _layout() -> layout_pb2.Layout:
+    """The page "Custom scalars": accuracy over sparsity of all jobs, and of the means with their bands."""
+
+    def margin(key: str, title: str) -> layout_pb2.Chart:
+        tags = {"value": key, "lower": f"{key}_lower", "upper": f"{key}_upper"}
+        series = layout_pb2.MarginChartContent.Series(**{k: f"over_sparsity/{tag}" for k, tag in tags.items()})
+        return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=[series]))
+
+    jobs = layout_pb2.MultilineChartContent(tag=["over_sparsity/test_accuracy$"])
+    charts = [
+        margin("test_accuracy", "test accuracy over sparsity (basis points), mean ± standard error"),
+        margin("val_accuracy", "validation accuracy over sparsity (basis points), mean ± standard error"),
+        layout_pb2.Chart(title="test accuracy over sparsity (basis points), all jobs", multiline=jobs),
+    ]
+    category = layout_pb2.Category(title="accuracy over sparsity", chart=charts)
+    return layout_pb2.Layout(category=[category])
+
+
+def _page(layout: layout_pb2.Layout) -> Summary.Value:
+    """The layout as TensorBoard wants it. (Its own function for that needs TensorFlow.)"""
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="custom_scalars"))
+    content = TensorProto(dtype=DT_STRING, string_val=[layout.SerializeToString()], tensor_shape=TensorShapeProto())
+    return Summary.Value(tag="custom_scalars__config__", tensor=content, metadata=metadata)
+
+
+def _write(folder: Path, events: Sequence[Event]) -> None:
+    writer = EventFileWriter(str(folder))
+    for event in events:
+        event.wall_time = time.time()
+        writer.add_event(event)
+    writer.close()

@@ -1,0 +1,172 @@
+"""The report's figures: accuracy over sparsity and compression, the Pareto front, training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from prunelab.report.curves import Baseline, Curve, Point
+from prunelab.report.drawing import GRID, INK, MARKERS, MUTED, Drawing, colour
+from prunelab.report.jobs import mean_and_error
+from prunelab.tracking.console import percent
+
+ACCURACY = "Test accuracy, last epoch (%)"
+UNNAMED = 60  # grey curves at most; more would be a blot, and megabytes
+EPOCHS = 400  # points of a training curve at most
+
+
+def over_sparsity(curves: Sequence[Curve], dense: Sequence[Baseline]) -> str:
+    """Test accuracy over sparsity."""
+    return _accuracy(Drawing("sparsity", "Test accuracy over sparsity"), curves, dense, "sparsity")
+
+
+def over_compression(curves: Sequence[Curve], dense: Sequence[Baseline]) -> str:
+    """Test accuracy over compression, on a logarithmic axis."""
+    return _accuracy(Drawing("compression", "Test accuracy over compression"), curves, dense, "compression_ratio")
+
+
+def _accuracy(drawing: Drawing, curves: Sequence[Curve], dense: Sequence[Baseline], key: str) -> str:
+    axes, sparse = drawing.axes, key == "sparsity"
+    x = (
+        "Sparsity: zeros of the prunable weights (%)"
+        if sparse
+        else "Compression: all ÷ nonzero parameters (×, log scale)"
+    )
+    drawing.labels(x, ACCURACY)
+    if not sparse:
+        _logarithmic(axes, [point.mean(key) or 1.0 for curve in curves for point in curve.points], "×")
+    for line in dense:
+        named = next((curve.colour for curve in line.curves if curve.colour), None)
+        if named is None:
+            continue
+        _level(axes, line.point, MUTED if len(dense) == 1 else colour(named), ":", "dense")
+        drawing.described.append(f"Dense network: {percent(line.point.mean('test_accuracy'), 2)}.")
+    for curve in _ordered(curves):
+        if curve.flat:
+            _level(axes, curve.last, colour(curve.colour), "-.", "level")
+        else:
+            _line(axes, curve, key, 100.0 if sparse else 1.0)
+        if curve.colour:
+            last = percent(curve.last.mean("test_accuracy"), 2)
+            drawing.described.append(f"{curve.label}: {last} at {percent(curve.last.mean('sparsity'))} sparsity.")
+    return drawing.svg()
+
+
+def _ordered(curves: Sequence[Curve]) -> list[Curve]:
+    """Those without a colour first, so that they lie below, and not too many."""
+    return [c for c in curves if not c.colour][:UNNAMED] + [c for c in curves if c.colour]
+
+
+def _line(axes: Axes, curve: Curve, key: str, unit: float) -> None:
+    """Means with a band of one standard error."""
+    known = [(p.mean(key), p.mean("test_accuracy"), p.error("test_accuracy")) for p in curve.points]
+    drawn = [(unit * x, 100 * y, 100 * e) for x, y, e in known if x is not None and y is not None]
+    if not drawn:
+        return
+    x, y, e = zip(*drawn, strict=True)
+    shade, named = colour(curve.colour), curve.colour > 0
+    marker = MARKERS[curve.colour] if named else "None"
+    axes.plot(
+        x, y, color=shade, marker=marker, linewidth=1.7 if named else 0.7, gid="pl-curve" if named else "pl-other"
+    )
+    if named and any(e):
+        low, high = [a - b for a, b in zip(y, e, strict=True)], [a + b for a, b in zip(y, e, strict=True)]
+        axes.fill_between(x, low, high, color=shade, alpha=0.18, linewidth=0, gid="pl-band")
+
+
+def _level(axes: Axes, point: Point, shade: str, style: str, name: str) -> None:
+    accuracy = point.mean("test_accuracy")
+    if accuracy is not None:
+        axes.axhline(100 * accuracy, color=shade, linestyle=style, linewidth=1.4, gid=f"pl-{name}")
+
+
+def _logarithmic(axes: Axes, values: Sequence[float], unit: str = "") -> None:
+    """A logarithmic axis with few, round, written-out ticks."""
+    axes.set_xscale("log")
+    low, high = min(values, default=1.0), max(values, default=1.0)
+    if low == high:
+        axes.set_xlim(low / 2, high * 2)
+    span = high / low
+    steps = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0) if span < 8 else (1.0, 2.0, 5.0) if span < 100 else (1.0,)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value) + unit))
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def front(curves: Sequence[Curve], chosen: Sequence[Point]) -> str:
+    """Test accuracy over nonzero parameters; ringed and joined what validation accuracy chose."""
+    drawing = Drawing("front", "Test accuracy over nonzero parameters, with the Pareto front")
+    drawing.labels("Nonzero parameters (log scale)", ACCURACY)
+    axes = drawing.axes
+    _logarithmic(axes, [size for c in curves for p in c.points if (size := p.mean("nonzero"))])
+    for curve in _ordered(curves):
+        where = [_place(point) for point in curve.points]
+        places = [place for place in where if place]
+        if places:
+            x, y = zip(*places, strict=True)
+            marker = MARKERS[curve.colour] if curve.colour else "."
+            axes.plot(x, y, marker, color=colour(curve.colour), gid="pl-points")
+    ringed = [place for place in map(_place, chosen) if place]
+    if ringed:
+        x, y = zip(*ringed, strict=True)
+        axes.plot(x, y, "--", color=INK, linewidth=1, marker="o", markersize=10, mfc="none", mew=1.2, gid="pl-front")
+        drawing.described.append(f"{len(ringed)} points lie on the front.")
+    return drawing.svg()
+
+
+def _place(point: Point) -> tuple[float, float] | None:
+    size, accuracy = point.mean("nonzero"), point.mean("test_accuracy")
+    return None if not size or accuracy is None else (size, 100 * accuracy)
+
+
+def training(curves: Sequence[Curve]) -> Iterator[str]:
+    """Validation accuracy and training loss over all epochs, mean over seeds."""
+    for key, title, unit, scale in (
+        ("val_accuracy", "Validation accuracy while training", "Validation accuracy (%)", 100.0),
+        ("train_loss", "Training loss", "Training loss (cross-entropy, nats)", 1.0),
+    ):
+        drawing = Drawing(key.replace("_", "-"), title)
+        drawing.labels("Epochs since the beginning, all rounds", unit)
+        named = [curve for curve in curves if curve.colour]
+        for start in _round_starts(named):
+            drawing.axes.axvline(start, color=GRID, linewidth=1.2, linestyle="--", gid="pl-round")
+        drawn = [curve for curve in named if _trained(drawing.axes, curve, key, scale)]
+        drawing.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if drawn:
+            yield drawing.svg()
+
+
+def _trained(axes: Axes, curve: Curve, key: str, scale: float) -> bool:
+    """Draws the mean over the runs that have the epoch; whether there was any."""
+    columns: list[list[Any]] = [[row.get(key) for row in run.epochs] for run in curve.last.group.runs]
+    means: list[tuple[int, float]] = []
+    for epoch in range(max(map(len, columns), default=0)):
+        known = [column[epoch] for column in columns if len(column) > epoch and column[epoch] is not None]
+        means += [(epoch + 1, scale * mean_and_error(known)[0])] if known else []
+    means = means[:: len(means) // EPOCHS + 1]
+    if means:
+        marker = MARKERS[curve.colour] if len(means) <= 30 else "None"
+        x, y = zip(*means, strict=True)
+        axes.plot(x, y, color=colour(curve.colour), marker=marker, markersize=3.5, gid="pl-trained")
+    return bool(means)
+
+
+def _round_starts(curves: Sequence[Curve]) -> list[float]:
+    """Between which epochs a round of pruning lies, where it is the same for all; none where they are too many."""
+    found = set()
+    for curve in curves:
+        for run in curve.last.group.runs[:1]:
+            rounds = [row.get("round") for row in run.epochs]
+            found.add(tuple(n + 0.5 for n in range(1, len(rounds)) if rounds[n] != rounds[n - 1]))
+    (starts,) = found if len(found) == 1 else [()]
+    return list(starts) if len(starts) <= 40 else []

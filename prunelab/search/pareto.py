@@ -1,0 +1,35 @@
+"""What a search ends with: the trials that no other beats in both objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from optuna.trial import FrozenTrial
+
+from prunelab import report
+from prunelab.tracking.console import percent, table
+
+
+def pareto_table(best: Sequence[FrozenTrial], folder: Path, objective: str) -> str:
+    """One line a trial of the Pareto set, the largest network first.
+
+    Test accuracy is read from the run folders here, and nowhere else in a search: nothing is chosen by it.
+
+    Args:
+        folder: of the study; each trial's is in it, by its number.
+        objective: `nonzero` or `macs`.
+    """
+    macs = ["nonzero MACs"] if objective == "macs" else []
+    header = ["trial", "overrides", "val accuracy", "nonzero", *macs, "compression", "test accuracy", "folder"]
+    rows = []
+    for trial in sorted(best, key=lambda trial: (-trial.values[1], trial.number)):
+        accuracy, cost = trial.values
+        final = (report.read_summary(folder / str(trial.number)) or {}).get("final")
+        cells = ["–", *(["–"] if macs else []), "–", "–"]  # a folder that somebody removed
+        if final:
+            cells = [f"{final['nonzero']:,}", *([f"{cost:,.0f}"] if macs else [])]
+            cells += [f"{final['compression_ratio']:.2f}×", percent(final["test_accuracy"], 2)]
+        name = " ".join(trial.user_attrs["chosen"])
+        rows.append([str(trial.number), name, percent(accuracy, 2), *cells, str(folder / str(trial.number))])
+    return table(header, rows, left=2)

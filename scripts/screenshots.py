@@ -1,0 +1,78 @@
+"""Makes the pictures that the README shows, from sweeps: `docs/report.png` and `docs/tensorboard.png`.
+
+    python scripts/screenshots.py outputs/sweeps/<one> [more ...]
+
+The report is of all sweeps that are given, TensorBoard of the first. Needs `pip install playwright matplotlib` and a
+Chromium: Debian's, or the one that CHROMIUM names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from prunelab.report import dashboard
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+
+
+@contextmanager
+def browser(width: int, height: int) -> Iterator[Page]:
+    """A page of a headless Chromium."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium.new_page(viewport={"width": width, "height": height}, device_scale_factor=1.5)
+        chromium.close()
+
+
+@contextmanager
+def tensorboard(logdir: Path) -> Iterator[str]:
+    """A TensorBoard on a free port; gives its address."""
+    with tempfile.TemporaryFile("w+") as log:
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", "0"]
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            while True:
+                assert server.poll() is None, "TensorBoard ended"
+                log.seek(0)
+                if found := re.search(r"http://\S+:\d+/", log.read()):
+                    yield found[0].replace("0.0.0.0", "localhost")
+                    return
+        finally:
+            server.kill()
+            server.wait()
+
+
+def main() -> None:
+    """Writes both pictures."""
+    sweeps = [Path(argument) for argument in sys.argv[1:]]
+    if not sweeps:
+        sys.exit(__doc__)
+    DOCS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, browser(1100, 1000) as page:
+        report = Path(folder) / "report.html"
+        subprocess.run([sys.executable, "-m", "prunelab.report", *map(str, sweeps), "--out", str(report)], check=True)
+        page.goto(report.as_uri())
+        page.screenshot(path=DOCS / "report.png")
+    dashboard.write(sweeps[0])
+    with tensorboard(sweeps[0]) as address, browser(1500, 620) as page:
+        page.goto(f"{address}#custom_scalars")
+        page.get_by_text("all jobs").wait_for()
+        page.wait_for_timeout(3000)  # the curves are drawn one after the other
+        charts = page.locator("tf-category-paginated-view, .category").first  # without the list of runs and its paths
+        box = charts.bounding_box() or {"x": 330, "y": 60, "width": 970, "height": 560}
+        page.screenshot(path=DOCS / "tensorboard.png", clip=box)
+
+
+if __name__ == "__main__":
+    main()
