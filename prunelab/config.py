@@ -76,6 +76,7 @@ class Config:
     lr_schedule: dict[str, Any] = _key("a choice of learning-rate schedule")
     regularizer: dict[str, Any] = field(default_factory=dict, metadata=_key("a choice of regularizer").metadata)
     sparse_training: dict[str, Any] = field(default_factory=dict, metadata=_key("a choice of sparse training").metadata)
+    compact: bool = _key("true or false")
     device: str = _key(" or ".join(DEVICES))
     threads: Optional[int] = _key("null or a whole number ≥ 1", ge=1)
     outputs: str = _key("a folder")

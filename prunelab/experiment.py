@@ -11,6 +11,8 @@ from torch import nn
 
 from prunelab import building, checking, composing, controls, export, hardware, masks, phases, rehearsal, schedules
 from prunelab import config as configs
+from prunelab.compact import running as compact
+from prunelab.compact.channels import need_torch_pruning
 from prunelab.config import ConfigError
 from prunelab.lab import MAGNITUDE, Lab
 from prunelab.masks import Tensors
@@ -65,6 +67,10 @@ def run(config: DictConfig, folder: str | Path | None = None) -> Result:
             result = shown
         lab.put(result)
         model = export.write(folder, lab.model)
+        if config.compact:
+            compacted, facts = compact.finish(model, lab.data.test, folder)
+            report.compact(facts, compact.table(facts))
+            model = compacted.model
         report.gates(gate_savings.cost(model, lab.data.test))
         report.finish(result.row["round"])
     return Result(report.rounds, model, folder)
@@ -79,6 +85,8 @@ def prepare(config: DictConfig, report: RunFolder, interrupt: Callable[[], None]
         report.console.advance()
 
     lab = Lab(config, device, on_batch)
+    if config.compact:
+        need_torch_pruning()
     rounds = schedules.rounds(config, target_sparsity(lab))
     plan = rehearsal.rehearse(lab, rounds)
     report.note(device=str(device), threads=hardware.threads(config), deterministic=hardware.deterministic(device))

@@ -12,7 +12,7 @@ FLOORS = [
     ["experiment", "sweeps"],
     ["phases", "rehearsal", "progress", "launchers"],
     ["lab", "report"],
-    ["tracking"],
+    ["tracking", "compact"],
     ["stages", "export", "strategies", "routines"],
     ["training", "metrics", "criteria", "hardware", "controls"],
     ["masks", "data", "models", "signals", "composing"],

@@ -1,0 +1,88 @@
+"""Compaction of a finished network, from proof to files to facts for the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunelab import masks
+from prunelab.compact import speed, storing
+from prunelab.compact.proof import Proof, prove
+from prunelab.compact.shrinking import Compacted, compact
+from prunelab.data import Split
+
+RANDOM, CHUNK = 256, 200  # random inputs of the proof; examples at once
+MULTIPLE = 4  # of a convolution's channels
+Row = dict[str, Any]
+
+
+def finish(model: nn.Module, test: Split, folder: Path, measure: bool = True) -> tuple[Compacted, Row]:
+    """Compacts a network, proves it on random inputs and on the test set, and writes it into the run folder.
+
+    Args:
+        model: with masks or with zeros baked in; stays as it is.
+        test: nothing is chosen by it; both networks are only compared on it.
+        folder: gets `compact.safetensors` and `compact.json`.
+        measure: whether to time both at batch 256, which takes seconds.
+
+    Returns:
+        The compact network, and facts for the summary, plain data: `removed`, `kept_because`, `dense` and `compact`
+        (`parameters`, `macs`, `bytes`, `latency_ms`), `speedup`, `why_no_faster`, `largest_difference`,
+        `largest_difference_float64`, `same_classes`, `agree`, `inputs`.
+    """
+    dense = masks.plain_copy(model).eval()
+    example, _ = test.batch(slice(0, 1))
+    compacted = compact(dense, example, MULTIPLE)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((RANDOM, *example.shape[1:]), generator=generator).to(example)
+    found = [prove(dense, compacted.model, noise), prove(dense, compacted.model, _inputs(test))]
+    storing.save(folder, compacted)
+    facts = _facts(compacted, found)
+    facts["dense"], facts["compact"] = speed.cost(dense, example), speed.cost(compacted.model, example)
+    if measure:
+        batch, _ = test.batch(torch.arange(speed.BATCH, device=test.labels.device) % len(test))
+        times = speed.latencies({"dense": dense, "compact": compacted.model}, batch)
+        for name, took in times.items():
+            facts[name]["latency_ms"] = took
+        facts["speedup"] = times["dense"] / times["compact"]
+        facts["why_no_faster"] = speed.why_no_faster(facts["dense"], facts["compact"], facts["speedup"])
+    return compacted, facts
+
+
+def _inputs(split: Split) -> Iterator[Tensor]:
+    for first in range(0, len(split), CHUNK):
+        yield split.batch(slice(first, first + CHUNK))[0]
+
+
+def _facts(compacted: Compacted, found: list[Proof]) -> Row:
+    return {
+        "removed": compacted.removed,
+        "kept_because": compacted.kept_because,
+        "largest_difference": max(proof.largest_difference for proof in found),
+        "largest_difference_float64": max(proof.in_float64 or 0.0 for proof in found),
+        "same_classes": all(proof.same_classes for proof in found),
+        "agree": all(proof.agree for proof in found),
+        "inputs": sum(proof.inputs for proof in found),
+    }
+
+
+def table(facts: Row) -> str:
+    """What a person reads."""
+    lines = [f"{'':<18}{'dense':>14}{'compact':>14}{'ratio':>9}"]
+    for key, title in (("parameters", "parameters"), ("macs", "MACs"), ("bytes", "bytes"), ("latency_ms", "ms at 256")):
+        dense, small = facts["dense"][key], facts["compact"][key]
+        shown = [f"{value:>14.2f}" if isinstance(value, float) else f"{value:>14,}" for value in (dense, small)]
+        lines.append(f"{title:<18}{''.join(shown)}{dense / max(small, 1e-9):>8.2f}x")
+    agree = "the same class for all" if facts["same_classes"] else "NOT the same classes"
+    lines += [
+        "",
+        f"on {facts['inputs']:,} inputs: {agree}; largest difference {facts['largest_difference']:.2g}, "
+        f"in float64 {facts['largest_difference_float64']:.2g}",
+    ]
+    for title, key in (("removed", "removed"), ("stays", "kept_because")):
+        lines += ["", title, *(f"  {sentence}" for sentence in facts[key] or ["nothing"])]
+    return "\n".join([*lines, *(["", facts["why_no_faster"]] if facts["why_no_faster"] else [])])
