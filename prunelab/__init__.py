@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from omegaconf import DictConfig
+    from torch import nn
 
     from prunelab.experiment import Result
 
-__all__ = ["__version__", "compose", "run"]
+__all__ = ["__version__", "compose", "load", "run"]
 __version__ = "0.1.0"
 
 
@@ -35,6 +38,21 @@ def compose(*overrides: str) -> DictConfig:
     from prunelab import composing
 
     return composing.compose(*overrides)
+
+
+def load(folder: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
+    """The network of a finished run, rebuilt from its config and its safetensors; nothing is unpickled.
+
+    Args:
+        folder: the run folder.
+        trusted: packages of yours that the run's model may come from.
+
+    Raises:
+        ConfigError: if there is no finished run, or its files are damaged.
+    """
+    from prunelab import export
+
+    return export.load(folder, trusted)
 
 
 def run(config: DictConfig, folder: str | Path | None = None) -> Result:

@@ -12,9 +12,11 @@ from prunelab import building, schedules
 from prunelab.config import (
     CONTROLS,
     DEVICES,
+    EXPORTS,
     OPTIONAL_PARTS,
     PART_KEYS,
     PARTS,
+    QUANTIZED,
     WHOLE,
     Config,
     ConfigError,
@@ -53,6 +55,11 @@ def check(config: DictConfig) -> None:
         raise ConfigError(f"finetune.lr={config.finetune.lr}: must be {allowed('finetune.lr')}")
     if config.control not in (None, *CONTROLS):
         raise ConfigError(f"control={config.control}: must be {allowed('control')}")
+    for kind in config.export:
+        if kind not in EXPORTS:
+            raise ConfigError(f"export=[{kind}]: must be {allowed('export')}")
+    if config.quantize not in (None, *QUANTIZED):
+        raise ConfigError(f"quantize={config.quantize}: must be {allowed('quantize')}")
     if config.control is not None and rewind_point(config) is None:
         raise ConfigError(f"control={config.control}: is for tickets, whose weights go back: rewind=0, 2ep or 500it")
     rewind_point(config)

@@ -17,6 +17,8 @@ from omegaconf import MISSING, DictConfig
 PARTS = ("data", "model", "strategy", "criterion", "schedule", "optimizer", "lr_schedule")
 OPTIONAL_PARTS = ("regularizer", "sparse_training")  # empty unless chosen
 CONTROLS = ("reinit", "random_masks", "shuffled_masks", "signs")
+EXPORTS = ("safetensors", "onnx", "csr", "torch_export")
+QUANTIZED = ("int8_weight", "int8_dynamic")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -77,6 +79,8 @@ class Config:
     regularizer: dict[str, Any] = field(default_factory=dict, metadata=_key("a choice of regularizer").metadata)
     sparse_training: dict[str, Any] = field(default_factory=dict, metadata=_key("a choice of sparse training").metadata)
     compact: bool = _key("true or false")
+    export: list[str] = _key("a list of " + ", ".join(EXPORTS))
+    quantize: Optional[str] = _key("null, " + ", ".join(QUANTIZED))
     device: str = _key(" or ".join(DEVICES))
     threads: Optional[int] = _key("null or a whole number ≥ 1", ge=1)
     outputs: str = _key("a folder")

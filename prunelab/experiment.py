@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from prunelab import config as configs
 from prunelab.compact import running as compact
 from prunelab.compact.channels import need_torch_pruning
 from prunelab.config import ConfigError
+from prunelab.export import quantizing
 from prunelab.lab import MAGNITUDE, Lab
 from prunelab.masks import Tensors
 from prunelab.randomness import seed_torch, seeded
@@ -66,14 +68,41 @@ def run(config: DictConfig, folder: str | Path | None = None) -> Result:
                 break
             result = shown
         lab.put(result)
-        model = export.write(folder, lab.model)
-        if config.compact:
-            compacted, facts = compact.finish(model, lab.data.test, folder)
-            report.compact(facts, compact.table(facts))
-            model = compacted.model
-        report.gates(gate_savings.cost(model, lab.data.test))
+        model = leave(lab, report)
         report.finish(result.row["round"])
     return Result(report.rounds, model, folder)
+
+
+def _need_packages(config: DictConfig) -> None:
+    """Raises ConfigError for what the config asks for at the end of the run and is not installed, now."""
+    if config.compact:
+        need_torch_pruning()
+    for extra, packages, asked in (
+        ("onnx", ("onnx", "onnxscript", "onnxruntime"), "onnx" in config.export and "export=[onnx]"),
+        ("quantize", ("torchao",), config.quantize is not None and f"quantize={config.quantize}"),
+    ):
+        for package in packages if asked else ():
+            if importlib.util.find_spec(package) is None:
+                raise ConfigError(f"{asked}: needs {package}; pip install 'prunelab[{extra}]'")
+
+
+def leave(lab: Lab, report: RunFolder) -> nn.Module:
+    """Writes the network in every form that the config asks for; the one that the experiment gives."""
+    config, folder, test = lab.config, report.folder, lab.data.test
+    model = export.write(folder, lab.model)
+    report.gates(gate_savings.cost(model, test))
+    if config.export:
+        rows = export.make(folder, model, config, test, config.export)
+        report.tell("export", [row._asdict() for row in rows], export.table(rows))
+    if config.quantize is not None:
+        quantized = quantizing.quantize(model, config.quantize, test)
+        quantizing.save(folder, quantized, config)
+        report.tell("quantized", quantized.facts, quantizing.text(quantized))
+    if config.compact:
+        compacted, facts = compact.finish(model, test, folder)
+        report.tell("compact", facts, compact.table(facts))
+        model = compacted.model
+    return model
 
 
 def prepare(config: DictConfig, report: RunFolder, interrupt: Callable[[], None]) -> tuple[Lab, list[Round]]:
@@ -85,8 +114,7 @@ def prepare(config: DictConfig, report: RunFolder, interrupt: Callable[[], None]
         report.console.advance()
 
     lab = Lab(config, device, on_batch)
-    if config.compact:
-        need_torch_pruning()
+    _need_packages(config)
     rounds = schedules.rounds(config, target_sparsity(lab))
     plan = rehearsal.rehearse(lab, rounds)
     report.note(device=str(device), threads=hardware.threads(config), deterministic=hardware.deterministic(device))

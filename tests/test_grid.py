@@ -93,7 +93,9 @@ def run(cell, folder):
 
 def refusal(cell) -> str | None:
     """What the sentence must say, if the cell cannot be."""
-    _, strategy, schedule, _ = cell
+    _, strategy, schedule, model = cell
+    if strategy == "strategy=mixed" and model in ("model=lenet_300_100", "model=lstm", "model=deep_mlp"):
+        return "Conv2d|amount"  # there is none
     if strategy in ("strategy=nm", "strategy=mixed") and schedule:
         return "amount"  # they decide by themselves how much goes
     return None

@@ -131,10 +131,10 @@ class RunFolder:
         if row["round"] > 0 and sum(mask.numel() for mask in found.values()) <= READABLE:
             self.console.masks(f"round {row['round']}: pruned in {row['prune_ms']:.2f} ms", found)
 
-    def compact(self, facts: Mapping[str, Any], table: str) -> None:
-        """The network after compaction: facts for the summary, the same for the eye."""
-        self.note(compact=facts)
-        self.console.say(f"{table}\n")
+    def tell(self, key: str, facts: Any, text: str) -> None:
+        """Facts for the summary under `key`, and the same for the eye."""
+        self.note(**{key: facts})
+        self.console.say(f"{text}\n")
 
     def stop(self, round: int, least: float) -> None:
         """A round fell below the validation accuracy that was asked for: it is not the result."""

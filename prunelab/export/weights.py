@@ -1,4 +1,4 @@
-"""Files that leave the lab: the baked weights and the masks, as safetensors."""
+"""The baked weights and the masks, as safetensors: what every run leaves in its folder."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def write(folder: Path, model: nn.Module) -> nn.Module:
     kept = {item.name: item.mask.bool().cpu() for item in masks.masked(model)}
     masks.bake(model)
     files.write_file(folder / "masks.safetensors", save(kept))
-    files.write_file(folder / "model.safetensors", save(_contiguous(model.state_dict())))
+    files.write_file(folder / "model.safetensors", save(contiguous(model.state_dict())))
     return model
 
 
-def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of all tensors on the CPU, none of which share memory, as safetensors wants them."""
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
