@@ -60,7 +60,7 @@ def when_a_run_begins(install: Callable[[], None]) -> None:
 
 def bookkeeping(stopwatch: Stopwatch) -> None:
     """Tracking (tables, TensorBoard, summary, log, screen) and storage (checkpoints, stages, digests, final model)."""
-    from prunelab import experiment, export, files, lab, masks, stages
+    from prunelab import experiment, export, files, masks, phases, stages
     from prunelab.tracking import console, run
 
     folder = run.RunFolder
@@ -72,7 +72,7 @@ def bookkeeping(stopwatch: Stopwatch) -> None:
     stopwatch.watch("storage", files, "write_folder", "read_folder")
     stopwatch.watch("storage", masks, "snapshot")
     stopwatch.watch("storage", export, "write")
-    stopwatch.watch("computing", lab.Lab, "train")  # which Store.run calls
+    stopwatch.watch("computing", phases, "train")  # which Store.run calls
     stopwatch.watch("computing", experiment, "prepare")
 
 
