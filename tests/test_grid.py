@@ -1,6 +1,6 @@
 """Every criterion × strategy (scope, granularity) × schedule × model: the exact target, or a refusal before training.
 
-The quick form runs cells that contain every pair of choices; the full form all cells.
+`test_pairs` has cells that contain every pair of choices, of which the quick form runs half; `test_all` has all cells.
 """
 
 import itertools
@@ -128,7 +128,14 @@ def check(cell, folder, monkeypatch):
     assert all(math.isfinite(row["test_loss"]) for row in result.rounds)
 
 
-@pytest.mark.parametrize("cell", list(pairwise()), ids=lambda cell: "-".join(cell).replace(" ", "_"))
+def quick(number, cell):
+    """Every second cell is for the full form."""
+    return pytest.param(cell, marks=[pytest.mark.slow] if number % 2 else [])
+
+
+@pytest.mark.parametrize(
+    "cell", list(itertools.starmap(quick, enumerate(pairwise()))), ids=lambda cell: "-".join(cell).replace(" ", "_")
+)
 def test_pairs(cell, tmp_path, monkeypatch):
     check(cell, tmp_path, monkeypatch)
 

@@ -35,6 +35,7 @@ def sweep_of(folder):
     return report.read_sweep(sweep)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_one_line_starts_a_sweep_with_one_thread_a_job(launcher, cli, tmp_path, monkeypatch):
     if not HERE[launcher.partition("_")[0]]:
@@ -66,6 +67,7 @@ def run_deadly(cli, folder, methods):
 
 
 @pytest.mark.skipif(not HERE["submitit"], reason="submitit is not installed")
+@pytest.mark.slow
 def test_a_worker_of_submitit_that_is_killed_costs_nothing(cli, tmp_path):
     result = run_deadly(cli, tmp_path, "deadly.once,deadly.fine")
     assert result.returncode == 0, result.stderr

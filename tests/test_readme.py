@@ -64,7 +64,12 @@ def quick(command):
     return [item for item in QUICK if item.split("=")[0] not in command]
 
 
-@pytest.mark.parametrize("command", RUNS)
+LONG = ("lottery_ticket_figure", "submitit_local", "+sweep=")
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=[pytest.mark.slow] * any(word in c for word in LONG)) for c in RUNS]
+)
 def test_run(command, home):
     done = run(command, home, *([] if "--cfg" in command else quick(command)))
     assert (done.returncode, serious(done.stderr)) == (0, []), done.stderr

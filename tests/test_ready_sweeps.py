@@ -41,6 +41,7 @@ def test_it_runs_without_m_and_the_command_line_has_the_last_word(cli, tmp_path)
     assert result.stdout.count("90.0%") >= 3
 
 
+@pytest.mark.slow
 def test_all_strategies_those_that_take_no_amount_say_so_and_stop_no_other(cli, tmp_path):
     how = ["-m", "strategy=glob(*)", "amount=0.2", "seed=range(1)", *overrides(tmp_path, *FAST)]
     result = cli(*how, cwd=tmp_path)

@@ -118,7 +118,10 @@ def test_the_same_command_goes_on_or_has_nothing_to_do(undisturbed):
     assert line.startswith("prunelab: --study search: has the overrides data.limit=300")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+SOME = [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGTERM))]
+
+
+@pytest.mark.parametrize("number", SOME)
 def test_interrupted_and_started_again_it_has_the_trials_of_an_undisturbed_one(number, undisturbed, tmp_path):
     process = start(tmp_path, *FAST, *SPACE, "--trials", "6")
     wait_for(tmp_path / "outputs/searches/search/1/rounds.csv", process)
@@ -148,6 +151,7 @@ def test_a_signal_that_comes_when_a_run_no_longer_listens_is_heard_after_it():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study(tmp_path):
     both = [start(tmp_path, *FAST, *SPACE, "--trials", "8") for _ in range(2)]
     ended = [finish(process) for process in both]
@@ -168,6 +172,7 @@ def test_another_objective_another_seed_and_another_place(tmp_path):
     assert (tmp_path / "mine.db").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_run_is_refused_with_its_sentence_and_in_the_end_the_search(tmp_path):
     done = search(tmp_path, *FAST, "strategy=choice(nm,l1)", "amount=interval(0.1,0.5)", "--trials", "2")
     assert done.returncode == 0, done.stderr

@@ -70,7 +70,7 @@ def masked(name, amount=0.5):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "resnet18")) for n in MODELS])
 def test_half_of_the_channels_masked(name):
     model, x = masked(name)
     compacted = compact(model, x[:1])

@@ -22,6 +22,7 @@ def test_split():
     return building.bind(compose("data.limit=300"), "data")().test
 
 
+@pytest.mark.slow
 def test_the_command_makes_every_kind(folder):
     pytest.importorskip("onnxruntime")
     done = command(folder, "--no-timing")

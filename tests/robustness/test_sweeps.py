@@ -137,6 +137,7 @@ def test_a_job_that_always_kills_its_worker_is_given_up_and_the_others_complete(
     assert ended.stderr.count("a worker was killed") < 10
 
 
+@pytest.mark.slow
 def test_a_deadly_job_that_comes_first_leaves_the_three_after_it_whole(tmp_path):
     ended = run_deadly(tmp_path, "deadly.score,deadly.fine,deadly.fine,deadly.fine")
     assert ended.returncode == 1
@@ -154,12 +155,12 @@ def test_a_failing_job_of_a_sweep_started_again_is_named_in_the_table(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_bits_with_one_worker_and_with_two(tmp_path):
-    strategies = "strategy=l1,ln_structured,global,custom,lottery_ticket,random"
+    strategies = "strategy=ln_structured,custom,lottery_ticket"  # the others are these calls with other scores
     for workers_ in (1, 2):
         how = command(tmp_path / f"outputs-{workers_}", strategies, f"hydra.sweep.dir={tmp_path / str(workers_)}")
         how = [part for part in how if not part.startswith("schedule.rounds")]  # custom has one
         how = [part if not part.startswith("hydra.launcher.n_jobs") else f"{part[:-1]}{workers_}" for part in how]
         subprocess.run(how, check=True, capture_output=True)
-    for job in range(6):
+    for job in range(3):
         one, two = (tmp_path / number / str(job) for number in ("1", "2"))
         assert result(one) == result(two)
