@@ -42,11 +42,7 @@ def train(
         plan: of the round, if it is one that prunes while it trains.
     """
     checkpoint = work.load()
-    if checkpoint is None:
-        facts, rows, position = start(), [], training.Position()
-    else:
-        masks.restore(lab.model, checkpoint["weights"], checkpoint["masks"])
-        facts, rows, position = checkpoint["facts"], checkpoint["rows"], training.Position(**checkpoint["position"])
+    facts, rows, position = _begin(lab, checkpoint, start)
     phase = _phase(lab, round, iterations)
     routines = _routines(lab, phase, plan, facts)
     optimizer = phase.optimizer = lab.new_optimizer(routines)
@@ -74,9 +70,16 @@ def train(
         raise
     for routine in routines:
         routine.finish()
-    moved = next((routine.state() for routine in routines if isinstance(routine, Movement)), {})
-    weights, kept = masks.snapshot(lab.model)
-    return State(weights, kept, _measure(lab, round, rows, facts), rows, moved if iterations else {})
+    moved = next((routine.state() for routine in routines if isinstance(routine, Movement) and iterations), {})
+    return State(*masks.snapshot(lab.model), _measure(lab, round, rows, facts), rows, moved)
+
+
+def _begin(lab: Lab, checkpoint: Row | None, start: Callable[[], Row]) -> tuple[Row, list[Row], training.Position]:
+    """Puts the model where training begins or goes on: what the round says of that, its rows so far, the position."""
+    if checkpoint is None:
+        return start(), [], training.Position()
+    masks.restore(lab.model, checkpoint["weights"], checkpoint["masks"])
+    return checkpoint["facts"], checkpoint["rows"], training.Position(**checkpoint["position"])
 
 
 def try_sparse_training(lab: Lab) -> None:

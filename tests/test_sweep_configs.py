@@ -55,6 +55,7 @@ def test_a_config_file_may_define_a_sweep(more, cli, tmp_path):
     assert result.stdout.splitlines()[0].startswith(f"{len(named)} jobs")
 
 
+@pytest.mark.slow
 def test_the_same_after_a_worker_was_killed(cli, tmp_path):
     (tmp_path / "deadly.py").write_text(ONCE)
     args = overrides(tmp_path, "strategy=custom", "trusted=[deadly]", "strategy.method=deadly.once")
