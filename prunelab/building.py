@@ -9,11 +9,14 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from prunelab.config import ConfigError, allowed, unknown_key
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # What these keys may name without the package being declared in `trusted`.
 TRUSTED = {
@@ -128,6 +131,38 @@ def data_facts(config: DictConfig) -> dict[str, Any]:
     source = locate(config.data._target_, "data._target_", config.trusted)
     known = {key: config.data.get(key, getattr(source, key, None)) for key in ("shape", "classes")}
     return {key: value for key, value in known.items() if value is not None}
+
+
+def network(config: DictConfig) -> nn.Module:
+    """The model that a config names, with the gates of its regularizer if that has any; no masks. Draws its weights.
+
+    Raises:
+        ConfigError: if it cannot be made, or is no torch.nn.Module.
+    """
+    from torch import nn  # only where torch is loaded anyway: a wrong override must be answered without
+
+    facts = data_facts(config)
+    made = called(config, "model", bind(config, "model", offered=facts))
+    if not isinstance(made, nn.Module):
+        raise ConfigError(f"model._target_={config.model._target_}: must make a torch.nn.Module")
+    if config.get("regularizer"):  # what it adds stays in the model: before anything is copied from it or loaded
+        regularizer = bind(config, "regularizer", None)
+        prepare = getattr(regularizer.func, "prepare", None)
+        if prepare is not None:
+            prepare(made, facts.get("shape"), **regularizer.keywords)
+    return made
+
+
+def called(config: DictConfig, part: str, bound: functools.partial[Any]) -> Any:
+    """What a bound callable gives; what it says of its arguments names the key, or else its target."""
+    try:
+        return bound()
+    except ConfigError:
+        raise
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        named = said if said.startswith(f"{part}.") else f"{part}._target_={config[part]._target_}: {said}"
+        raise ConfigError(named) from error
 
 
 def identity(config: DictConfig, part: str) -> dict[str, Any]:

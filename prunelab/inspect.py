@@ -41,7 +41,7 @@ def tour(config: DictConfig) -> str:
     hardware.prepare(config)
     seed_torch(int(config.seed), "init")
     facts = building.data_facts(config)
-    model = building.bind(config, "model", offered=facts)()
+    model = building.network(config)
     output = None if config.prune.output_layer else masks.output_layer(model)
     module, name = masks.select(model, config.prune.include, config.prune.exclude, output)[0]
     path = next(path for path, found in model.named_modules() if found is module)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunelab import building, criteria, masks, metrics, models, strategies, training
+from prunelab import building, criteria, masks, metrics, strategies, training
 from prunelab import config as configs
 from prunelab.config import ConfigError
 from prunelab.criteria import Batch, Scores
 from prunelab.randomness import permutation, seed_torch, seeded
-from prunelab.stages import State
+from prunelab.stages import UNREADABLE, State
 from prunelab.training import Routine
 
 Row = dict[str, Any]
@@ -51,31 +53,15 @@ class Lab:
             draw: another word gives other weights.
         """
         seed_torch(self.seed, draw)
-        make = building.bind(self.config, "model", offered=building.data_facts(self.config))
-        try:
-            model = make()
-        except ValueError as error:
-            raise ConfigError(_told("model", self.config, error)) from error
-        if not isinstance(model, nn.Module):
-            raise ConfigError(f"model._target_={self.config.model._target_}: must make a torch.nn.Module")
-        self._give_gates(model)
+        model = building.network(self.config)
         if self.trained:
-            models.load(model, str(self.config.model.checkpoint))
+            _load(model, str(self.config.model.checkpoint))
         prune = self.config.prune
         output = None if prune.output_layer else masks.output_layer(model)
         parameters = masks.select(model.to(self.device), prune.include, prune.exclude, output)
         masks.attach(parameters)
         masks.heed_attention(model)
         return model, parameters
-
-    def _give_gates(self, model: nn.Module) -> None:
-        """Lets a regularizer add what stays in the model, before anything is copied from it or loaded into it."""
-        if not self.config.regularizer:
-            return
-        regularizer = building.bind(self.config, "regularizer", None)
-        prepare = getattr(regularizer.func, "prepare", None)
-        if prepare is not None:
-            prepare(model, building.data_facts(self.config).get("shape"), **regularizer.keywords)
 
     def _strategy(self) -> functools.partial[None]:
         strategy = building.bind(
@@ -125,11 +111,7 @@ class Lab:
         Raises:
             ConfigError: if the model cannot take the data.
         """
-        load = building.bind(self.config, "data")
-        try:
-            self.data = load().to(self.device)
-        except ValueError as error:
-            raise ConfigError(_told("data", self.config, error)) from error
+        self.data = building.called(self.config, "data", building.bind(self.config, "data")).to(self.device)
         self.batches = training.batches(len(self.data.train), self.config.train.batch_size)
         self.example, _ = self.data.train.batch(slice(0, 1))
         try:
@@ -193,7 +175,20 @@ class Lab:
         return iterations
 
 
-def _told(part: str, config: DictConfig, error: ValueError) -> str:
-    """What a model or data set says of its arguments; it names the key itself, or its target is named."""
-    said = " ".join(str(error).split())
-    return said if said.startswith(f"{part}.") else f"{part}._target_={config[part]._target_}: {said}"
+def _load(model: nn.Module, file: str) -> None:
+    """Loads a trained network's weights: a .safetensors file, or a state dict written by `torch.save`.
+
+    Raises:
+        ConfigError: if the file cannot be read, or does not fit the model. Nothing but tensors is ever unpickled.
+    """
+    try:
+        if Path(file).suffix == ".safetensors":
+            state = load_file(file)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what is no state dict; it is refused just below
+                state = torch.load(file, map_location="cpu", weights_only=True)
+        model.load_state_dict(state)
+    except (*UNREADABLE, OSError, AttributeError) as error:
+        why = " ".join(str(error).split())
+        raise ConfigError(f"model.checkpoint={file}: cannot be loaded into this model: {why}") from error

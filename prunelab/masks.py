@@ -140,6 +140,12 @@ def masked(model: nn.Module) -> Iterator[Masked]:
                 yield Masked(f"{prefix}.{parameter}".lstrip("."), module, parameter, original, mask)
 
 
+def masked_of(model: nn.Module, parameters: Parameters) -> list[Masked]:
+    """Those of `parameters` that have a mask, in the model's own order."""
+    wanted = {(id(module), name) for module, name in parameters}
+    return [item for item in masked(model) if (id(item.module), item.parameter) in wanted]
+
+
 def snapshot(model: nn.Module) -> tuple[Tensors, Tensors]:
     """Copies of all weights (under their masks unchanged) and buffers, and of the masks (bool), on the CPU.
 

@@ -27,8 +27,7 @@ class Progress:
 
     def __init__(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
         self.folder = folder
-        common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
-        self.names = [" ".join(item for item in job if item not in common) or "(defaults)" for job in jobs]
+        self.names = report.names(jobs)
         self.before = {number for number in range(len(jobs)) if self._summary(number).get("status") == "completed"}
         self.pending = set(range(len(jobs)))
         self.running: dict[int, tuple[int, float]] = {}  # by number: which try, and when it was first seen

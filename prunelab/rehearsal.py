@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from prunelab import masks, strategies
 from prunelab.config import ConfigError
@@ -33,7 +34,9 @@ def rehearse(lab: Lab, rounds: list[Round]) -> list[Row]:
     Raises:
         ConfigError: if the strategy cannot prune this model.
     """
-    lefts = [_left(lab, rounds, factor) for factor in (None, 0.1, 10.0)]
+    model, parameters = lab.new_model()
+    lefts = [_left(lab, model, parameters, rounds, factor) for factor in (None, 0.1, 10.0)]
+    masks.attach_like(lab.model, model)
     exact = all(left == lefts[0] for left in lefts)
     _, size = masks.count(lab.model)
     return [
@@ -42,13 +45,15 @@ def rehearse(lab: Lab, rounds: list[Round]) -> list[Row]:
     ]
 
 
-def _left(lab: Lab, rounds: list[Round], factor: float | None) -> list[int]:
-    """How many prunable weights stay after each round.
+def _left(
+    lab: Lab, model: nn.Module, parameters: masks.Parameters, rounds: list[Round], factor: float | None
+) -> list[int]:
+    """How many prunable weights stay after each round, from masks of ones.
 
     Args:
         factor: instead of the initial weights random ones, larger by this factor from tensor to tensor.
     """
-    model, parameters = lab.new_model()
+    masks.put_back(model, {})
     if factor is not None:
         with torch.no_grad(), seeded(lab.seed, "rehearsal"):
             for place, (module, name) in enumerate(parameters):
@@ -60,7 +65,6 @@ def _left(lab: Lab, rounds: list[Round], factor: float | None) -> list[int]:
             for amount in round.amounts:
                 strategies.prune(model, parameters, lab.strategy, amount)
         left.append(masks.count(model)[0])
-    masks.attach_like(lab.model, model)
     return left
 
 

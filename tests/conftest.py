@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,27 @@ def finish(process: subprocess.Popen, timeout: float = 120) -> subprocess.Comple
     finally:
         process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@contextmanager
+def broken_off(batch: int) -> Iterator[None]:
+    """In it, a run stops before its batch `batch` (from 0), as after SIGTERM; one that does not fails the test."""
+    from prunelab import experiment
+    from prunelab.signals import InterruptedRun
+
+    @contextmanager
+    def stopping() -> Iterator[Callable[[], None]]:
+        calls = iter(range(batch))
+
+        def check() -> None:
+            if next(calls, None) is None:
+                raise InterruptedRun(signal.SIGTERM)
+
+        yield check
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedRun):  # noqa: PT012
+        patch.setattr(experiment, "graceful", stopping)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import importlib
 import json
-import signal
 import sys
-from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import numbers, overrides, table
+from conftest import broken_off, numbers, overrides, table
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab import experiment, masks, training
 from prunelab import lab as bench
+from prunelab import masks, training
 from prunelab.models.lenet import LeNet
 from prunelab.randomness import derive
-from prunelab.signals import InterruptedRun
 from prunelab.training import DivergedError
 
 PRUNABLE = {"conv1.weight": 54, "conv2.weight": 864, "fc1.weight": 48_000, "fc2.weight": 10_080, "fc3.weight": 840}
@@ -318,25 +315,13 @@ def test_a_reused_run_leaves_what_the_first_one_left(tmp_path, how):
         (("ln_structured", 0.05), 12),
     ],
 )
-def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, how, batch):
+def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, how, batch):
     """Five batches a stage: dense, round 1, round 2."""
     more = (f"strategy={how[0]}", f"amount={how[1]}", "schedule.rounds=2")
     expected = run(tmp_path / "whole", *more)
 
-    @contextmanager
-    def stopping():
-        calls = iter(range(batch))
-
-        def check():
-            if next(calls, None) is None:
-                raise InterruptedRun(signal.SIGTERM)
-
-        yield check
-
-    with monkeypatch.context() as patch:
-        patch.setattr(experiment, "graceful", stopping)
-        with pytest.raises(InterruptedRun):
-            run(tmp_path, *more)
+    with broken_off(batch):
+        run(tmp_path, *more)
     result = run(tmp_path, *more)
     assert [row["reused"] for row in result.rounds] == [batch >= 5, batch >= 10, False]
     assert numbers(result.folder) == numbers(expected.folder)

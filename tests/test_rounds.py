@@ -1,18 +1,14 @@
 """Rounds that are more than prune and fine-tune: targets of compression, pruning while training, stopping in time."""
 
-import signal
-from contextlib import contextmanager
-
 import pytest
 import torch
-from conftest import numbers, overrides
+from conftest import broken_off, numbers, overrides
 from safetensors.torch import load_file, save_file
 
 import prunelab
-from prunelab import experiment, masks, strategies, training
+from prunelab import masks, strategies, training
 from prunelab.config import ConfigError
 from prunelab.models.lenet import LeNet
-from prunelab.signals import InterruptedRun
 
 
 def run(folder, *more):
@@ -76,22 +72,10 @@ def test_gradual_prunes_while_it_trains_along_the_cubic_curve(tmp_path, prunings
 
 
 @pytest.mark.parametrize("batch", [6, 7, 11, 14])
-def test_gradual_interrupted_ends_as_if_it_had_not_been(batch, tmp_path, monkeypatch):
+def test_gradual_interrupted_ends_as_if_it_had_not_been(batch, tmp_path):
     expected = run(tmp_path / "undisturbed", *GRADUAL)
-    calls = iter(range(batch))
-
-    @contextmanager
-    def stopping():
-        def check():
-            if next(calls, None) is None:
-                raise InterruptedRun(signal.SIGTERM)
-
-        yield check
-
-    with monkeypatch.context() as patch:
-        patch.setattr(experiment, "graceful", stopping)
-        with pytest.raises(InterruptedRun):
-            run(tmp_path, *GRADUAL)
+    with broken_off(batch):
+        run(tmp_path, *GRADUAL)
     result = run(tmp_path, *GRADUAL)
     assert numbers(result.folder) == numbers(expected.folder)
     for name, value in expected.model.state_dict().items():

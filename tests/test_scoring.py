@@ -1,21 +1,18 @@
 """Criteria in an experiment: what they see, iterations, movement gathered while training, what is refused."""
 
 import itertools
-import signal
 import sys
-from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import numbers, overrides
+from conftest import broken_off, numbers, overrides
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab import experiment, masks, strategies, training
+from prunelab import masks, strategies, training
 from prunelab.config import ConfigError
 from prunelab.data.mnist import mnist
 from prunelab.models.lenet import LeNet
-from prunelab.signals import InterruptedRun
 from prunelab.strategies.global_unstructured import global_unstructured
 
 UNTRAINED = ("train.epochs=0", "finetune.epochs=0", "schedule=linear", "schedule.rounds=1")
@@ -179,23 +176,11 @@ def test_movement_is_the_sum_of_what_plain_sgd_shows(tmp_path, monkeypatch):
         assert float(found[name].abs().max()) > 0
 
 
-def test_movement_goes_on_after_an_interruption_as_if_there_had_been_none(tmp_path, monkeypatch):
+def test_movement_goes_on_after_an_interruption_as_if_there_had_been_none(tmp_path):
     more = ("train.epochs=2", "amount=0.7")
     expected = sgd(tmp_path / "undisturbed", *more)
-    calls = iter(range(7))
-
-    @contextmanager
-    def stopping():
-        def check():
-            if next(calls, None) is None:
-                raise InterruptedRun(signal.SIGTERM)
-
-        yield check
-
-    with monkeypatch.context() as patch:
-        patch.setattr(experiment, "graceful", stopping)
-        with pytest.raises(InterruptedRun):
-            sgd(tmp_path, *more)
+    with broken_off(7):
+        sgd(tmp_path, *more)
     result = sgd(tmp_path, *more)
     assert numbers(result.folder) == numbers(expected.folder)
     one, other = (load_file(r.folder / "masks.safetensors") for r in (result, expected))

@@ -20,7 +20,7 @@ def removable(model: nn.Module, shape: Sequence[int]) -> list[str]:
     Args:
         shape: of one example, without its batch dimension.
     """
-    return dynamic_gates._outermost(model, dynamic_gates.keeping(model, shape))
+    return dynamic_gates.outermost(model, dynamic_gates.keeping(model, shape))
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from prunelab import files
 from prunelab.compact.attention import Heads
 from prunelab.compact.constant import Constant
 from prunelab.compact.shrinking import Compacted, put
+from prunelab.export.weights import contiguous
 
 Description = dict[str, Any]
 FORMAT = 1
@@ -118,7 +119,7 @@ def save(folder: str | Path, compacted: Compacted) -> None:
         StorageError: if they cannot be written.
     """
     model, *said = compacted
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    state = contiguous(model.state_dict())
     facts = dict(zip(Compacted._fields[1:], said, strict=True))
     text = json.dumps({**shapes(model), **facts}, indent=1)
     files.write_file(Path(folder) / "compact.safetensors", to_bytes(state))

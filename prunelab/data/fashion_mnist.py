@@ -5,8 +5,8 @@ Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747; MIT licence.
 
 from __future__ import annotations
 
-from prunelab.data import Dataset, describes, divide, idx, with_moments
-from prunelab.data.cache import Tensors, cache_folder, cached, downloaded
+from prunelab.data import Dataset, describes, divide, idx
+from prunelab.data.cache import Tensors, cache_folder, cached
 
 
 @describes(shape=(1, 28, 28), classes=10)
@@ -25,5 +25,4 @@ def fashion_mnist(limit: int | None = None) -> Dataset:
 def _decode() -> Tensors:
     from torchvision.datasets import FashionMNIST  # knows the addresses and the MD5s; only here, since it takes seconds
 
-    tensors = idx.decode(downloaded("fashion_mnist", dict(FashionMNIST.resources), FashionMNIST.mirrors))
-    return with_moments({name: x.unsqueeze(1) if x.dim() == 3 else x for name, x in tensors.items()})  # [n, 1, 28, 28]
+    return idx.published("fashion_mnist", FashionMNIST.resources, FashionMNIST.mirrors)

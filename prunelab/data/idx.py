@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
-from prunelab.data.cache import Tensors
+from prunelab.data import with_moments
+from prunelab.data.cache import Tensors, downloaded
 
 FILES = {
     "train_images": "train-images-idx3-ubyte.gz",
@@ -26,6 +27,19 @@ def decode(files: Mapping[str, bytes]) -> Tensors:
         ValueError: for a file that is damaged, or of another form.
     """
     return {name: _array(file, files[file]) for name, file in FILES.items()}
+
+
+def published(name: str, resources: Iterable[tuple[str, str]], mirrors: Sequence[str]) -> Tensors:
+    """A data set of MNIST's form, downloaded: images, uint8 [n, 1, rows, columns], labels, and the images' moments.
+
+    Args:
+        resources: file names and their MD5s; with `mirrors` what torchvision's class for the data set knows.
+
+    Raises:
+        OSError: if the files are not there and cannot be downloaded.
+    """
+    tensors = decode(downloaded(name, dict(resources), mirrors))
+    return with_moments({key: x.unsqueeze(1) if x.dim() == 3 else x for key, x in tensors.items()})
 
 
 def _array(file: str, content: bytes) -> torch.Tensor:

@@ -5,8 +5,8 @@ Clanuwat et al. 2018, "Deep learning for classical Japanese literature", arXiv 1
 
 from __future__ import annotations
 
-from prunelab.data import Dataset, describes, divide, idx, with_moments
-from prunelab.data.cache import Tensors, cache_folder, cached, downloaded
+from prunelab.data import Dataset, describes, divide, idx
+from prunelab.data.cache import Tensors, cache_folder, cached
 
 
 @describes(shape=(1, 28, 28), classes=10)
@@ -25,5 +25,4 @@ def kmnist(limit: int | None = None) -> Dataset:
 def _decode() -> Tensors:
     from torchvision.datasets import KMNIST  # knows the addresses and the MD5s; only here, since it takes seconds
 
-    tensors = idx.decode(downloaded("kmnist", dict(KMNIST.resources), KMNIST.mirrors))
-    return with_moments({name: x.unsqueeze(1) if x.dim() == 3 else x for name, x in tensors.items()})  # [n, 1, 28, 28]
+    return idx.published("kmnist", KMNIST.resources, KMNIST.mirrors)

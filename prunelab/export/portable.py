@@ -120,32 +120,18 @@ def build(said: Plain, trusted: Iterable[str] = ()) -> nn.Module:
         ConfigError: if it cannot be built, or comes from a package that is not `trusted`.
     """
     config = as_config(said, trusted)
-    facts = building.data_facts(config)
     try:
         with seeded("export"):
-            model = building.bind(config, "model", offered=facts)()
-            _give_gates(config, model, facts.get("shape"))
+            return building.network(config).eval()
     except ConfigError:
         raise
     except (ValueError, LookupError, TypeError) as error:
         raise ConfigError(f"the config builds no network: {' '.join(str(error).split())}") from error
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"model._target_={config.model._target_}: must make a torch.nn.Module")
-    return model.eval()
 
 
 def as_config(said: Plain, trusted: Iterable[str]) -> DictConfig:
     """The config in a JSON file, but for what it calls trusted."""
     return OmegaConf.create({**said["config"], "trusted": list(trusted)})
-
-
-def _give_gates(config: DictConfig, model: nn.Module, shape: object) -> None:
-    """Parameters that a regularizer added to the network are stored with its weights, so they must be there first."""
-    if config.get("regularizer"):
-        regularizer = building.bind(config, "regularizer", None)
-        prepare = getattr(regularizer.func, "prepare", None)
-        if prepare is not None:
-            prepare(model, shape, **regularizer.keywords)
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -48,7 +48,7 @@ def race(runs: Mapping[str, Run], x: Tensor, reference: str, repeats: int = REPE
 
     Args:
         runs: by names; modules should be in eval mode.
-        x: [n, …], on the CPU.
+        x: [n, …], where the networks are.
         reference: the name of the one that the others are compared with.
         repeats: turns of each, at least 1; fewer if they take longer than 10 s.
     """
@@ -61,9 +61,9 @@ def race(runs: Mapping[str, Run], x: Tensor, reference: str, repeats: int = REPE
     for _ in range(repeats):
         shuffle.shuffle(names)
         for name in names:
-            runs[name](x)
+            _wait(runs[name](x))
             start = time.perf_counter()
-            runs[name](x)
+            _wait(runs[name](x))
             times[name].append(time.perf_counter() - start)
         if time.perf_counter() > end:
             break
@@ -72,6 +72,12 @@ def race(runs: Mapping[str, Run], x: Tensor, reference: str, repeats: int = REPE
         name: Latency(interval([1000 * t for t in found]), interval([d / t for d, t in zip(dense, found, strict=True)]))
         for name, found in times.items()
     }
+
+
+def _wait(output: Tensor) -> None:
+    """Until the device has computed it; a processor has, when the call returns."""
+    if output.device.type != "cpu":
+        torch.get_device_module(output.device).synchronize()
 
 
 def interval(values: list[float]) -> Interval:

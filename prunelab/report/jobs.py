@@ -97,6 +97,12 @@ def seeds_table(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return table(header, rows)
 
 
+def names(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """What tells each of these jobs, given by its overrides, from the others."""
+    common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    return [_name({"overrides": job}, common) for job in jobs]
+
+
 def _name(job: Job, common: Collection[str], *, seed: bool = True) -> str:
     """The overrides that tell this job from others."""
     items = [item for item in job["overrides"] if item not in common and (seed or not item.startswith("seed="))]

@@ -70,8 +70,7 @@ class DropAndGrow(Routine):
         masks.refresh(self.phase.model)
 
     def _sparse(self) -> list[Masked]:
-        wanted = {(id(module), name) for module, name in self.phase.parameters}
-        items = [item for item in masks.masked(self.phase.model) if (id(item.module), item.parameter) in wanted]
+        items = masks.masked_of(self.phase.model, self.phase.parameters)
         return [item for item in items if not item.mask.all()]
 
 

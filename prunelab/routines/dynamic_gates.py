@@ -109,7 +109,7 @@ class DynamicGates(Routine):
         elif there is None:
             raise ConfigError("regularizer.layers=null: finding layers needs the data's shape; name them: [blocks.*]")
         else:
-            names = _outermost(model, there)
+            names = outermost(model, there)
         if not names:
             raise ConfigError(
                 f"regularizer=dynamic_gates: no layer of {type(model).__name__} keeps its input's shape, so none can "
@@ -174,7 +174,8 @@ def keeping(model: nn.Module, shape: Sequence[int]) -> set[str]:
     return {name for name, same in seen.items() if same and name}
 
 
-def _outermost(model: nn.Module, there: set[str]) -> list[str]:
+def outermost(model: nn.Module, there: set[str]) -> list[str]:
+    """Of these modules the outermost that have prunable weights and are no plain containers, in the model's order."""
     found: list[str] = []
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)

@@ -169,9 +169,7 @@ def _gated(phase: Phase, granularity: str) -> Iterator[masks.Masked]:
         ConfigError: for a tensor that cannot have such gates.
     """
     wanted = {(id(module), name) for module, name in phase.parameters}
-    for item in masks.masked(phase.model):
-        if (id(item.module), item.parameter) not in wanted:
-            continue
+    for item in masks.masked_of(phase.model, phase.parameters):
         if granularity == "weight":
             yield item
             continue

@@ -59,7 +59,7 @@ def prune(
         if not item.mask.any() and old.any():
             best = torch.where(old, item.original.detach().abs(), -1.0).argmax()
             item.mask.view(-1)[best] = 1
-    asked = {item.name for item in masks.masked(model) if (item.module, item.parameter) in parameters}
+    asked = {item.name for item in masks.masked_of(model, parameters)}
     for name, unit in masks.last_units(model, before):
         if name not in asked:
             continue  # a bias that goes with its channel

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-from contextlib import contextmanager
-
-import pytest
 import torch
-from conftest import numbers, overrides, table
+from conftest import broken_off, numbers, overrides, table
 from torch import nn
 
 import prunelab
-from prunelab import experiment, masks
+from prunelab import masks
 from prunelab.routines import Phase
-from prunelab.signals import InterruptedRun
 
 
 def phase(model, *, pairs=None, round=0, iterations=10, batch=None, seed=0):
@@ -43,23 +38,10 @@ def same(one, other) -> bool:
     return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def broken_off(folder, monkeypatch, batch, *more):
+def resumed(folder, batch, *more):
     """The run that stops before its batch `batch` (from 0), and then goes on to its end."""
-
-    @contextmanager
-    def stopping():
-        calls = iter(range(batch))
-
-        def check():
-            if next(calls, None) is None:
-                raise InterruptedRun(signal.SIGTERM)
-
-        yield check
-
-    with monkeypatch.context() as patch:
-        patch.setattr(experiment, "graceful", stopping)
-        with pytest.raises(InterruptedRun):
-            run(folder, *more)
+    with broken_off(batch):
+        run(folder, *more)
     return run(folder, *more)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phases import assert_same_end, broken_off, linear, phase, run
+from phases import assert_same_end, linear, phase, resumed, run
 from torch import nn
 
 import prunelab
@@ -322,10 +322,10 @@ def test_the_presets_are_sparse_from_the_first_step(tmp_path):
 
 @pytest.mark.parametrize("name", ["set", "rigl"])
 @pytest.mark.parametrize("batch", [3, 8])
-def test_a_broken_off_run_ends_the_same(tmp_path, monkeypatch, name, batch):
+def test_a_broken_off_run_ends_the_same(tmp_path, name, batch):
     how = (f"sparse_training={name}", "train.epochs=0", *SHORT)
     expected = run(tmp_path / "whole", *how)
-    assert_same_end(broken_off(tmp_path, monkeypatch, batch, *how), expected)
+    assert_same_end(resumed(tmp_path, batch, *how), expected)
 
 
 def test_too_short_a_fine_tuning_is_found_before_any_training(tmp_path, monkeypatch):

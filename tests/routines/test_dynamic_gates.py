@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from conftest import overrides
-from phases import assert_same_end, broken_off, phase, run, same
+from phases import assert_same_end, phase, resumed, run, same
 from safetensors.torch import load_file
 from torch import nn
 
@@ -267,10 +267,10 @@ def test_a_settled_model_has_a_graph_without_the_skipped_layers():
 
 
 @pytest.mark.parametrize("batch", [3, 7])
-def test_a_broken_off_run_ends_the_same(tmp_path, monkeypatch, batch):
+def test_a_broken_off_run_ends_the_same(tmp_path, batch):
     how = ("regularizer=dynamic_gates", "model=deep_mlp", "regularizer.lr=0.5", "schedule.rounds=1")
     expected = run(tmp_path / "whole", *how)
-    assert_same_end(broken_off(tmp_path, monkeypatch, batch, *how), expected)
+    assert_same_end(resumed(tmp_path, batch, *how), expected)
 
 
 def test_the_gates_have_their_own_group_in_the_optimizer(tmp_path):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from phases import assert_same_end, broken_off, phase, run, same
+from phases import assert_same_end, phase, resumed, run, same
 from safetensors.torch import load_file
 from torch import nn
 
@@ -249,10 +249,10 @@ def test_state_and_load():
 
 @pytest.mark.parametrize("granularity", ["weight", "channel", "layer"])
 @pytest.mark.parametrize("batch", [3, 7])
-def test_a_broken_off_run_ends_the_same(tmp_path, monkeypatch, granularity, batch):
+def test_a_broken_off_run_ends_the_same(tmp_path, granularity, batch):
     how = ("regularizer=l0", f"regularizer.granularity={granularity}", "regularizer.lr=0.3", *THRESHOLD)
     expected = run(tmp_path / "whole", *how, "train.epochs=2")
-    assert_same_end(broken_off(tmp_path, monkeypatch, batch, *how, "train.epochs=2"), expected)
+    assert_same_end(resumed(tmp_path, batch, *how, "train.epochs=2"), expected)
     assert set(expected.model.state_dict()) == set(LeNet().state_dict())
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from phases import assert_same_end, broken_off, linear, phase, run
+from phases import assert_same_end, linear, phase, resumed, run
 from torch import nn
 
 from prunelab import masks
@@ -89,10 +89,10 @@ def test_a_stronger_penalty_makes_smaller_weights(tmp_path, name):
     assert sizes[0] < sizes[1] < sizes[2]
 
 
-def test_a_broken_off_run_ends_the_same(tmp_path, monkeypatch):
+def test_a_broken_off_run_ends_the_same(tmp_path):
     how = ("regularizer=group_lasso", "regularizer.strength=0.001", "schedule.rounds=1")
     expected = run(tmp_path / "whole", *how)
-    assert_same_end(broken_off(tmp_path, monkeypatch, 3, *how), expected)
+    assert_same_end(resumed(tmp_path, 3, *how), expected)
 
 
 def test_the_penalty_reaches_attention(tmp_path):
