@@ -32,7 +32,7 @@ TRUSTED = {
     "sparse_training._target_": ("prunelab.routines.",),
 }
 # Keys of a part that are for the laboratory, not for what `_target_` names.
-OURS = {"model": ("checkpoint",), "criterion": ("iterations",), "schedule": ("compression",)}
+OURS = {"model": ("checkpoint",), "criterion": ("iterations",), "schedule": ("compression", "macs")}
 
 
 def locate(dotted: str, key: str, trusted: Iterable[str] = ()) -> Callable[..., Any]:
@@ -145,12 +145,23 @@ def network(config: DictConfig) -> nn.Module:
     made = called(config, "model", bind(config, "model", offered=facts))
     if not isinstance(made, nn.Module):
         raise ConfigError(f"model._target_={config.model._target_}: must make a torch.nn.Module")
-    if config.get("regularizer"):  # what it adds stays in the model: before anything is copied from it or loaded
-        regularizer = bind(config, "regularizer", None)
-        prepare = getattr(regularizer.func, "prepare", None)
+    for part in ("regularizer", "strategy"):  # what they do stays: before anything is copied from the model or loaded
+        dotted = str((config.get(part) or {}).get("_target_", ""))
+        ours = dotted.startswith("prunelab.")  # a network is loaded without the strategy it was pruned by
+        prepare = getattr(locate(dotted, f"{part}._target_"), "prepare", None) if ours else None
         if prepare is not None:
-            prepare(made, facts.get("shape"), **regularizer.keywords)
+            prepare(made, facts.get("shape"), **arguments(config, part))
     return made
+
+
+def prepares(prepare: Callable[..., None]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Gives a function of a part `prepare(model, shape, **keywords)`, which `network` calls with each new model."""
+
+    def give(function: Callable[..., Any]) -> Callable[..., Any]:
+        vars(function)["prepare"] = prepare
+        return function
+
+    return give
 
 
 def called(config: DictConfig, part: str, bound: functools.partial[Any]) -> Any:

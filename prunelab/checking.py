@@ -22,6 +22,7 @@ from prunelab.config import (
     ConfigError,
     allowed,
     described,
+    distillation,
     rewind_point,
     unknown_key,
 )
@@ -64,11 +65,27 @@ def check(config: DictConfig) -> None:
         raise ConfigError(f"control={config.control}: is for tickets, whose weights go back: rewind=0, 2ep or 500it")
     rewind_point(config)
     _check_rounds(config)
+    _check_distillation(config)
 
 
 def _check_rounds(config: DictConfig) -> None:
+    macs = config.schedule.get("macs")
+    if macs is not None and not config.compact:
+        raise ConfigError(
+            f"schedule.macs={macs}: is of the compact network; needs compact=true, as in strategy=channel"
+        )
     if any(round.every for round in schedules.rounds(config)) and rewind_point(config) is not None:
         raise ConfigError(f"rewind={config.rewind}: schedule=gradual prunes while it trains, and nothing goes back")
+
+
+def _check_distillation(config: DictConfig) -> None:
+    if distillation(config) is None:
+        return
+    key = f"finetune.distill.alpha={config.finetune.distill.alpha:g}"
+    if not config.finetune.epochs:
+        raise ConfigError(f"{key}: the dense network teaches during fine-tuning, and there is none (finetune.epochs=0)")
+    if not config.train.epochs and config.model.get("checkpoint") is None:
+        raise ConfigError(f"{key}: the dense network teaches, and it is not trained itself (train.epochs=0)")
 
 
 def _check_keys(node: DictConfig, schema: Any, prefix: str = "") -> None:

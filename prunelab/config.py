@@ -41,11 +41,20 @@ class Train:
 
 
 @dataclass
+class Distill:
+    """What the dense network teaches during fine-tuning."""
+
+    alpha: float = _key("a number in [0, 1]: the teacher's share of the loss", ge=0, le=1)
+    temperature: float = _key("a number in [0.001, 1000]", ge=0.001, le=1000)
+
+
+@dataclass
 class Finetune:
     """Training after each pruning."""
 
     epochs: int = _key("a whole number of epochs ≥ 0", ge=0)
     lr: Optional[str] = _key("null, last or rewind")
+    distill: Distill = field(default_factory=Distill)
 
 
 @dataclass
@@ -81,6 +90,7 @@ class Config:
     compact: bool = _key("true or false")
     export: list[str] = _key("a list of " + ", ".join(EXPORTS))
     quantize: Optional[str] = _key("null, " + ", ".join(QUANTIZED))
+    latency: Optional[bool] = _key("null, true or false")
     device: str = _key(" or ".join(DEVICES))
     threads: Optional[int] = _key("null or a whole number ≥ 1", ge=1)
     outputs: str = _key("a folder")
@@ -93,6 +103,7 @@ PART_KEYS = {
     "schedule.rounds": _key("a whole number ≥ 1, at most 10000", ge=1, le=10_000),
     "schedule.sparsity": _key("a fraction in (0, 1), reached in the last round", gt=0, lt=1),
     "schedule.compression": _key("a number > 1: all parameters ÷ nonzero ones, in the last round", gt=1),
+    "schedule.macs": _key("a fraction in (0, 1): multiply-adds of the compact network ÷ dense ones", gt=0, lt=1),
     "schedule.every": _key("a whole number of iterations ≥ 1", ge=1),
     "schedule.prunings": _key("a whole number ≥ 1, at most 10000", ge=1, le=10_000),
     "schedule.step": _key("a fraction in (-1, 1), added to amount each round", gt=-1, lt=1),
@@ -153,6 +164,12 @@ def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
 
 def _nearest(name: str, names: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, list(names), n=1)
+
+
+def distillation(config: DictConfig) -> dict[str, float] | None:
+    """`finetune.distill` as plain data; None where it is off, alpha = 0."""
+    distill = config.finetune.distill
+    return {"alpha": distill.alpha, "temperature": distill.temperature} if distill.alpha else None
 
 
 def rewind_point(config: DictConfig) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,16 +9,13 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 from torch import nn
 
-from prunelab import building, checking, composing, controls, export, hardware, masks, phases, rehearsal, schedules
+from prunelab import building, checking, composing, controls, hardware, masks, phases, rehearsal, schedules
 from prunelab import config as configs
-from prunelab.compact import running as compact
-from prunelab.compact.channels import need_torch_pruning
 from prunelab.config import ConfigError
-from prunelab.export import quantizing
+from prunelab.finishing import finish, need_packages
 from prunelab.lab import MAGNITUDE, Lab
 from prunelab.masks import Tensors
 from prunelab.randomness import seed_torch, seeded
-from prunelab.routines import gate_savings
 from prunelab.schedules import Round
 from prunelab.signals import graceful
 from prunelab.stages import Stage, State, Store, Work
@@ -55,6 +51,7 @@ def run(config: DictConfig, folder: str | Path | None = None) -> Result:
 
         state = result = take(0, dense(lab, report.epoch))
         least = None if config.tolerance is None else state.row["val_accuracy"] - config.tolerance
+        lab.dense = state.weights
         origin = rewinding_point(lab, store)
         for number, round in enumerate(rounds, 1):
             stage = prune_and_finetune(lab, number, round, state, origin, report.epoch)
@@ -68,41 +65,9 @@ def run(config: DictConfig, folder: str | Path | None = None) -> Result:
                 break
             result = shown
         lab.put(result)
-        model = leave(lab, report)
+        model = finish(lab, report)
         report.finish(result.row["round"])
     return Result(report.rounds, model, folder)
-
-
-def _need_packages(config: DictConfig) -> None:
-    """Raises ConfigError for what the config asks for at the end of the run and is not installed, now."""
-    if config.compact:
-        need_torch_pruning()
-    for extra, packages, asked in (
-        ("onnx", ("onnx", "onnxscript", "onnxruntime"), "onnx" in config.export and "export=[onnx]"),
-        ("quantize", ("torchao",), config.quantize is not None and f"quantize={config.quantize}"),
-    ):
-        for package in packages if asked else ():
-            if importlib.util.find_spec(package) is None:
-                raise ConfigError(f"{asked}: needs {package}; pip install 'prunelab[{extra}]'")
-
-
-def leave(lab: Lab, report: RunFolder) -> nn.Module:
-    """Writes the network in every form that the config asks for; the one that the experiment gives."""
-    config, folder, test = lab.config, report.folder, lab.data.test
-    model = export.write(folder, lab.model)
-    report.gates(gate_savings.cost(model, test))
-    if config.export:
-        rows = export.make(folder, model, config, test, config.export)
-        report.tell("export", [row._asdict() for row in rows], export.table(rows))
-    if config.quantize is not None:
-        quantized = quantizing.quantize(model, config.quantize, test)
-        quantizing.save(folder, quantized, config)
-        report.tell("quantized", quantized.facts, quantizing.text(quantized))
-    if config.compact:
-        compacted, facts = compact.finish(model, test, folder)
-        report.tell("compact", facts, compact.table(facts))
-        model = compacted.model
-    return model
 
 
 def prepare(config: DictConfig, report: RunFolder, interrupt: Callable[[], None]) -> tuple[Lab, list[Round]]:
@@ -114,7 +79,7 @@ def prepare(config: DictConfig, report: RunFolder, interrupt: Callable[[], None]
         report.console.advance()
 
     lab = Lab(config, device, on_batch)
-    _need_packages(config)
+    need_packages(config)
     rounds = schedules.rounds(config, target_sparsity(lab))
     plan = rehearsal.rehearse(lab, rounds)
     report.note(device=str(device), threads=hardware.threads(config), deterministic=hardware.deterministic(device))
@@ -192,7 +157,7 @@ def prune_and_finetune(
         lab.put(parent)
         if round.every:
             return {"amount": round.amount, "prune_ms": 0.0, "warnings": []}
-        facts = lab.prune(number, round.amount)
+        facts = lab.prune(number, round.amount, macs=round.macs)
         if origin is not None:
             masks.restore(lab.model, origin)  # the weights go back, the masks stay
         return facts
@@ -208,9 +173,11 @@ def prune_and_finetune(
         "round": number,
         "amount": list(round.amounts) if round.every else round.amount,
         "every": round.every or None,
+        "macs": round.macs,
         "rewind": configs.rewind_point(lab.config),
         "epochs": epochs,
         "lr": lab.config.finetune.lr,
+        "distill": configs.distillation(lab.config),
     }
     return Stage("round", parent.stage, reads(lab) | inputs, compute)
 
@@ -232,7 +199,7 @@ def control(lab: Lab, number: int, ticket: State, origin: Tensors | None, on_epo
         return phases.train(lab, work, number, epochs * lab.batches, start, on_epoch)
 
     inputs: Row = {"control": kind, "round": number, "epochs": epochs, "lr": lab.config.finetune.lr}
-    inputs |= {"rewind": configs.rewind_point(lab.config)}
+    inputs |= {"rewind": configs.rewind_point(lab.config), "distill": configs.distillation(lab.config)}
     return Stage("control", ticket.stage, reads(lab) | inputs, compute)
 
 

@@ -82,7 +82,9 @@ def _prune(
     from prunelab import building, criteria, strategies
     from prunelab.randomness import seed_torch
 
-    strategy = building.bind(config, "strategy", [], 0.0, given={"scores": None, "names": [full]})
+    strategy = building.bind(config, "strategy", [], 0.0, given={**strategies.GIVEN, "names": [full]})
+    if building.takes(strategy, "layers"):
+        raise ConfigError("strategy=layer: goes by the validation loss, and inspect loads no data")
     criterion = building.bind(config, "criterion", None)
 
     def score() -> criteria.Scores:

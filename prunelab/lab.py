@@ -13,8 +13,9 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunelab import building, criteria, masks, metrics, strategies, training
+from prunelab import building, criteria, masks, metrics, skipping, strategies, training
 from prunelab import config as configs
+from prunelab.compact import reaching
 from prunelab.config import ConfigError
 from prunelab.criteria import Batch, Scores
 from prunelab.randomness import permutation, seed_torch, seeded
@@ -45,6 +46,7 @@ class Lab:
         self.tensors = self.names(self.parameters)  # those that the config selects
         self.initial, _ = masks.snapshot(self.model)
         self.movement: dict[str, Tensor] = {}
+        self.dense: masks.Tensors = {}  # the weights of round 0, once they are there
 
     def new_model(self, draw: str = "init") -> tuple[nn.Module, masks.Parameters]:
         """The model with its initial weights, a function of the seed, and its prunable tensors, masked by ones.
@@ -64,9 +66,8 @@ class Lab:
         return model, parameters
 
     def _strategy(self) -> functools.partial[None]:
-        strategy = building.bind(
-            self.config, "strategy", [], 0.0, given={"scores": None, "names": self.names(self.parameters)}
-        )
+        given = {**strategies.GIVEN, "names": self.names(self.parameters)}
+        strategy = building.bind(self.config, "strategy", [], 0.0, given=given)
         chosen = self.config.criterion
         if not building.takes(strategy, "scores") and (chosen._target_ != MAGNITUDE or chosen.iterations > 1):
             name = strategy.func.__name__
@@ -126,16 +127,39 @@ class Lab:
         masks.restore(self.model, state.weights, state.masks)
         self.movement = state.movement
 
-    def prune(self, round: int, amount: float | None, step: int = 1) -> Row:
-        """Lets the strategy tighten the masks once, seeded by (seed, round, step). Returns what a round says of it."""
+    def prune(self, round: int, amount: float | None, step: int = 1, macs: float | None = None) -> Row:
+        """Lets the strategy tighten the masks once, seeded by (seed, round, step). Returns what a round says of it.
+
+        Args:
+            macs: instead of an amount, the share of multiply-adds that compaction is to leave.
+
+        Returns:
+            `amount`, `prune_ms`, `warnings`, and `losses`: what a strategy that goes by the validation loss has seen,
+            by the names of the layers that were left out, in the order in which it looked.
+        """
         parts: tuple[int | str, ...] = (self.seed, round, "prune", *([step] if step > 1 else []))
         score = functools.partial(self.score, round) if building.takes(self.strategy, "scores") else None
-        with warnings.catch_warnings(record=True) as caught, seeded(*parts):
+        gone, losses = set(skipping.skipped(self.model)), dict[str, float]()
+
+        def loss() -> float:
+            without = (name for name in skipping.skipped(self.model) if name not in gone)
+            return losses.setdefault(" ".join(without), training.evaluate(self.model, self.data.validation)[1])
+
+        def by(amount: float | None) -> float:
+            losses.clear()
+            iterations = self.config.criterion.iterations
+            with seeded(*parts):
+                return strategies.prune(self.model, self.parameters, self.strategy, amount, score, iterations, loss)
+
+        if macs is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of trials
+                amount = reaching.amount(self.model, self.example, macs, by)
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            took = strategies.prune(
-                self.model, self.parameters, self.strategy, amount, score, self.config.criterion.iterations
-            )
-        return {"amount": amount, "prune_ms": took, "warnings": [str(warning.message) for warning in caught]}
+            took = by(amount)
+        said = {"amount": amount, "prune_ms": took, "warnings": [str(warning.message) for warning in caught]}
+        return said | ({"losses": losses} if losses else {})
 
     def score(self, round: int, most: int | None = None) -> Scores:
         """What the criterion says of the prunable weights, as they are now.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from prunelab import skipping
 from prunelab.config import ConfigError
 
 Parameters = Sequence[tuple[nn.Module, str]]
@@ -186,9 +187,14 @@ def put_back(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def refresh(model: nn.Module) -> None:
-    """Recomputes the masked tensors (`module.weight`), which are stale after a load or an optimizer's step."""
-    for item in masked(model):
+    """Recomputes what follows from masks and weights, and is stale after a load or an optimizer's step.
+
+    That is the masked tensors (`module.weight`), and which layers are skipped.
+    """
+    items = list(masked(model))
+    for item in items:
         setattr(item.module, item.parameter, item.original * item.mask.to(item.original.dtype))
+    skipping.heed(model, {item.name: item.mask for item in items})
 
 
 def plain_copy(model: nn.Module) -> nn.Module:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from prunelab import masks
+from prunelab import masks, skipping
 
 Row = dict[str, Any]
 SHIFTED = "ShiftedWindowAttention"  # torchvision's; by name, since importing torchvision takes seconds
@@ -42,6 +42,8 @@ class Layer:
 def layers(model: nn.Module, example: Tensor) -> list[Layer]:
     """The weights of Conv, Linear, recurrent and attention layers in the order in which they run; only those that run.
 
+    Layers that a strategy removed count as what they are in the dense network: it is their weights that are zero.
+
     Args:
         example: one input with its batch dimension, [1, …].
     """
@@ -63,7 +65,7 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
     ]
     training = model.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), skipping.all_run(model):
             model.eval()(example)
     finally:
         model.train(training)

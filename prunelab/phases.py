@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from prunelab import building, masks, metrics, training
+from prunelab import config as configs
 from prunelab.criteria import Batch
 from prunelab.lab import Lab
 from prunelab.randomness import permutation
 from prunelab.routines import Phase
+from prunelab.routines.distillation import Distillation
 from prunelab.routines.gradual import Gradual
 from prunelab.routines.movement import Movement
 from prunelab.schedules import Round
@@ -120,6 +122,9 @@ def _routines(lab: Lab, phase: Phase, plan: Round | None, facts: Row) -> list[Ro
     part = "regularizer" if phase.round == 0 else "sparse_training"
     if lab.config[part] and not (plan is None and phase.round):
         found.append(_routine(lab, part, phase))
+    distill = configs.distillation(lab.config)
+    if phase.round and distill:
+        found.append(Distillation(phase, lab.dense, **distill))
     if plan is not None and plan.every:
         found.append(Gradual(prune, plan.every, len(plan.amounts)))
     return [*found, Movement(lab.model)] if lab.watches else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunelab import masks, strategies
+from prunelab import building, masks, skipping, strategies
+from prunelab.compact import reaching
 from prunelab.config import ConfigError
 from prunelab.lab import MAGNITUDE, Lab
 from prunelab.randomness import seed_torch, seeded
@@ -35,6 +37,8 @@ def rehearse(lab: Lab, rounds: list[Round]) -> list[Row]:
         ConfigError: if the strategy cannot prune this model.
     """
     model, parameters = lab.new_model()
+    if any(round.macs is not None for round in rounds):
+        return _by_macs(lab, model, parameters, rounds)
     lefts = [_left(lab, model, parameters, rounds, factor) for factor in (None, 0.1, 10.0)]
     masks.attach_like(lab.model, model)
     exact = all(left == lefts[0] for left in lefts)
@@ -42,6 +46,32 @@ def rehearse(lab: Lab, rounds: list[Round]) -> list[Row]:
     return [
         {"round": number, "amount": round.amount, "sparsity": 1 - left / size, "left": left, "exact": exact}
         for number, (round, left) in enumerate(zip(rounds, lefts[0], strict=True), 1)
+    ]
+
+
+def _by_macs(lab: Lab, model: nn.Module, parameters: masks.Parameters, rounds: list[Round]) -> list[Row]:
+    """The plan by multiply-adds; how much goes is only known when the weights are.
+
+    Raises:
+        ConfigError: if even the largest amount leaves more than the last round may have.
+    """
+    shape = building.data_facts(lab.config).get("shape")
+    if shape is None:
+        raise ConfigError(
+            f"schedule.macs={lab.config.schedule.macs}: needs the data's shape; give your function .shape"
+        )
+    most = (reaching.STEPS - 1) / reaching.STEPS
+    with _explained(lab, "strategy", "cannot prune this model"), seeded(lab.seed, "rehearsal"):
+        strategies.prune(model, parameters, lab.strategy, most, loss=functools.partial(_left_out, model))
+        least = reaching.share(model, torch.zeros(1, *shape, device=lab.device))
+    masks.attach_like(lab.model, model)
+    if least > lab.config.schedule.macs:
+        raise ConfigError(
+            f"schedule.macs={lab.config.schedule.macs}: the smallest network that this strategy leaves has {least:.2g}"
+        )
+    return [
+        {"round": number, "amount": None, "sparsity": None, "left": None, "macs": round.macs, "exact": False}
+        for number, round in enumerate(rounds, 1)
     ]
 
 
@@ -63,9 +93,15 @@ def _left(
         seed_torch(lab.seed, number, "prune")
         with _explained(lab, "strategy", "cannot prune this model"):
             for amount in round.amounts:
-                strategies.prune(model, parameters, lab.strategy, amount)
+                strategies.prune(model, parameters, lab.strategy, amount, loss=functools.partial(_left_out, model))
         left.append(masks.count(model)[0])
     return left
+
+
+def _left_out(model: nn.Module) -> float:
+    """Stands in for the validation loss, which needs data: the sum of all |w| of the layers that are skipped."""
+    skipped = tuple(f"{name}." for name in skipping.skipped(model))
+    return sum(float(item.original.abs().sum()) for item in masks.masked(model) if item.name.startswith(skipped))
 
 
 def try_criterion(lab: Lab) -> None:

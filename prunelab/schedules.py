@@ -26,10 +26,12 @@ class Round(NamedTuple):
     Attributes:
         amounts: of each step, one after the other.
         every: iterations between the steps; 0: a single one, before fine-tuning.
+        macs: instead of an amount, which share of the dense network's multiply-adds the compact one is to have.
     """
 
     amounts: tuple[float | None, ...]
     every: int = 0
+    macs: float | None = None
 
     @property
     def amount(self) -> float | None:
@@ -127,25 +129,41 @@ def rounds(config: DictConfig, sparsity: float | None = None) -> list[Round]:
         raise ConfigError(f"tolerance={config.tolerance}: only schedule=until takes one")
     goal = _goal(config, target.__name__, "amount" in takes)
     if goal is not None and sparsity is None:
-        sparsity = 0.5 if goal == "schedule.compression" else config.schedule.sparsity
+        by_goal = {"schedule.compression": 0.5, "schedule.macs": 1 - (config.schedule.get("macs") or 0.5)}
+        sparsity = by_goal.get(goal, config.schedule.sparsity)
     given = {"amount": config.amount, "tolerance": config.tolerance}
     offered = {} if sparsity is None else {"sparsity": sparsity}
     planned = building.bind(config, "schedule", given=given, offered=offered)()
-    return [item if isinstance(item, Round) else Round((item,)) for item in planned]
+    found = [item if isinstance(item, Round) else Round((item,)) for item in planned]
+    return _by_macs(found) if goal == "schedule.macs" else found
+
+
+def _by_macs(rounds: list[Round]) -> list[Round]:
+    """The same path, of multiply-adds instead of weights."""
+    left, found = 1.0, []
+    for round in rounds:
+        if round.every or round.amount is None:
+            raise ConfigError("schedule.macs: schedule=gradual prunes while it trains; use linear, cubic or geometric")
+        left *= 1 - round.amount
+        found.append(Round((None,), macs=left))
+    return found
 
 
 def _goal(config: DictConfig, name: str, by_amount: bool) -> str | None:
     """The key that says where the schedule is to end; None if it goes by amount.
 
     Raises:
-        ConfigError: unless just one of `amount`, `schedule.sparsity` and `schedule.compression` is given, and fits.
+        ConfigError: unless just one of `amount`, `schedule.sparsity`, `schedule.compression` and `schedule.macs` is
+            given, and fits.
     """
-    goals = {key: value for key in ("sparsity", "compression") if (value := config.schedule.get(key)) is not None}
+    goals = {
+        key: value for key in ("sparsity", "compression", "macs") if (value := config.schedule.get(key)) is not None
+    }
     if by_amount and goals:
         (key, value), *_ = goals.items()
         raise ConfigError(
             f"schedule.{key}={value}: schedule={name} goes by amount={config.amount}; "
-            "use one of the two: schedule=linear, cubic, geometric or gradual end at a sparsity or compression"
+            "use one of the two: schedule=linear, cubic, geometric or gradual end at a sparsity, compression or macs"
         )
     if by_amount:
         return None

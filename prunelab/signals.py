@@ -45,7 +45,7 @@ def graceful() -> Iterator[Callable[[], None]]:
         signal.signal(number, note)
     try:
         yield check
-        check()
     finally:
         for number in CAUGHT:
             signal.signal(number, before[number])
+    check()

@@ -1,6 +1,6 @@
 """Training and evaluation on data in memory: `fit` yields one row an epoch, `evaluate` measures a split.
 
-What goes along with training (regularizers, pruning in the middle of it, sparse training) is a `Routine`.
+What goes along with training (regularizers, a teacher, pruning in the middle of it, sparse training) is a `Routine`.
 """
 
 from __future__ import annotations
@@ -62,9 +62,15 @@ class Routine:
         """
         return None
 
-    def penalty(self) -> Tensor | None:
-        """A scalar that is added to the loss."""
-        return None
+    def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
+        """What the optimizer is to descend for a batch: the loss so far, with what this routine makes of it.
+
+        Args:
+            loss: a scalar: the cross-entropy, or what an earlier routine made of it.
+            inputs: of the batch.
+            logits: what the network gave for them, [batch, classes], with their graph.
+        """
+        return loss
 
     def before_step(self, iteration: int) -> None:
         """Called with the gradients of a batch, before the optimizer moves the weights."""
@@ -119,7 +125,7 @@ def fit(
         validate_every: iterations between looks at the validation loss, for `early_stop`; None: at each epoch's end.
 
     Yields:
-        `epoch` (from 1), `train_loss` (mean cross-entropy over the epoch, penalties not counted), `val_loss`,
+        `epoch` (from 1), `train_loss` (mean cross-entropy over the epoch, whatever the objective), `val_loss`,
         `val_accuracy`, `early_stop` (the iteration of the least validation loss so far), `lr`, `seconds`.
 
     Raises:
@@ -243,11 +249,13 @@ def _step(
     iteration: int,
     routines: Sequence[Routine],
 ) -> Tensor:
-    """One step of the optimizer; the cross-entropy, without penalties."""
+    """One step of the optimizer; the cross-entropy alone, whatever the routines make of it."""
     optimizer.zero_grad()
-    loss = F.cross_entropy(model(inputs), labels)
-    penalties = [penalty for routine in routines if (penalty := routine.penalty()) is not None]
-    sum(penalties, loss).backward()
+    logits = model(inputs)  # [batch, classes]
+    loss = objective = F.cross_entropy(logits, labels)
+    for routine in routines:
+        objective = routine.objective(objective, inputs, logits)
+    objective.backward()
     for routine in routines:
         routine.before_step(iteration)
     optimizer.step()

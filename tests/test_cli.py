@@ -147,17 +147,22 @@ def test_a_run_shows_the_plan_the_table_and_three_lines(normal):
     assert lines[2] == ["1", "20.0%", "20.0%", "47,870"]
     assert lines[3] == ["2", "20.0%", "36.0%", "38,296"]
     assert lines[4] == []
-    assert lines[5] == ["round", "sparsity", "nonzero", "compression", "val", "accuracy", "test", "accuracy", "seconds"]
-    assert [line[:3] for line in lines[7:10]] == [
+    assert lines[5] == ["dense", "masked"]
+    assert lines[7] == ["parameters", "60,074", "60,074"]
+    assert lines[15][:5] == ["masked:", "no", "speed-up:", "masks", "are"]
+    assert lines[16] == []
+    lines = lines[17:]
+    assert lines[0] == ["round", "sparsity", "nonzero", "compression", "val", "accuracy", "test", "accuracy", "seconds"]
+    assert [line[:3] for line in lines[2:5]] == [
         ["0", "0.0%", "60,074"],
         ["1", "20.0%", "48,106"],
         ["2", "36.0%", "38,532"],
     ]
-    assert lines[10] == []
-    assert lines[11] == ["results", str(run)]
-    assert lines[12] == ["TensorBoard", "tensorboard", "--logdir", str(run)]
-    assert lines[13][-1].startswith("http://localhost:6006/")
-    assert len(lines) == 14
+    assert lines[5] == []
+    assert lines[6] == ["results", str(run)]
+    assert lines[7] == ["TensorBoard", "tensorboard", "--logdir", str(run)]
+    assert lines[8][-1].startswith("http://localhost:6006/")
+    assert len(lines) == 9
 
 
 def test_a_run_folder_is_complete(normal):

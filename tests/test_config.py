@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import prunelab
-from prunelab import building, checking, composing, schedules
+from prunelab import building, checking, composing, schedules, strategies
 from prunelab import config as configs
 from prunelab.config import ConfigError
 
@@ -61,7 +61,7 @@ def test_every_yaml_composes_and_binds(choice):
     building.bind(config, "data")
     building.bind(config, "model")()
     building.bind(config, "optimizer", [])
-    building.bind(config, "strategy", [], 0.5)
+    building.bind(config, "strategy", [], 0.5, given=strategies.GIVEN)
     assert len(schedules.rounds(config)) == config.schedule.get("rounds", 1)
 
 

@@ -9,7 +9,7 @@ import pytest
 from fake_runs import rounds, row, run, sweep, write_csv
 
 from prunelab import report
-from prunelab.report import differences, findings
+from prunelab.report import costs, differences, findings
 from prunelab.report.curves import Point, baselines, curves, final, pareto
 from prunelab.report.groups import group, label
 from prunelab.report.reading import Run, find_runs, number
@@ -379,3 +379,72 @@ def test_the_table_at_the_end_of_a_sweep(tmp_path):
     assert "job 3 failed: strategy=global seed=1 threads=1: killed" in text
     assert "1 of 4 jobs did not complete" in text
     assert json.loads((folder / "3" / "summary.json").read_text())["status"] == "failed"
+
+
+# Costs
+
+
+def cost_row(form, nonzero, speedup=None, why=None):
+    """A row of a cost card."""
+    sizes = {"parameters": 1000, "nonzero": nonzero, "macs": 5000, "macs_nonzero": 5 * nonzero}
+    row = {"form": form, **sizes, "bytes": 4000, "gzipped": 3 * nonzero, "peak_bytes": None, "why_no_faster": why}
+    if speedup is not None:
+        row |= {f"speedup_{n}": [speedup * n, 0.1, 900.0] for n in (1, 256)}
+        row |= {f"latency_{n}_ms": [n / speedup, 0.1, 900.0] for n in (1, 256)}
+    return row
+
+
+def test_costs_are_means_over_seeds_and_the_same_dense_network_stands_once():
+    cards = [[cost_row("dense", 1000), cost_row("masked", nonzero)] for nonzero in (400, 600, 300)]
+    runs = [
+        a_run([f"strategy={name}", f"seed={seed}"], seed=seed, cost=card)
+        for (name, seed), card in zip((("l1", 0), ("l1", 1), ("global", 0)), cards, strict=True)
+    ]
+    found = costs.sizes(group(runs)).rows
+    shown = [(row["group"], row["form"], row["seeds"], row["nonzero"], row["macs_nonzero"]) for row in found]
+    assert shown == [
+        ("l1", "dense", 2, 1000, 5000),  # of another number of seeds than the next one
+        ("l1", "masked", 2, 500, 2500),
+        ("global", "dense", 1, 1000, 5000),
+        ("global", "masked", 1, 300, 1500),
+    ]
+    runs = [a_run([f"strategy={name}"], cost=card) for name, card in zip(("l1", "global"), cards, strict=False)]
+    other = a_run(["strategy=lamp"], cost=[cost_row("dense", 999)])
+    names = [row["group"] for row in costs.sizes(group([*runs, other])).rows if row["form"] == "dense"]
+    assert names == ["l1", "global", "lamp"]  # not the same in all
+    found = costs.sizes(group(runs))
+    assert [(row["group"], row["form"]) for row in found.rows] == [
+        ("all experiments", "dense"),
+        ("l1", "masked"),
+        ("global", "masked"),
+    ]
+    assert "| l1 | masked | 1 | 1,000 | 400 | 5,000 | 2,000 | 4,000 | 1,200 | – |" in found.markdown()
+
+
+def test_times_are_of_the_seeds_that_were_timed_and_the_lowest_says_why():
+    why = "no speed-up: masks are multiplied in, nothing is skipped"
+    cards = [
+        [cost_row("dense", 1000, 1.0), cost_row("masked", 400, 0.5, f"{why}!"), cost_row("csr", 400, 3.0)],
+        [cost_row("dense", 1000, 1.0), cost_row("masked", 400, 0.7, why), cost_row("csr", 400, 2.0)],
+        [cost_row("dense", 1000), cost_row("masked", 400, None, why)],
+    ]
+    runs = [a_run([f"seed={seed}"], seed=seed, cost=card) for seed, card in enumerate(cards)]
+    table = costs.times(group(runs))
+    masked, csr = table.rows[1:]
+    assert (masked["seeds"], masked["speedup_1"], masked["why_no_faster"]) == (2, pytest.approx(0.6), f"{why}!")
+    assert (csr["seeds"], csr["speedup_256"], csr["latency_1_ms"]) == (2, 640.0, pytest.approx((1 / 3 + 1 / 2) / 2))
+    assert "| (defaults) | csr | 2 | 0.417 | 2.50× | 107 | 640.00× |  |" in table.markdown()
+    (row,) = costs.times(group(runs[2:])).rows
+    assert (row["form"], row["seeds"], row["speedup_1"], row["why_no_faster"]) == (
+        "masked",
+        0,
+        None,
+        why,
+    )
+
+
+@pytest.mark.parametrize("junk", [None, 3, {}, [3, None], [{}], [{"form": 3}], [{"form": "a", "bytes": "x"}]])
+def test_no_card_is_too_odd(junk):
+    found = group([a_run(cost=junk)])
+    assert [row["form"] for row in costs.sizes(found).rows] in ([], ["a"])
+    assert costs.times(found).rows == []

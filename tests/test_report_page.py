@@ -101,6 +101,7 @@ def test_nothing_from_a_run_folder_becomes_markup(tmp_path, capsys):
     rows = rounds(0, l1)
     for name, strategy in (("0", "l1"), ("1", HOSTILE)):
         summary = {"device": HOSTILE, "versions": {"torch": HOSTILE}, "started": HOSTILE, "command": HOSTILE}
+        summary["cost"] = [{"form": HOSTILE, "bytes": HOSTILE, "why_no_faster": HOSTILE}]
         config = {"model": {"_target_": f"a.{HOSTILE}"}, "seed": 0}
         run(folder / name, [f"strategy={strategy}", "seed=0"], rows, masks=True, config=config, **summary)
         (folder / name / "layers.csv").write_text(f'round,tensor,sparsity\n3,"{HOSTILE.replace(chr(34), "")}",0.5\n')
@@ -114,6 +115,20 @@ def test_nothing_from_a_run_folder_becomes_markup(tmp_path, capsys):
     outside, fenced = (folder / "report.md").read_text().split("\n````sh\n")  # longer than what it holds
     assert not re.search(r"(?<!\\)`|<", outside)
     assert (fenced.count("````"), fenced.endswith("\n````\n")) == (1, True)
+
+
+def test_costs_are_a_section_where_there_are_any(tmp_path, page):
+    why = "no speed-up: masks are multiplied in, nothing is skipped"
+    sizes = {"parameters": 1000, "nonzero": 512, "macs": 5000, "macs_nonzero": 2560, "bytes": 4321, "gzipped": 1234}
+    cost = [{"form": "masked", **sizes, "peak_bytes": 98765, "why_no_faster": why}]
+    main([str(sweep(tmp_path / "s", {"l1": l1}, cost=cost))])
+    text = (tmp_path / "s" / "report.html").read_text()
+    section = text.split('<section id="cost"')[1].split("</section>")[0]
+    assert [f for f in ("4,321", "1,234", "98,765", "2,560", why, HOSTILE) if f not in section] == [HOSTILE]
+    assert [a["id"] for tag, a in elements(text) if tag == "section"] == [*SECTIONS[:5], "cost", *SECTIONS[5:]]
+    assert table(tmp_path / "s" / "report_cost.csv")[0]["gzipped"] == "1234.0"
+    assert table(tmp_path / "s" / "report_times.csv")[0]["why_no_faster"] == why
+    assert not (page.parent / "report_cost.csv").exists()
 
 
 def test_old_runs_without_columns_make_a_page(tmp_path, capsys):

@@ -47,8 +47,8 @@ def prunings(monkeypatch):
     left = []
     prune = strategies.prune
 
-    def noted(model, *args):
-        took = prune(model, *args)
+    def noted(model, *args, **keywords):
+        took = prune(model, *args, **keywords)
         left.append(masks.count(model)[0])
         return took
 

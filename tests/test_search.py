@@ -197,7 +197,7 @@ def test_what_cannot_run_is_refused_with_its_sentence_and_in_the_end_the_search(
         ("amount=range(0.1,0.5,0.1)", space.Free("amount", low=0.1, high=0.4, step=0.1)),
         ("strategy=choice(l1,global)", space.Free("strategy", ("l1", "global"))),
         ("strategy=l1,global", space.Free("strategy", ("l1", "global"))),
-        ("strategy=glob([l1,la*])", space.Free("strategy", ("l1", "lamp"))),
+        ("strategy=glob([l1,lam*])", space.Free("strategy", ("l1", "lamp"))),
         ("+model.width=16,32", space.Free("+model.width", ("16", "32"))),
     ],
 )

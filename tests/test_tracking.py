@@ -225,6 +225,11 @@ def test_texts(board, summary):
     lines = rounds.tensor_proto.string_val[0].decode().splitlines()
     assert len(lines) == 2 + 3
     assert "test_accuracy" in lines[0]
+    (cost,) = board.Tensors(next(tag for tag in tags if tag.split("/")[0] == "cost"))
+    shown = cost.tensor_proto.string_val[0].decode()
+    assert shown.startswith("| cost | dense | masked |\n| --- | ---: | ---: |\n| parameters | 60,074 | 60,074 |\n")
+    assert f"| nonzero MACs | {summary['dense']['macs']:,} | {summary['final']['macs_nonzero']:,} |" in shown
+    assert shown.endswith("masked: no speed-up: masks are multiplied in, nothing is skipped")
 
 
 def test_hparams_are_in_the_same_run(board, folder):

@@ -6,20 +6,8 @@ proof = prove(model, compacted.model, inputs)
 
 from __future__ import annotations
 
-from prunelab.compact.layers import importance, remove_layers
 from prunelab.compact.proof import Proof, prove
 from prunelab.compact.shrinking import Compacted, compact
 from prunelab.compact.storing import load, rebuild, save, shapes
 
-__all__ = [
-    "Compacted",
-    "Proof",
-    "compact",
-    "importance",
-    "load",
-    "prove",
-    "rebuild",
-    "remove_layers",
-    "save",
-    "shapes",
-]
+__all__ = ["Compacted", "Proof", "compact", "load", "prove", "rebuild", "save", "shapes"]

@@ -17,24 +17,30 @@ and prints what it costs now. A model from a package of yours is made only if yo
 """
 
 
-def run(folder: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
-    """Compacts the network of a run folder; the facts are also in its `compact.json`.
+def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Compacts the network of a run folder.
 
     Args:
         trusted: packages of yours that the run's model and data may come from; what its config calls trusted is data.
+
+    Returns:
+        The facts of `prunelab.compact.running.finish`, and the rows of the cost card.
 
     Raises:
         ConfigError: for a folder that holds no finished run.
     """
     from prunelab import building, hardware
     from prunelab.compact import running
-    from prunelab.export import portable
+    from prunelab.export import making, portable
+    from prunelab.export.cost_card import Form, cost_card
 
     network = portable.read(folder, trusted, stale=True)
     network.config.device = "cpu"
     hardware.prepare(network.config)
     test = building.called(network.config, "data", building.bind(network.config, "data")).test
-    return running.finish(network.model, test, folder)[1]
+    compacted, facts = running.finish(network.model, test, folder)
+    forms = {"pruned": Form(network.model), "compact": running.form(compacted, folder)}
+    return facts, cost_card(forms, making.examples(test)["test"])
 
 
 def main(arguments: list[str]) -> int:
@@ -45,13 +51,14 @@ def main(arguments: list[str]) -> int:
         return 0 if {"-h", "--help"} & set(arguments) else 1
     trusted = [argument.partition("=")[2] for argument in arguments if argument.startswith("--trusted=")]
     try:
-        facts = run(Path(folders[0]), trusted)
+        facts, costs = run(Path(folders[0]), trusted)
     except (ConfigError, OSError) as error:
         print(f"prunelab: {error}", file=sys.stderr)
         return 1
     from prunelab.compact.running import table
+    from prunelab.tracking import cost
 
-    print(table(facts))
+    print(f"{cost.table(costs)}\n\n{table(facts)}")
     return 0 if facts["agree"] else 1
 
 

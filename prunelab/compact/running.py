@@ -10,28 +10,27 @@ import torch
 from torch import Tensor, nn
 
 from prunelab import masks
-from prunelab.compact import speed, storing
+from prunelab.compact import storing
 from prunelab.compact.proof import Proof, prove
-from prunelab.compact.shrinking import Compacted, compact
+from prunelab.compact.shrinking import MULTIPLE, Compacted, compact
 from prunelab.data import Split
+from prunelab.export.cost_card import Form
 
 RANDOM, CHUNK = 256, 200  # random inputs of the proof; examples at once
-MULTIPLE = 4  # of a convolution's channels
+FILES = ("compact.safetensors", "compact.json")
 Row = dict[str, Any]
 
 
-def finish(model: nn.Module, test: Split, folder: Path, measure: bool = True) -> tuple[Compacted, Row]:
+def finish(model: nn.Module, test: Split, folder: Path) -> tuple[Compacted, Row]:
     """Compacts a network, proves it on random inputs and on the test set, and writes it into the run folder.
 
     Args:
         model: with masks or with zeros baked in; stays as it is.
         test: nothing is chosen by it; both networks are only compared on it.
         folder: gets `compact.safetensors` and `compact.json`.
-        measure: whether to time both at batch 256, which takes seconds.
 
     Returns:
-        The compact network, and facts for the summary, plain data: `removed`, `kept_because`, `dense` and `compact`
-        (`parameters`, `macs`, `bytes`, `latency_ms`), `speedup`, `why_no_faster`, `largest_difference`,
+        The compact network, and facts for the summary, plain data: `removed`, `kept_because`, `largest_difference`,
         `largest_difference_float64`, `same_classes`, `agree`, `inputs`.
     """
     dense = masks.plain_copy(model).eval()
@@ -41,16 +40,12 @@ def finish(model: nn.Module, test: Split, folder: Path, measure: bool = True) ->
     noise = torch.randn((RANDOM, *example.shape[1:]), generator=generator).to(example)
     found = [prove(dense, compacted.model, noise), prove(dense, compacted.model, _inputs(test))]
     storing.save(folder, compacted)
-    facts = _facts(compacted, found)
-    facts["dense"], facts["compact"] = speed.cost(dense, example), speed.cost(compacted.model, example)
-    if measure:
-        batch, _ = test.batch(torch.arange(speed.BATCH, device=test.labels.device) % len(test))
-        times = speed.latencies({"dense": dense, "compact": compacted.model}, batch)
-        for name, took in times.items():
-            facts[name]["latency_ms"] = took
-        facts["speedup"] = times["dense"] / times["compact"]
-        facts["why_no_faster"] = speed.why_no_faster(facts["dense"], facts["compact"], facts["speedup"])
-    return compacted, facts
+    return compacted, _facts(compacted, found)
+
+
+def form(compacted: Compacted, folder: Path) -> Form:
+    """What `finish` made and wrote, for the cost card."""
+    return Form(masks.plain_copy(compacted.model).cpu().eval(), tuple(folder / name for name in FILES))
 
 
 def _inputs(split: Split) -> Iterator[Tensor]:
@@ -72,17 +67,11 @@ def _facts(compacted: Compacted, found: list[Proof]) -> Row:
 
 def table(facts: Row) -> str:
     """What a person reads."""
-    lines = [f"{'':<18}{'dense':>14}{'compact':>14}{'ratio':>9}"]
-    for key, title in (("parameters", "parameters"), ("macs", "MACs"), ("bytes", "bytes"), ("latency_ms", "ms at 256")):
-        dense, small = facts["dense"][key], facts["compact"][key]
-        shown = [f"{value:>14.2f}" if isinstance(value, float) else f"{value:>14,}" for value in (dense, small)]
-        lines.append(f"{title:<18}{''.join(shown)}{dense / max(small, 1e-9):>8.2f}x")
     agree = "the same class for all" if facts["same_classes"] else "NOT the same classes"
-    lines += [
-        "",
+    lines = [
         f"on {facts['inputs']:,} inputs: {agree}; largest difference {facts['largest_difference']:.2g}, "
         f"in float64 {facts['largest_difference_float64']:.2g}",
     ]
     for title, key in (("removed", "removed"), ("stays", "kept_because")):
         lines += ["", title, *(f"  {sentence}" for sentence in facts[key] or ["nothing"])]
-    return "\n".join([*lines, *(["", facts["why_no_faster"]] if facts["why_no_faster"] else [])])
+    return "\n".join(lines)

@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from prunelab import masks
+from prunelab import masks, skipping
 from prunelab.compact import attention, channels, constant, deciding, probing, recurrent
 from prunelab.compact.attention import Heads
 from prunelab.compact.deciding import Cut
 from prunelab.routines import dynamic_gates
 
 FAILS = (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, NotImplementedError)
+MULTIPLE = 4  # of a convolution's channels, in what experiments leave
 NOTHING = "nothing can be removed: no whole channel, neuron, hidden unit or attention head is zero or unread"
 
 
@@ -84,7 +85,7 @@ def compact(model: nn.Module, example: Tensor, multiple: int = 1) -> Compacted:
     if not all(isinstance(x, Tensor) for x in before):
         raise ValueError(f"model={type(model).__name__}: its output must be one tensor")
     bench = _bench(dense, example)
-    _closed_gates(bench)
+    _left_out(bench)
     kept = _channels(bench, multiple) + _heads(bench) + _units(bench)
     _constants(bench)
     small = bench.model.to(before[0].dtype)
@@ -107,12 +108,17 @@ def _bench(dense: nn.Module, example: Tensor) -> Bench:
         return Bench(deepcopy(dense), example, inputs, probing.outputs(dense, inputs))
 
 
-def _closed_gates(bench: Bench) -> None:
-    """Layers that a gate never executes give way to the identity."""
-    for module in dynamic_gates.gated(bench.model):
-        if not module.executed:
-            name = next(name for name, found in bench.model.named_modules() if found is module)
-            bench.attempt(partial(put, name=name, module=nn.Identity()))
+def _left_out(bench: Bench) -> None:
+    """Layers that are skipped, or that a gate never executes, give way to the identity."""
+    for name in _not_run(bench.model):
+        bench.attempt(partial(put, name=name, module=nn.Identity()))
+
+
+def _not_run(model: nn.Module) -> dict[str, str]:
+    """The names of layers that are never run, and why not."""
+    gated = {name: module for name, module in model.named_modules() if isinstance(module, dynamic_gates.Gated)}
+    closed = {name: "its gate is closed" for name, module in gated.items() if not module.executed}
+    return closed | dict.fromkeys(skipping.skipped(model), "the strategy removed it")
 
 
 def _channels(bench: Bench, multiple: int) -> list[str]:
@@ -212,7 +218,7 @@ SIZES = {"out_channels": "channels", "out_features": "neurons", "hidden_size": "
 
 def described(dense: nn.Module, small: nn.Module) -> list[str]:
     """What became of the layers: `conv1: 3 of 6 channels`."""
-    found = []
+    found, not_run = [], _not_run(dense)
     for name, before in dense.named_modules():
         try:
             after = small.get_submodule(name)
@@ -221,8 +227,8 @@ def described(dense: nn.Module, small: nn.Module) -> list[str]:
         if isinstance(after, constant.Constant):
             found.append(f"{name}: the whole layer, since its output never changes")
             continue
-        if isinstance(after, nn.Identity) and isinstance(before, dynamic_gates.Gated):
-            found.append(f"{name}: the whole layer, since its gate is closed")
+        if isinstance(after, nn.Identity) and name in not_run:
+            found.append(f"{name}: the whole layer, since {not_run[name]}")
             continue
         for size, units in SIZES.items():
             was = getattr(before, size, None)

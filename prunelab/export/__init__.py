@@ -7,8 +7,8 @@ load(folder)                                                the network of a fin
 
 from __future__ import annotations
 
-from prunelab.export.making import Exported, make, table
+from prunelab.export.making import Exported, examples, make, table
 from prunelab.export.portable import load
 from prunelab.export.weights import write
 
-__all__ = ["Exported", "load", "make", "table", "write"]
+__all__ = ["Exported", "examples", "load", "make", "table", "write"]

@@ -11,8 +11,10 @@ import torch
 
 from prunelab import building, hardware
 from prunelab.config import ConfigError
-from prunelab.export import making, portable
+from prunelab.export import forms, making, portable
+from prunelab.export.cost_card import cost_card
 from prunelab.export.formats import FORMATS
+from prunelab.tracking import cost
 
 EPILOG = """\
 Each file is loaded again in a fresh process and compared on random inputs and test examples before it is called done.
@@ -20,7 +22,9 @@ Each file is loaded again in a fresh process and compared on random inputs and t
 safetensors   model.json beside model.safetensors: prunelab.load(folder) needs neither the run nor pickle
 onnx          any batch size, checked in onnxruntime; needs prunelab[onnx]
 csr           Linear layers of which 90% or more are zero, without their zeros
-torch_export  a graph for torch.export.load"""
+torch_export  a graph for torch.export.load
+int8_weight   Linear layers in 8 bits, compared with the network that was so rounded; needs prunelab[quantize]
+int8_dynamic  the same, and activations are rounded too"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,11 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(hardware.threads(config))
         test = building.bind(config, "data")().test
         wrong: list[ConfigError] = []
-        done = making.make(options.folder, network.model, config, test, kinds, not options.no_timing, wrong.append)
+        done = making.make(options.folder, network.model, config, test, kinds, wrong.append)
     except (ConfigError, OSError) as error:
         return _say(error)
     if done:
         print(making.table(done))
+        named = forms.exported(options.folder, network.model, [row.kind for row in done], options.trusted)
+        rows = cost_card({"pruned": network.model, **named}, making.examples(test)["test"], not options.no_timing)
+        print(f"\n{cost.table(rows)}")
     return max(map(_say, wrong), default=0)
 
 

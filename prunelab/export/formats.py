@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from prunelab.export import csr, graphs, portable
+from torch import nn
+
+from prunelab.export import csr, graphs, portable, quantizing
 from prunelab.export.portable import Network
 from prunelab.export.timing import Run
 
@@ -16,17 +19,24 @@ class Format(NamedTuple):
 
     Attributes:
         files: their names.
-        save: writes them into a folder.
+        save: writes them into a folder; gives the network that is in them, if it is not the same one.
         load: a network from a folder; packages of the user's that may be imported.
         tolerance: of outputs, absolute.
-        why: what to say where it is no faster.
+        graph: whether it has no layers any more.
     """
 
     files: tuple[str, ...]
-    save: Callable[[Path, Network], None]
+    save: Callable[[Path, Network], nn.Module | None]
     load: Callable[[Path, tuple[str, ...]], Run]
     tolerance: float
-    why: str
+    graph: bool = False
+
+
+def _int8(kind: str, tolerance: float) -> Format:
+    def load(folder: Path, trusted: tuple[str, ...]) -> nn.Module:
+        return quantizing.load(folder, kind, trusted)
+
+    return Format(quantizing.names(kind), partial(quantizing.write, kind), load, tolerance)
 
 
 FORMATS = {
@@ -35,27 +45,10 @@ FORMATS = {
         portable.save,
         portable.load,
         1e-5,  # the same bits, but for what a kernel makes of where its numbers lie
-        "it is the same network: its zeros are stored and multiplied like any other number",
     ),
-    "onnx": Format(
-        (graphs.ONNX,),
-        graphs.save_onnx,
-        graphs.load_onnx,
-        1e-4,
-        "onnxruntime multiplies the zeros too",
-    ),
-    "csr": Format(
-        (csr.WEIGHTS, csr.DESCRIPTION),
-        csr.save,
-        csr.load,
-        1e-5,
-        "looking rows up costs what it saves, or layers that are not sparse take the time",
-    ),
-    "torch_export": Format(
-        (graphs.PROGRAM,),
-        graphs.save_program,
-        graphs.load_program,
-        1e-5,
-        "the graph has the same operations, zeros and all",
-    ),
+    "onnx": Format((graphs.ONNX,), graphs.save_onnx, graphs.load_onnx, 1e-4, graph=True),
+    "csr": Format((csr.WEIGHTS, csr.DESCRIPTION), csr.save, csr.load, 1e-5),
+    "torch_export": Format((graphs.PROGRAM,), graphs.save_program, graphs.load_program, 1e-5, graph=True),
+    "int8_weight": _int8("int8_weight", 1e-5),
+    "int8_dynamic": _int8("int8_dynamic", 1e-2),  # a last bit of an activation may tip its rounding
 }

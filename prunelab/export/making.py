@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from prunelab.data import Split
 from prunelab.export import fresh
 from prunelab.export.formats import FORMATS
 from prunelab.export.portable import MASKS, Network, write_all
-from prunelab.export.timing import BATCHES, LEAST, Run, race
+from prunelab.export.timing import Run
 
 RANDOM, IMAGES = 64, 256
 
@@ -30,23 +29,16 @@ class Exported(NamedTuple):
     Attributes:
         kind: one of `FORMATS`.
         files: names, in the run folder.
-        bytes, gzipped: of all of them together.
-        largest_difference: of outputs in a fresh process from the network's, absolute, on all inputs.
+        largest_difference: of outputs in a fresh process from those that they must be, absolute, on all inputs.
         same_classes: on all inputs; always true, since other files are not done.
         inputs: random ones and test examples.
-        speedup: time of the dense network ÷ its own, by batch size; None: not measured.
-        threads: of all times.
     """
 
     kind: str
     files: tuple[str, ...]
-    bytes: int
-    gzipped: int
     largest_difference: float
     same_classes: bool
     inputs: int
-    speedup: dict[int, float] | None
-    threads: int
 
 
 def make(
@@ -55,7 +47,6 @@ def make(
     config: DictConfig,
     test: Split,
     kinds: Sequence[str],
-    measure: bool = True,
     on_error: Callable[[ConfigError], object] | None = None,
 ) -> list[Exported]:
     """Writes a finished network into its run folder in one or more kinds.
@@ -68,7 +59,6 @@ def make(
         model: with its masks or their zeros; stays as it is.
         test: nothing is chosen by it.
         kinds: of `FORMATS`.
-        measure: whether to time them against the dense network, which takes up to 10 s for each batch size.
         on_error: gets what is wrong with a kind, and the next one is made; None: it is raised.
 
     Raises:
@@ -80,7 +70,6 @@ def make(
     network = Network(masks.plain_copy(model).cpu().eval(), kept, config)
     inputs = examples(test)
     done: list[Exported] = []
-    runs: dict[str, Run] = {"dense": network.model}
     with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as aside:
         for kind in kinds:
             work = Path(aside) / kind
@@ -93,8 +82,7 @@ def make(
                 on_error(error)
                 continue
             write_all(folder, {name: (work / name).read_bytes() for name in done[-1].files})
-            runs[kind] = FORMATS[kind].load(folder, tuple(config.trusted))
-    return _timed(done, runs, inputs["test"]) if measure and done else done
+    return done
 
 
 def check(kinds: Iterable[str]) -> None:
@@ -114,26 +102,15 @@ def examples(test: Split) -> dict[str, Tensor]:
 def _make(kind: str, network: Network, inputs: dict[str, Tensor], work: Path) -> Exported:
     """Writes one kind into `work` and compares it."""
     format = FORMATS[kind]
-    format.save(work, network)
+    made = format.save(work, network)
     found = fresh.outputs(kind, work, inputs, work, tuple(network.config.trusted))
-    difference, same = compare(network.model, inputs, found)
+    difference, same = compare(network.model if made is None else made, inputs, found)
     if not (difference <= format.tolerance and same):
         raise ConfigError(
             f"export={kind}: is not done: outputs differ by {difference:.3g} (at most {format.tolerance:g}), "
             f"{'the same' if same else 'other'} classes"
         )
-    content = [(work / name).read_bytes() for name in format.files]
-    return Exported(
-        kind,
-        format.files,
-        sum(map(len, content)),
-        sum(len(gzip.compress(data)) for data in content),
-        difference,
-        same,
-        sum(map(len, inputs.values())),
-        None,
-        torch.get_num_threads(),
-    )
+    return Exported(kind, format.files, difference, same, sum(map(len, inputs.values())))
 
 
 @torch.no_grad()
@@ -150,27 +127,10 @@ def compare(run: Run, inputs: dict[str, Tensor], found: dict[str, Tensor]) -> tu
     return difference, same
 
 
-def _timed(rows: list[Exported], runs: dict[str, Run], images: Tensor) -> list[Exported]:
-    """The same rows, with times; all networks take turns."""
-    images = images.repeat(-(-max(BATCHES) // len(images)), *[1] * (images.dim() - 1))
-    raced = {n: race(runs, images[:n], "dense") for n in BATCHES}
-    return [row._replace(speedup={n: raced[n][row.kind].speedup.median for n in BATCHES}) for row in rows]
-
-
 def table(rows: Sequence[Exported]) -> str:
     """What a person reads."""
-    head = f"{'file':<24}{'bytes':>10}{'gzipped':>10}{'difference':>12}{'classes':>9}"
-    timed = rows and rows[0].speedup
-    lines = [head + "".join(f"{f'speed at {n}':>14}" for n in BATCHES if timed)]
+    lines = [f"{'file, loaded again':<32}{'difference':>12}{'classes':>9}{'inputs':>8}"]
     for row in rows:
-        name = row.files[0]
         classes = "same" if row.same_classes else "OTHER"
-        line = f"{name:<24}{row.bytes:>10,}{row.gzipped:>10,}{row.largest_difference:>12.2g}{classes:>9}"
-        lines.append(line + "".join(f"{value:>13.2f}×" for value in (row.speedup or {}).values()))
-    if timed:
-        lines += [f"speed: time of the dense network ÷ its own, median of turns, {rows[0].threads} thread(s)"]
-        for row in rows:
-            slow = [str(n) for n, value in (row.speedup or {}).items() if value < LEAST]
-            if slow:
-                lines.append(f"{row.kind}: no speed-up at batch {' and '.join(slow)}: {FORMATS[row.kind].why}")
+        lines.append(f"{row.files[0]:<32}{row.largest_difference:>12.2g}{classes:>9}{row.inputs:>8}")
     return "\n".join(lines)

@@ -13,32 +13,55 @@ from torch.utils._pytree import tree_leaves
 
 
 @torch.no_grad()
-def peak_bytes(model: nn.Module, x: Tensor, stored: Iterable[Tensor]) -> int:
-    """Bytes of the stored tensors, the input, and all that lives between layers when that is most.
+def peak_bytes(model: nn.Module, x: Tensor, stored: Iterable[Tensor], n: int) -> int | None:
+    """Bytes of the stored tensors, a batch of n, and all that lives between layers when that is most.
 
-    Workspaces inside of one operation, such as a convolution's, are not seen, nor what the allocator keeps in reserve.
+    Each tensor grows by the same with every further example, so that batches of 2 and 3 say what n of them need, and
+    no large batch is computed. Workspaces inside of one operation, such as a convolution's, are not seen, nor what the
+    allocator keeps in reserve.
 
     Args:
         model: in eval mode, on the CPU.
-        x: a batch, [n, …].
+        x: three examples or more, [3, …].
         stored: the network's own tensors, such as parameters, masks, and the indices of sparse rows.
+        n: examples at once.
+
+    Returns:
+        None if the model does other operations on 2 examples than on 3.
     """
-    model(x)  # what is only made once is there from now on
-    own = [x, *stored]
-    live = _Live(own)
-    with live:
+    own = list(stored)
+    model(x[:2])  # what is only made once is there from now on
+    two, three = (_live(model, x[:k], own) for k in (2, 3))
+    if len(two) != len(three):
+        return None
+    most = max((a + (n - 2) * (b - a) for a, b in zip(two, three, strict=True)), default=0)
+    return sum(map(_size, own)) + n * _size(x[0]) + most
+
+
+def _live(model: nn.Module, x: Tensor, known: Iterable[Tensor]) -> list[int]:
+    """Bytes that live after each operation, but for the known tensors and x."""
+    with _Live([x, *known]) as live:
         model(x)
-    return sum(tensor.numel() * tensor.element_size() for tensor in own) + live.peak
+    return live.history
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 class _Live(TorchDispatchMode):
     """Counts the bytes of storages as operations make them and as they are freed."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; True, torch's default, would import the compiler, which takes seconds."""
+        return False
+
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
         self.sizes: dict[int, int] = {}
         self.known = {tensor.untyped_storage()._cdata for tensor in known}
-        self.now = self.peak = 0
+        self.now, self.history = 0, list[int]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(kind not in (Tensor, nn.Parameter) for kind in types):
@@ -54,7 +77,7 @@ class _Live(TorchDispatchMode):
         if key not in self.sizes and key not in self.known:
             self.sizes[key] = storage.nbytes()
             self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
+            self.history.append(self.now)
             weakref.finalize(storage, self._gone, key)
 
     def _gone(self, key: int) -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from prunelab import building, files
+from prunelab import building, files, skipping
 from prunelab.config import ConfigError
 from prunelab.export.weights import contiguous
 from prunelab.randomness import seeded
@@ -74,7 +74,9 @@ def read(folder: Path, trusted: Iterable[str] = (), stale: bool = False) -> Netw
     model = build(said, trusted)
     weights = tensors(folder / WEIGHTS, content[WEIGHTS])
     fill(model, weights, folder / WEIGHTS)
-    return Network(model, tensors(folder / MASKS, content[MASKS]), as_config(said, trusted))
+    kept = tensors(folder / MASKS, content[MASKS])
+    skipping.heed(model, kept)
+    return Network(model, kept, as_config(said, trusted))
 
 
 def save(folder: Path, network: Network) -> None:

@@ -144,17 +144,33 @@ def flat(model: nn.Module) -> dict[str, Tensor]:
     return contiguous(dict(pieces(model)))
 
 
+def names(kind: str) -> tuple[str, str]:
+    """The files of a kind: `model.int8_weight.safetensors` and its JSON."""
+    return WEIGHTS.format(kind=kind), DESCRIPTION.format(kind=kind)
+
+
 def save(folder: Path, quantized: Quantized, config: DictConfig) -> tuple[str, str]:
-    """Writes `model.int8_weight.safetensors` and its JSON; returns their names.
+    """Writes both files; returns their names.
 
     Raises:
         StorageError: if they cannot be written.
     """
-    weights, description = (name.format(kind=quantized.kind) for name in (WEIGHTS, DESCRIPTION))
+    weights, description = names(quantized.kind)
     content = {weights: to_bytes(flat(quantized.model))}
     said = portable.describe(Network(quantized.model, {}, config), content) | {"quantize": quantized.facts}
     portable.write_all(folder, {**content, description: json.dumps(said, indent=1).encode()})
     return weights, description
+
+
+def write(kind: str, folder: Path, network: Network) -> nn.Module:
+    """Quantises a network and writes it; returns the quantised one, which is what its files must compute.
+
+    Raises:
+        ConfigError, StorageError: as `quantize` and `save` do.
+    """
+    made = quantize(network.model, kind)
+    save(folder, made, network.config)
+    return made.model
 
 
 def load(folder: Path, kind: str, trusted: Iterable[str] = ()) -> nn.Module:
@@ -163,7 +179,7 @@ def load(folder: Path, kind: str, trusted: Iterable[str] = ()) -> nn.Module:
     Raises:
         ConfigError: if the files are missing, damaged, or do not belong together.
     """
-    weights, description = (folder / name.format(kind=kind) for name in (WEIGHTS, DESCRIPTION))
+    weights, description = (folder / name for name in names(kind))
     said = portable.read_json(description)
     try:
         data = weights.read_bytes()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prunelab.report import differences, figures, findings, mask_pictures, page, results
+from prunelab.report import costs, differences, figures, findings, mask_pictures, page, results
 from prunelab.report.curves import SHOWN, Baseline, Curve, Point, baselines, curves, final, pareto
 from prunelab.report.drawing import style
 from prunelab.report.groups import Group, group
@@ -59,6 +59,7 @@ def report(runs: Sequence[Run], folders: Sequence[Path]) -> Report:
             _pareto(made, found)
             _differences(made, found)
             _inside(made, groups, found)
+            _cost(made, groups)
         _origin(made, runs, folders)
     made.tables.append(results.all_runs(runs))
     return made
@@ -148,6 +149,22 @@ def _inside(made: Report, groups: Sequence[Group], found: Sequence[Curve]) -> No
     made.sections.append(
         ("inside", "Inside the networks", body or page.note("No layers, masks or epochs were stored."))
     )
+
+
+def _cost(made: Report, groups: Sequence[Group]) -> None:
+    """Nothing for runs of a time when there were no cost cards."""
+    sizes, times = costs.sizes(groups), costs.times(groups)
+    if not sizes.rows:
+        return
+    said = "Dense: the network before any pruning. Masked: the result with its masks. MACs are of one example; peak "
+    said += "memory is the bytes of tensors that live at once, at batch 256, – where that cannot be seen."
+    body = page.cut(sizes, results.AT_MOST) + page.note(said)
+    if times.rows:
+        said = "Speed-up: the dense network's time ÷ its own, measured in turns, in the same run. latency=true times "
+        said += "runs that make no other form."
+        body += page.cut(times, results.AT_MOST) + page.note(said)
+    made.tables += [table for table in (sizes, times) if table.rows]
+    made.sections.append(("cost", "What each form costs", body))
 
 
 def _origin(made: Report, runs: Sequence[Run], folders: Sequence[Path]) -> None:

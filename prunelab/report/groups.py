@@ -9,7 +9,7 @@ from typing import Any
 
 from prunelab.report.reading import Run
 
-NEUTRAL = ("seed", "outputs", "reuse", "trusted")  # never tell one experiment from another
+NEUTRAL = ("seed", "outputs", "reuse", "trusted", "latency")  # never tell one experiment from another
 DOSES = ("amount", "schedule.sparsity", "schedule.compression", "strategy.threshold", "tolerance")  # how much goes
 CHOICES = ("strategy", "model", "data", "schedule", "criterion", "experiment")  # their value alone says enough
 

@@ -17,6 +17,7 @@ from prunelab.report.jobs import read_summary
 
 Row = dict[str, Any]
 TEXT = ("stage", "reused", "tensor", "shape")  # columns that hold no numbers
+COST_TEXT = ("form", "why_no_faster")  # of the cost card
 RUN, SWEEP = ("summary.json", "rounds.csv"), "sweep.json"
 
 
@@ -66,9 +67,29 @@ class Run:
         rows = read_rows(self.folder / "layers.csv")
         return [row for row in rows if row.get("tensor") and row.get("round") == self.final.get("round")]
 
+    @cached_property
+    def cost(self) -> list[Row]:
+        """The rows of the cost card, numbers as numbers; of a speed-up its median."""
+        rows = self.summary.get("cost")
+        known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        return [
+            {
+                key: str(row[key]) if key in COST_TEXT else number(_median(row[key]))
+                for key in row
+                if row[key] is not None
+            }
+            for row in known
+            if isinstance(row.get("form"), str)
+        ]
+
     def _of_summary(self, key: str) -> Row:
         row = self.summary.get(key)
         return {name: _cell(name, value) for name, value in row.items()} if isinstance(row, dict) else {}
+
+
+def _median(value: Any) -> Any:
+    """Of a median and its interval the median; of a number itself."""
+    return value[0] if isinstance(value, list) and value else value
 
 
 def number(value: Any) -> float | None:

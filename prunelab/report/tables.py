@@ -114,5 +114,10 @@ def times(key: str, head: str) -> Column:
     return Column(head, lambda row: "–" if row.get(key) is None else f"{row[key]:.2f}×")
 
 
+def milliseconds(key: str, head: str) -> Column:
+    """A column of times."""
+    return Column(head, lambda row: "–" if row.get(key) is None else f"{row[key]:,.{0 if row[key] >= 100 else 3}f}")
+
+
 def _error(error: float | None, digits: int) -> str:
     return f" ± {percent(error, digits)}" if error and round(100 * error, digits) else ""

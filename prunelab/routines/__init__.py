@@ -1,4 +1,4 @@
-"""What goes along with plain training: regularizers, pruning in the middle of it, sparse training. One routine a file.
+"""What goes along with plain training: regularizers, a teacher, pruning in the middle, sparse training. One a file.
 
 A routine is a `training.Routine` made as `Kind(phase, **options)`, anew for each phase of training.
 """

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelab import masks
+from prunelab import blocks
 from prunelab.config import ConfigError
 from prunelab.routines import Phase, check_number
 from prunelab.training import Routine
 
 START = 2.0  # of a gate; σ(2) = 0.88: open
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class Gated(nn.Module):
@@ -103,13 +102,13 @@ class DynamicGates(Routine):
         Raises:
             ConfigError: if there is no such layer, or a pattern matches none.
         """
-        there = keeping(model, shape) if shape is not None else None
+        there = blocks.keeping(model, shape, "regularizer=dynamic_gates") if shape is not None else None
         if layers is not None:
             names = _matching(model, layers, there)
         elif there is None:
             raise ConfigError("regularizer.layers=null: finding layers needs the data's shape; name them: [blocks.*]")
         else:
-            names = outermost(model, there)
+            names = blocks.outermost(model, there)
         if not names:
             raise ConfigError(
                 f"regularizer=dynamic_gates: no layer of {type(model).__name__} keeps its input's shape, so none can "
@@ -122,9 +121,9 @@ class DynamicGates(Routine):
         """The gates, with their own learning rate and no weight decay, which would drive them to the threshold."""
         return {"params": [layer.gate for layer in self.layers], "lr": self.lr, "weight_decay": 0.0}
 
-    def penalty(self) -> Tensor:
-        """strength · the mean of σ(gate)."""
-        return self.strength * torch.stack([layer.gate for layer in self.layers]).sigmoid().mean()
+    def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Adds strength · the mean of σ(gate)."""
+        return loss + self.strength * torch.stack([layer.gate for layer in self.layers]).sigmoid().mean()
 
     def finish(self) -> None:
         """From now on the gates decide."""
@@ -144,49 +143,6 @@ def settle(model: nn.Module) -> None:
     """
     for layer in gated(model):
         layer.mode = "open" if layer.executed else "closed"
-
-
-def keeping(model: nn.Module, shape: Sequence[int]) -> set[str]:
-    """The names of modules that gave back a tensor of their input's shape, each time they were called.
-
-    Args:
-        shape: of one example, without its batch dimension; the model is run once, in eval mode, on zeros.
-    """
-    seen: dict[str, bool] = {}
-    names = {module: name for name, module in model.named_modules()}
-
-    def look(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        x = inputs[0] if inputs else None
-        same = isinstance(x, Tensor) and isinstance(output, Tensor) and x.shape == output.shape
-        seen[names[module]] = same and seen.get(names[module], True)
-
-    hooks = [module.register_forward_hook(look) for module in names]
-    training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(2, *shape))
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ConfigError(f"regularizer=dynamic_gates: the model cannot take {list(shape)}: {error}") from error
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-    return {name for name, same in seen.items() if same and name}
-
-
-def outermost(model: nn.Module, there: set[str]) -> list[str]:
-    """Of these modules the outermost that have prunable weights and are no plain containers, in the model's order."""
-    found: list[str] = []
-    for name, module in model.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer in found)
-        if name in there and not inside and not isinstance(module, CONTAINERS) and _prunable(module):
-            found.append(name)
-    return found
-
-
-def _prunable(module: nn.Module) -> bool:
-    parts = ((part, key) for part in module.modules() for key, _ in part.named_parameters(recurse=False))
-    return any(masks.is_prunable(*part) for part in parts)
 
 
 def _matching(model: nn.Module, patterns: Sequence[str], there: set[str] | None) -> list[str]:

@@ -35,9 +35,9 @@ class GroupLasso(Routine):
                 raise ConfigError(f"regularizer.dim={dim}: {name} of {type(module).__name__} has shape {shape}")
         self.pairs, self.strength, self.dim = phase.parameters, strength, dim
 
-    def penalty(self) -> Tensor:
-        """The penalty at the weights as they are; its slope at a group of zeros is zero."""
-        return self.strength * torch.stack([self._norms(weight(*pair)) for pair in self.pairs]).sum()
+    def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Adds the penalty at the weights as they are; its slope at a group of zeros is zero."""
+        return loss + self.strength * torch.stack([self._norms(weight(*pair)) for pair in self.pairs]).sum()
 
     def _norms(self, values: Tensor) -> Tensor:
         groups = values.movedim(self.dim, 0).flatten(1) if values.dim() > 1 else values.unsqueeze(1)  # [groups, size]

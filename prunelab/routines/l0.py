@@ -139,10 +139,10 @@ class L0(Routine):
         """log α of all gates, with their own learning rate and no weight decay, which would hold them half open."""
         return {"params": [gates.log_alpha for gates in self.gates], "lr": self.lr, "weight_decay": 0.0}
 
-    def penalty(self) -> Tensor:
-        """strength · the share of weights expected to be nonzero."""
+    def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Adds strength · the share of weights expected to be nonzero."""
         expected = torch.stack([probability(gates.log_alpha).sum() * gates.behind for gates in self.gates]).sum()
-        return self.strength * expected / sum(gates.item.original.numel() for gates in self.gates)
+        return loss + self.strength * expected / sum(gates.item.original.numel() for gates in self.gates)
 
     def state(self) -> dict[str, Tensor]:
         """log α, by the tensors' names."""

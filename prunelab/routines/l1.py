@@ -28,6 +28,6 @@ class L1(Routine):
         check_strength(phase, "l1", strength)
         self.pairs, self.strength = phase.parameters, strength
 
-    def penalty(self) -> Tensor:
-        """The penalty at the weights as they are; its slope at zero is zero."""
-        return self.strength * torch.stack([weight(*pair).abs().sum() for pair in self.pairs]).sum()
+    def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Adds the penalty at the weights as they are; its slope at zero is zero."""
+        return loss + self.strength * torch.stack([weight(*pair).abs().sum() for pair in self.pairs]).sum()

@@ -6,6 +6,8 @@ A strategy is one function `strategy(parameters, amount, *, scores=None)` that t
 
 from __future__ import annotations
 
+import functools
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,12 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from prunelab import criteria, masks
+from prunelab import criteria, masks, skipping
 from prunelab.config import ConfigError
 from prunelab.criteria import Scores
 from prunelab.masks import Parameters
 
 Strategy = Callable[..., None]
+# What a strategy may ask for by its signature; it gets them when it is called.
+GIVEN: dict[str, object] = {"scores": None, "names": [], "layers": {}, "loss": None}
 
 
 def prune(
@@ -29,13 +33,16 @@ def prune(
     amount: float | None,
     score: Callable[[], Scores] | None = None,
     iterations: int = 1,
+    loss: Callable[[], float] | None = None,
 ) -> float:
     """Lets the strategy tighten the masks once; a tensor about to lose its last weight keeps it.
 
     Args:
-        strategy: called as `strategy(parameters, amount)`, and with `scores` if there is a criterion.
+        strategy: called as `strategy(parameters, amount)`, and with `scores` if there is a criterion, or with `layers`
+            and `loss` if it asks for them.
         score: a criterion, bound to the model.
         iterations: score and prune so many times, in equal ratios, to reach `amount` (Tanaka et al. 2020, alg. 1).
+        loss: of the network as it is now.
 
     Returns:
         The milliseconds that pruning took, scoring included.
@@ -46,17 +53,20 @@ def prune(
     before = {m.name: m.mask.bool().clone() for m in masks.masked(model)}
     masks.refresh(model)
     start = time.perf_counter()
+    if "layers" in inspect.signature(strategy).parameters:
+        strategy = functools.partial(strategy, layers=skipping.marked(model), loss=loss)
     if score is None:
         with torch.no_grad():
             strategy(parameters, amount)
     else:
         _in_iterations(model, parameters, strategy, amount, score, iterations)
     milliseconds = (time.perf_counter() - start) * 1000
+    whole = {id(part) for module in skipping.skipped(model) for part in model.get_submodule(module).modules()}
     for item in masks.masked(model):
         old = before.get(item.name, torch.ones_like(item.mask, dtype=torch.bool))
         if (item.mask.bool() & ~old).any():
             raise RuntimeError(f"{item.name}: the strategy revived pruned weights; masks may only shrink")
-        if not item.mask.any() and old.any():
+        if not item.mask.any() and old.any() and id(item.module) not in whole:
             best = torch.where(old, item.original.detach().abs(), -1.0).argmax()
             item.mask.view(-1)[best] = 1
     asked = {item.name for item in masks.masked_of(model, parameters)}

@@ -58,7 +58,14 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def plan_table(plan: Iterable[Row]) -> str:
-    """The plan: rows with `round`, `amount`, `sparsity`, `left` and `exact`: ≈ or – where the weights will decide."""
+    """The plan: rows with `round`, `amount`, `sparsity`, `left` and `exact`: ≈ or – where the weights will decide.
+
+    Rounds that go by multiply-adds have `macs`, the share of the dense network's.
+    """
+    plan = list(plan)
+    if any(r.get("macs") for r in plan):
+        rows = ([str(r["round"]), f"at most {percent(r['macs'])}"] for r in plan)
+        return table(["round", "MACs of the compact network"], rows)
 
     def row(r: Row) -> list[str]:
         if r["amount"] is None and not r["exact"]:
@@ -67,6 +74,15 @@ def plan_table(plan: Iterable[Row]) -> str:
         return [str(r["round"]), percent(r["amount"]), about + percent(r["sparsity"]), f"{about}{r['left']:,}"]
 
     return table(["round", "amount", "sparsity", "weights left"], map(row, plan))
+
+
+def without_layers(row: Row) -> str:
+    """What each layer is worth, the least first: a round's `losses`, by the names of the layers that are left out."""
+    losses = dict(row["losses"])
+    now = losses.pop("")
+    alone = sorted((loss, name) for name, loss in losses.items() if " " not in name)
+    said = ", ".join(f"{name} {loss:.4f}" for loss, name in alone)
+    return f"round {row['round']}: validation loss {now:.4f} before, without {said}"
 
 
 def rounds_table(rounds: Iterable[Row]) -> str:

@@ -18,7 +18,8 @@ from torch import nn
 from prunelab import composing, files, masks, metrics
 from prunelab.signals import InterruptedRun
 from prunelab.stages import State
-from prunelab.tracking.console import Console, percent
+from prunelab.tracking import cost
+from prunelab.tracking.console import Console, percent, without_layers
 from prunelab.tracking.tables import COLUMNS, Tables
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class RunFolder:
             self.board.round(row, layers, model)
         for warning in row["warnings"]:
             log.warning("round %d: %s", row["round"], warning)
+        if row.get("losses"):
+            self.console.say(without_layers(row))
         self._show_pruning(row, model)
         log.info("round %d: %s", row["round"], json.dumps(row))
 
@@ -135,6 +138,12 @@ class RunFolder:
         """Facts for the summary under `key`, and the same for the eye."""
         self.note(**{key: facts})
         self.console.say(f"{text}\n")
+
+    def cost(self, rows: list[Row]) -> None:
+        """What each form of the network costs, rows of `prunelab.export.cost_card`."""
+        self.tell("cost", rows, cost.table(rows))
+        with files.writing(self.folder):
+            self.board.cost(rows)
 
     def stop(self, round: int, least: float) -> None:
         """A round fell below the validation accuracy that was asked for: it is not the result."""

@@ -14,6 +14,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from prunelab import masks
 from prunelab.composing import flat
+from prunelab.tracking import cost
 
 Row = Mapping[str, Any]
 BY_ROUND = (
@@ -25,7 +26,7 @@ BY_ROUND = (
     "test_loss",
     "early_stop",
 )
-NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device")
+NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device", "latency")
 ALWAYS_COMPARED = ("seed", "strategy", "amount")  # TensorBoard shows the first five, in alphabetical order
 METRICS = ("test_accuracy", "sparsity", "compression_ratio", "theoretical_speedup")
 
@@ -73,8 +74,13 @@ class TensorBoard:
             self.writer.add_scalar(f"layer_sparsity/{layer['tensor']}", layer["sparsity"], step)
         for item in masks.masked(model):
             surviving = item.original.detach()[item.mask.bool()]
-            self.writer.add_histogram(f"surviving/{item.name}", surviving, step)
+            if surviving.numel():  # nothing does in a layer that is gone
+                self.writer.add_histogram(f"surviving/{item.name}", surviving, step)
             self.writer.add_image(f"mask/{item.name}", mask_image(item.mask), step, dataformats="HW")
+
+    def cost(self, rows: Sequence[Row]) -> None:
+        """The cost card as text."""
+        self.writer.add_text("cost", cost.markdown(rows))
 
     def finish(self, rounds: Iterable[Row], final: int) -> None:
         """The table of rounds as text, and the figures of the `final` one on the hparams page."""

@@ -1,5 +1,6 @@
 """The cost card: counted by hand, timed against dense, and honest where nothing is faster."""
 
+import time
 from importlib.util import find_spec
 
 import pytest
@@ -8,10 +9,16 @@ from networks import sparse_lenet
 from torch import nn
 from torch.nn.utils import prune
 
+from prunelab import skipping
 from prunelab.export import cost_card as card
-from prunelab.export import csr, quantizing
-from prunelab.export.cost_card import Form, cost_card, table
-from prunelab.models.lenet import LeNet300100
+from prunelab.export import csr, quantizing, timing
+from prunelab.export.cost_card import Form, cost_card
+from prunelab.export.formats import FORMATS
+from prunelab.export.peak import _live, peak_bytes
+from prunelab.models.lenet import LeNet, LeNet300100
+from prunelab.models.lstm import LSTM
+from prunelab.models.vit import ViT
+from prunelab.tracking import cost
 
 
 def two(zeros=True):
@@ -88,10 +95,92 @@ def test_times_say_how_they_were_taken_and_why_masks_are_no_faster():
     assert masked["why_no_faster"].endswith("1 and 256: masks are multiplied in, nothing is skipped")
     assert small["speedup_256"][0] > 2
     assert dense["threads"] == 1
-    text = table(rows)
+    text = cost.table(rows)
     assert "masked: no speed-up at batch 1 and 256: masks are multiplied in, nothing is skipped" in text
-    assert "interleaved turns after a warm-up, 1 thread(s)" in text
-    assert len({len(line) for line in text.splitlines()[:4]}) == 1  # columns stand below each other
+    assert "interleaved turns after a warm-up, with 95% intervals; 1 thread." in text
+
+
+def test_masks_are_no_faster_even_where_nothing_is_timed():
+    masked = two()
+    prune.identity(masked[2], "weight")
+    rows = cost_card({"dense": two(), "masked": masked, "baked": two()}, INPUTS, measure=False)
+    why = [row["why_no_faster"] for row in rows]
+    assert why == [None, "no speed-up: masks are multiplied in, nothing is skipped", None]
+    text = cost.table(rows)
+    assert text.splitlines()[-1] == "masked: no speed-up: masks are multiplied in, nothing is skipped"
+    assert "ms" not in text.split()
+
+
+def test_masks_of_a_layer_that_is_skipped_are_not_said_to_skip_nothing():
+    def network():
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.Linear(16, 2)).eval()
+
+    masked = network()
+    for index in (1, 2):
+        prune.identity(masked[index], "weight")
+    skipping.set_skipped(masked[1], True)
+    dense, row = cost_card({"dense": network(), "masked": masked}, INPUTS, measure=False)
+    assert (dense["macs"], row["macs"], row["why_no_faster"]) == (288, 32, None)
+    said = card._why({**row, "speedup_1": [1.0]}, dense, Form(masked))
+    assert said == "no speed-up at batch 1: masks are multiplied in, in all layers that are left"
+
+
+def test_a_batch_that_is_too_slow_is_left_out_and_said(monkeypatch):
+    monkeypatch.setattr(timing, "SECONDS", 0.1)
+    calls = []
+
+    def slow(x):
+        calls.append(len(x))
+        time.sleep(0.002 if len(x) == 1 else 0.2)
+        return x.flatten(1)
+
+    rows = cost_card({"dense": Form(slow, counted=two()), "other": two()}, INPUTS)
+    assert all(("latency_1_ms" in row, "latency_256_ms" in row) == (True, False) for row in rows)
+    assert 256 not in calls  # 256 times one example's time is more than there is
+    assert "Batch 256 takes too long to be timed." in cost.table(rows)
+    assert timing.race({"slow": lambda x: slow(x.repeat(9, 1, 1, 1))}, INPUTS, "slow") == {}
+    assert calls.count(27) == 1  # one pass, and no more
+
+
+def wide(names):
+    """Rows of a card with the longest numbers."""
+    times = {f"latency_{n}_ms": [99.994, 99.994, 999.94] for n in (1, 256)} | {
+        f"speedup_{n}": [10.0, 9.0, 11.0] for n in (1, 256)
+    }
+    sizes = dict.fromkeys(cost.SIZES, 99_999_999)
+    why = "no speed-up at batch 1 and 256: " + "very long words " * 9
+    return [{"form": name, **sizes, **times, "threads": 2, "why_no_faster": why} for name in names]
+
+
+def test_the_table_is_no_wider_than_a_screen():
+    names = ["dense", "masked", "compact", *FORMATS]
+    text = cost.table([{**row, "peak_bytes": None} if row["form"] == "onnx" else row for row in wide(names)[:-1]])
+    assert max(map(len, text.splitlines())) <= 120
+    assert "99,999,999" in text
+    assert "what onnx allocates cannot be seen from here" in " ".join(text.split())
+    large = cost.table([{**row, "macs": 1_814_073_344} for row in wide(names)[:-1]])
+    assert max(map(len, large.splitlines())) <= 120
+    assert "1,814.1 M" in large
+
+
+def test_markdown_has_the_same_cells():
+    rows = wide(["dense", "masked"])
+    grid = cost.markdown(rows).split("\n\n")[0].splitlines()
+    assert grid[0] == "| cost | dense | masked |"
+    assert "| MACs | 99,999,999 | 99,999,999 |" in grid
+    assert "| ms at batch 256 | 99.99 | 99.99 |" in grid
+    assert "| 95% interval | 99.99–999.9 | 99.99–999.9 |" in grid
+
+
+@pytest.mark.parametrize("kind", [LeNet, LSTM, ViT])
+def test_two_and_three_examples_say_what_more_need(kind):
+    """An independent way: all the examples at once."""
+    model, x = kind().eval(), torch.randn(17, 1, 28, 28)
+    stored = list(model.state_dict().values())
+    found = peak_bytes(model, x, stored, 17)
+    with torch.no_grad():
+        most = max(_live(model, x, stored))
+    assert found == most + 4 * (x.numel() + sum(value.numel() for value in stored))
 
 
 def test_peak_by_hand():
@@ -111,7 +200,14 @@ def test_reasons(macs, why):
 
 
 def test_what_is_missing():
-    with pytest.raises(ValueError, match="reference=dense: must be one of masked"):
-        cost_card({"masked": two()}, INPUTS)
     with pytest.raises(ValueError, match=r"onnx: is no torch.nn.Module; must say what is counted"):
         cost_card({"dense": two(), "onnx": Form(lambda x: x)}, INPUTS)
+
+
+def test_counting_does_not_import_the_compiler(python, tmp_path):
+    """That would take a second of every run."""
+    code = (
+        "import sys, torch; from prunelab.models.lenet import LeNet; from prunelab.export.cost_card import cost_card;"
+        "cost_card({'dense': LeNet().eval()}, torch.zeros(1, 1, 28, 28), False); print('torch._dynamo' in sys.modules)"
+    )
+    assert python(code, cwd=tmp_path).stdout == "False\n"

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from conftest import overrides
-from phases import assert_same_end, phase, resumed, run, same
+from phases import assert_same_end, penalty, phase, resumed, run, same
 from safetensors.torch import load_file
 from torch import nn
 
@@ -131,8 +131,9 @@ def test_the_penalty_by_hand():
     model = counted()
     set_gates(model, 0, math.log(3), -math.log(3))
     routine = DynamicGates(phase(model), strength=6)
-    assert routine.penalty().item() == pytest.approx(6 * (0.5 + 0.75 + 0.25) / 3)
-    routine.penalty().backward()
+    assert penalty(routine).item() == pytest.approx(6 * (0.5 + 0.75 + 0.25) / 3)
+    assert routine.objective(torch.tensor(2.0), None, None).item() == pytest.approx(2 + 3)
+    penalty(routine).backward()
     slopes = [layer.gate.grad.item() for layer in gated(model)]
     assert slopes == pytest.approx([6 / 3 * 0.25, 6 / 3 * 0.1875, 6 / 3 * 0.1875])
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from phases import assert_same_end, phase, resumed, run, same
+from phases import assert_same_end, penalty, phase, resumed, run, same
 from safetensors.torch import load_file
 from torch import nn
 
@@ -92,7 +92,7 @@ def test_the_penalty_is_the_share_of_weights_expected_to_be_there(granularity):
         for value in gates.log_alpha.flatten().tolist():
             expected += behind / (1 + math.exp(-(value - 2 / 3 * math.log(0.1 / 1.1))))
             weights += behind
-    assert routine.penalty().item() == pytest.approx(3 * expected / weights, rel=1e-5)
+    assert penalty(routine).item() == pytest.approx(3 * expected / weights, rel=1e-5)
     assert weights == 36 + 108 + (0 if granularity == "channel" else 480)
 
 

@@ -3,20 +3,21 @@
 import numpy as np
 import pytest
 import torch
-from phases import assert_same_end, linear, phase, resumed, run
+from phases import assert_same_end, linear, penalty, phase, resumed, run
 from torch import nn
 
 from prunelab import masks
 from prunelab.config import ConfigError
 from prunelab.routines.group_lasso import GroupLasso
+from prunelab.routines.l0 import L0
 from prunelab.routines.l1 import L1
 
 
 def test_l1_by_hand():
     model = nn.Sequential(linear([[1, -2], [0, 3]], bias=[5, 5]), linear([[0.5, -0.5]]))
-    penalty = L1(phase(model), strength=0.1).penalty()
-    assert penalty.item() == pytest.approx(0.7)  # 0.1 · (1 + 2 + 0 + 3 + 0.5 + 0.5); biases are not prunable
-    penalty.backward()
+    cost = penalty(L1(phase(model), strength=0.1))
+    assert cost.item() == pytest.approx(0.7)  # 0.1 · (1 + 2 + 0 + 3 + 0.5 + 0.5); biases are not prunable
+    cost.backward()
     assert torch.allclose(model[0].weight_orig.grad, torch.tensor([[0.1, -0.1], [0, 0.1]]).double())
     assert model[0].bias.grad is None
 
@@ -25,9 +26,9 @@ def test_pruned_weights_cost_nothing():
     model = nn.Sequential(linear([[1, -2], [4, 3]]))
     given = phase(model)
     model[0].weight_mask[1, 0] = 0
-    penalty = L1(given, strength=1).penalty()
-    penalty.backward()
-    assert penalty.item() == 6
+    cost = penalty(L1(given, strength=1))
+    cost.backward()
+    assert cost.item() == 6
     assert model[0].weight_orig.grad.tolist() == [[1, -1], [0, 1]]
 
 
@@ -35,13 +36,13 @@ def test_group_lasso_by_hand():
     # √2 · (‖(3, 4)‖ + ‖(0, 0)‖) = √2 · 5; of columns √2 · (3 + 4)
     model = nn.Sequential(linear([[3, 4], [0, 0]]))
     given = phase(model)
-    assert GroupLasso(given, strength=2).penalty().item() == pytest.approx(10 * 2**0.5)
-    assert GroupLasso(given, strength=2, dim=1).penalty().item() == pytest.approx(14 * 2**0.5)
+    assert penalty(GroupLasso(given, strength=2)).item() == pytest.approx(10 * 2**0.5)
+    assert penalty(GroupLasso(given, strength=2, dim=1)).item() == pytest.approx(14 * 2**0.5)
 
 
 def test_group_lasso_has_slope_zero_at_a_group_of_zeros():
     model = nn.Sequential(linear([[3, 4], [0, 0]]))
-    GroupLasso(phase(model), strength=1).penalty().backward()
+    penalty(GroupLasso(phase(model), strength=1)).backward()
     assert torch.allclose(model[0].weight_orig.grad, 2**0.5 * torch.tensor([[0.6, 0.8], [0, 0]]).double())
 
 
@@ -54,14 +55,24 @@ def test_group_lasso_is_the_loop_over_channels(dim):
     for index in (0, 2):
         weight = np.moveaxis(model[index].weight_orig.detach().numpy().astype(np.float64), dim, 0)
         total += sum(group.size**0.5 * np.sqrt((group**2).sum()) for group in weight)
-    assert GroupLasso(given, strength=0.5, dim=dim).penalty().item() == pytest.approx(0.5 * total, rel=1e-5)
+    assert penalty(GroupLasso(given, strength=0.5, dim=dim)).item() == pytest.approx(0.5 * total, rel=1e-5)
 
 
 def test_a_bias_is_groups_of_one():
     layer = linear([[1, 1]], bias=[-3])
     model = nn.Sequential(layer)
     given = phase(model, pairs=[(layer, "bias")])
-    assert GroupLasso(given, strength=1).penalty().item() == 3
+    assert penalty(GroupLasso(given, strength=1)).item() == 3
+
+
+@pytest.mark.parametrize("kind", [L1, GroupLasso, L0])
+def test_the_loss_so_far_is_in_it_once(kind):
+    routine = kind(phase(nn.Sequential(nn.Linear(3, 2))), strength=0.1)
+    loss = torch.tensor(5.0, requires_grad=True)
+    objective = routine.objective(loss, None, None)
+    objective.backward()
+    assert objective.item() == pytest.approx(5 + penalty(routine).item())
+    assert loss.grad == 1
 
 
 @pytest.mark.parametrize("kind", [L1, GroupLasso])
@@ -99,6 +110,6 @@ def test_the_penalty_reaches_attention(tmp_path):
     torch.manual_seed(0)
     model = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
     given = phase(model)
-    L1(given, strength=1).penalty().backward()
+    penalty(L1(given, strength=1)).backward()
     for item in masks.masked(model):
         assert torch.equal(item.original.grad, item.original.sign())

@@ -1,0 +1,64 @@
+"""The end of an experiment: the network in every form that is asked for, and what each of them costs."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from omegaconf import DictConfig
+from torch import nn
+
+from prunelab import export, masks
+from prunelab.compact import running as compact
+from prunelab.compact.channels import need_torch_pruning
+from prunelab.config import ConfigError
+from prunelab.export import forms, quantizing
+from prunelab.export.cost_card import Form, cost_card
+from prunelab.lab import Lab
+from prunelab.randomness import seeded
+from prunelab.routines import gate_savings
+from prunelab.tracking.run import RunFolder
+
+
+def need_packages(config: DictConfig) -> None:
+    """Raises ConfigError for what the config asks for at the end of the run and is not installed, now."""
+    if config.compact:
+        need_torch_pruning()
+    for extra, packages, asked in (
+        ("onnx", ("onnx", "onnxscript", "onnxruntime"), "onnx" in config.export and "export=[onnx]"),
+        ("quantize", ("torchao",), config.quantize is not None and f"quantize={config.quantize}"),
+    ):
+        for package in packages if asked else ():
+            if importlib.util.find_spec(package) is None:
+                raise ConfigError(f"{asked}: needs {package}; pip install 'prunelab[{extra}]'")
+
+
+def finish(lab: Lab, report: RunFolder) -> nn.Module:
+    """Writes the network in every form that the config asks for, and what each costs; the one that is the result."""
+    config, folder, test = lab.config, report.folder, lab.data.test
+    found = {"dense": forms.dense(config, lab.dense), "masked": forms.masked(_as_it_is(lab), folder)}
+    pruned = model = export.write(folder, lab.model)
+    report.gates(gate_savings.cost(model, test))
+    if config.compact:
+        compacted, facts = compact.finish(pruned, test, folder)
+        report.tell("compact", facts, compact.table(facts))
+        found["compact"], model = compact.form(compacted, folder), compacted.model
+    if config.export:
+        rows = export.make(folder, pruned, config, test, config.export)
+        report.tell("export", [row._asdict() for row in rows], export.table(rows))
+        found |= forms.exported(folder, masks.plain_copy(pruned).cpu().eval(), config.export, config.trusted)
+    if config.quantize is not None:
+        quantized = quantizing.quantize(pruned, config.quantize, test)
+        files = quantizing.save(folder, quantized, config)
+        report.tell("quantized", quantized.facts, quantizing.text(quantized))
+        found[config.quantize] = Form(quantized.model, tuple(folder / name for name in files))
+    others = bool(config.compact or config.export or config.quantize)
+    report.cost(cost_card(found, export.examples(test)["test"], others if config.latency is None else config.latency))
+    return model
+
+
+def _as_it_is(lab: Lab) -> nn.Module:
+    """A second network with the same weights and masks: the first is baked, and a user's may refuse to be copied."""
+    with seeded("finish"):
+        model, _ = lab.new_model()
+    masks.restore(model, *masks.snapshot(lab.model))
+    return model
