@@ -43,6 +43,11 @@ class Position:
     early_stop: int | None = None
     least_loss: float = math.inf
 
+    def end_epoch(self) -> None:
+        """The next epoch begins with its first batch."""
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.losses = self.rng = self.device_rng = None
+
     def see(self, iteration: int, loss: float) -> None:
         """Notes a validation loss, if it is the least so far."""
         if loss < self.least_loss:
@@ -152,13 +157,7 @@ def fit(
         model.train()
         _train_epoch(step, train, order.split(batch_size)[:length], position, on_batch)
         train_loss = _mean_loss(position, len(train), batch_size, round, optimizer)
-        position.epoch, position.batch, position.losses, position.rng, position.device_rng = (
-            position.epoch + 1,
-            0,
-            None,
-            None,
-            None,
-        )
+        position.end_epoch()
         accuracy, loss = evaluate(model, validation)
         position.see((position.epoch - 1) * per_epoch + length, loss)
         yield {

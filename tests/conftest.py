@@ -22,7 +22,7 @@ for name in ("HYDRA_FULL_ERROR", "PYTHONWARNINGS"):
 ABOVE = str(Path(prunelab.__file__).resolve().parent.parent)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ABOVE, os.environ.get("PYTHONPATH")]))
 
-SECONDS = ("data.limit=300", "train.epochs=1", "finetune.epochs=1")
+SECONDS = ("data.limit=300", "train.epochs=1", "finetune.epochs=1", "latency=false")
 
 
 def pytest_configure(config: pytest.Config) -> None:

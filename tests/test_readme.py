@@ -21,7 +21,7 @@ RUNS = [command for command in COMMANDS if command.startswith("python -m prunela
 TOOLS = [command for command in COMMANDS if re.match(r"python -m prunelab\.\w+", command)]
 INSTALLS = [command for command in COMMANDS if command.startswith("pip install -e")]
 SERVERS = [command for command in COMMANDS if command.startswith("tensorboard")]
-QUICK = ["data.limit=300", "train.epochs=1", "finetune.epochs=1"]
+QUICK = ["data.limit=300", "train.epochs=1", "finetune.epochs=1", "latency=false"]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def quick(command):
     if "data=synthetic" in command:
         return ["train.epochs=1"]
     if "sparse_training=" in command:
-        return ["data.limit=300", "finetune.epochs=2", "sparse_training.every=2"]
+        return ["data.limit=300", "finetune.epochs=2", "sparse_training.every=2", "latency=false"]
     if "lottery_ticket_figure" in command:
         return [*QUICK, "schedule.rounds=1", "hydra.sweeper.params.seed='0,1'"]
     if "+sweep=" in command:
