@@ -40,16 +40,21 @@ def compose(*overrides: str) -> DictConfig:
     return composing.compose(*overrides)
 
 
-def load(folder: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
+def load(folder: str | Path, trusted: Sequence[str] = (), compact: bool = False) -> nn.Module:
     """The network of a finished run, rebuilt from its config and its safetensors; nothing is unpickled.
 
     Args:
         folder: the run folder.
         trusted: packages of yours that the run's model may come from.
+        compact: the compact network, of a run with compact=true or after `python -m prunelab.compact`.
 
     Raises:
-        ConfigError: if there is no finished run, or its files are damaged.
+        ConfigError: if there is no finished run, its files are damaged, or there is no compact network.
     """
+    if compact:
+        from prunelab.compact import storing
+
+        return storing.of_run(Path(folder), trusted)
     from prunelab import export
 
     return export.load(folder, trusted)

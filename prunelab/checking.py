@@ -74,6 +74,9 @@ def _check_rounds(config: DictConfig) -> None:
         raise ConfigError(
             f"schedule.macs={macs}: is of the compact network; needs compact=true, as in strategy=channel"
         )
+    for key in ("count", "threshold"):
+        if macs is not None and config.strategy.get(key) is not None:
+            raise ConfigError(f"schedule.macs={macs}, strategy.{key}={config.strategy[key]}: use one of the two")
     if any(round.every for round in schedules.rounds(config)) and rewind_point(config) is not None:
         raise ConfigError(f"rewind={config.rewind}: schedule=gradual prunes while it trains, and nothing goes back")
 

@@ -78,7 +78,7 @@ def prepare(config: DictConfig, report: RunFolder, interrupt: Callable[[], None]
         interrupt()
         report.console.advance()
 
-    lab = Lab(config, device, on_batch)
+    lab = Lab(config, device, on_batch, interrupt)
     need_packages(config)
     rounds = schedules.rounds(config, target_sparsity(lab))
     plan = rehearsal.rehearse(lab, rounds)

@@ -35,24 +35,30 @@ def need_packages(config: DictConfig) -> None:
 def finish(lab: Lab, report: RunFolder) -> nn.Module:
     """Writes the network in every form that the config asks for, and what each costs; the one that is the result."""
     config, folder, test = lab.config, report.folder, lab.data.test
-    found = {"dense": forms.dense(config, lab.dense), "masked": forms.masked(_as_it_is(lab), folder)}
+    found = {"dense": Form(lab.dense_network().cpu()), "masked": forms.masked(_as_it_is(lab), folder)}
     pruned = model = export.write(folder, lab.model)
     report.gates(gate_savings.cost(model, test))
     if config.compact:
         compacted, facts = compact.finish(pruned, test, folder)
         report.tell("compact", facts, compact.table(facts))
         found["compact"], model = compact.form(compacted, folder), compacted.model
-    if config.export:
-        rows = export.make(folder, pruned, config, test, config.export)
+    kinds = [*config.export, *([config.quantize] if config.quantize else [])]
+    if kinds:
+        lab.interrupt()
+        rows = export.make(folder, pruned, config, test, kinds, compact=model)
         report.tell("export", [row._asdict() for row in rows], export.table(rows))
-        found |= forms.exported(folder, masks.plain_copy(pruned).cpu().eval(), config.export, config.trusted)
+        found |= forms.exported(folder, masks.plain_copy(model).cpu().eval(), kinds, config.trusted)
     if config.quantize is not None:
         quantized = quantizing.quantize(pruned, config.quantize, test)
-        files = quantizing.save(folder, quantized, config)
         report.tell("quantized", quantized.facts, quantizing.text(quantized))
-        found[config.quantize] = Form(quantized.model, tuple(folder / name for name in files))
-    others = bool(config.compact or config.export or config.quantize)
-    report.cost(cost_card(found, export.examples(test)["test"], others if config.latency is None else config.latency))
+    lab.interrupt()
+    others = bool(config.compact or kinds)
+    card = cost_card(found, export.examples(test)["test"], others if config.latency is None else config.latency)
+    report.cost(card)
+    target = config.schedule.get("macs")
+    if target is not None:
+        macs = {row["form"]: row["macs"] for row in card}
+        report.macs(target, macs["compact"] / macs["dense"])
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,8 +34,14 @@ class Lab:
         ConfigError: for a part or a pattern that does not fit.
     """
 
-    def __init__(self, config: DictConfig, device: torch.device, on_batch: Callable[[], None]) -> None:
-        self.config, self.device, self.on_batch = config, device, on_batch
+    def __init__(
+        self,
+        config: DictConfig,
+        device: torch.device,
+        on_batch: Callable[[], None] = lambda: None,
+        interrupt: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.config, self.device, self.on_batch, self.interrupt = config, device, on_batch, interrupt
         self.seed = int(config.seed)
         self.criterion = building.bind(config, "criterion", None)
         self.watches = bool(getattr(self.criterion.func, "watches", False))
@@ -64,6 +71,13 @@ class Lab:
         masks.attach(parameters)
         masks.heed_attention(model)
         return model, parameters
+
+    def dense_network(self) -> nn.Module:
+        """A second network with the weights of round 0, without masks, on the device, in eval mode."""
+        with seeded(self.seed, "dense"):
+            model = building.network(self.config)
+        model.load_state_dict(self.dense)
+        return model.to(self.device).eval()
 
     def _strategy(self) -> functools.partial[None]:
         given = {**strategies.GIVEN, "names": self.names(self.parameters)}
@@ -117,10 +131,29 @@ class Lab:
         self.example, _ = self.data.train.batch(slice(0, 1))
         try:
             metrics.layers(self.model, self.example)
+            self._check_output()
+        except ConfigError:
+            raise
         except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
             target, shape = self.config.model._target_, list(self.example.shape)
             why = " ".join(str(error).split()) or type(error).__name__
             raise ConfigError(f"model._target_={target}: cannot take the data's {shape}: {why}") from error
+
+    @torch.no_grad()
+    def _check_output(self) -> None:
+        """Raises ConfigError unless the model gives logits."""
+        inputs, _ = self.data.train.batch(slice(0, 2))
+        output, classes = self.model.eval()(inputs), int(self.data.train.labels.max()) + 1
+        if isinstance(output, Tensor):
+            fits = output.dim() == 2 and len(output) == len(inputs) and output.shape[1] >= classes
+            if fits and output.dtype in (torch.float32, torch.float64):
+                return
+            output = f"{output.dtype} {list(output.shape)}".removeprefix("torch.")
+        else:
+            output = type(output).__name__
+        target = self.config.model._target_
+        wanted = f"must give logits, float32 [{len(inputs)}, {classes}]"
+        raise ConfigError(f"model._target_={target}: gives {output} for {len(inputs)} examples; {wanted}")
 
     def put(self, state: State) -> None:
         """Puts a state's weights and masks into the model."""
@@ -134,32 +167,30 @@ class Lab:
             macs: instead of an amount, the share of multiply-adds that compaction is to leave.
 
         Returns:
-            `amount`, `prune_ms`, `warnings`, and `losses`: what a strategy that goes by the validation loss has seen,
-            by the names of the layers that were left out, in the order in which it looked.
+            `amount`, `prune_ms`, `warnings`; of a strategy that goes by the validation loss also `losses`, which it has
+            seen, by the names of the layers that were left out, and `layers_gone`, the names of those that it removed.
         """
         parts: tuple[int | str, ...] = (self.seed, round, "prune", *([step] if step > 1 else []))
         score = functools.partial(self.score, round) if building.takes(self.strategy, "scores") else None
-        gone, losses = set(skipping.skipped(self.model)), dict[str, float]()
-
-        def loss() -> float:
-            without = (name for name in skipping.skipped(self.model) if name not in gone)
-            return losses.setdefault(" ".join(without), training.evaluate(self.model, self.data.validation)[1])
+        loss = _Losses(self)
 
         def by(amount: float | None) -> float:
-            losses.clear()
+            loss.asked.clear()
             iterations = self.config.criterion.iterations
             with seeded(*parts):
                 return strategies.prune(self.model, self.parameters, self.strategy, amount, score, iterations, loss)
 
+        start = time.perf_counter()
         if macs is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of trials
-                amount = reaching.amount(self.model, self.example, macs, by)
+                amount = reaching.amount(self.model, self.example, macs, lambda tried: (self.interrupt(), by(tried)))
+        searched = (time.perf_counter() - start) * 1000
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             took = by(amount)
-        said = {"amount": amount, "prune_ms": took, "warnings": [str(warning.message) for warning in caught]}
-        return said | ({"losses": losses} if losses else {})
+        said = {"amount": amount, "prune_ms": searched + took, "warnings": [str(w.message) for w in caught]}
+        return said | ({"losses": loss.asked, "layers_gone": loss.left_out()} if loss.asked else {})
 
     def score(self, round: int, most: int | None = None) -> Scores:
         """What the criterion says of the prunable weights, as they are now.
@@ -197,6 +228,32 @@ class Lab:
         if iterations > last:
             raise ConfigError(f"rewind={point}: dense training has {last} iterations; must be at most {last}it")
         return iterations
+
+
+class _Losses:
+    """The validation loss of the network as it is now, by the layers that are left out beside those already gone.
+
+    Attributes:
+        asked: those that were asked for, by the names of the layers; each is computed once.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab, self.gone = lab, set(skipping.skipped(lab.model))
+        self.known: dict[str, float] = {}
+        self.asked: dict[str, float] = {}
+
+    def left_out(self) -> list[str]:
+        """The layers that are left out now, in the model's own order."""
+        return [name for name in skipping.skipped(self.lab.model) if name not in self.gone]
+
+    def __call__(self) -> float:
+        model, without = self.lab.model, " ".join(self.left_out())
+        if without not in self.known:
+            training_now = model.training
+            self.known[without] = training.evaluate(model, self.lab.data.validation)[1]
+            model.train(training_now)
+        self.asked[without] = self.known[without]
+        return self.known[without]
 
 
 def _load(model: nn.Module, file: str) -> None:

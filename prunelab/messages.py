@@ -47,6 +47,8 @@ def _explanation(error: BaseException, overrides: Sequence[str], compose: Callab
         key = getattr(cause, "full_key", None)
         if isinstance(cause, OmegaConfBaseException) and key:
             return _wrong_value(key, given.get(key, "…"), str(cause))
+    if isinstance(error, configs.ConfigError) and re.match(r"[\w.]+=", str(error)):
+        return _first_line(str(error))  # it names the key that is to blame
     for key in (*configs.PARTS, "experiment"):
         if key in given:
             return f"{key}={given[key]}: {_first_line(str(error))}"

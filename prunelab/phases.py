@@ -124,7 +124,7 @@ def _routines(lab: Lab, phase: Phase, plan: Round | None, facts: Row) -> list[Ro
         found.append(_routine(lab, part, phase))
     distill = configs.distillation(lab.config)
     if phase.round and distill:
-        found.append(Distillation(phase, lab.dense, **distill))
+        found.append(Distillation(lab.dense_network(), **distill))
     if plan is not None and plan.every:
         found.append(Gradual(prune, plan.every, len(plan.amounts)))
     return [*found, Movement(lab.model)] if lab.watches else found

@@ -41,7 +41,8 @@ def rehearse(lab: Lab, rounds: list[Round]) -> list[Row]:
         return _by_macs(lab, model, parameters, rounds)
     lefts = [_left(lab, model, parameters, rounds, factor) for factor in (None, 0.1, 10.0)]
     masks.attach_like(lab.model, model)
-    exact = all(left == lefts[0] for left in lefts)
+    by_loss = building.takes(lab.strategy, "loss") and lab.strategy.keywords.get("threshold") is not None
+    exact = all(left == lefts[0] for left in lefts) and not by_loss
     _, size = masks.count(lab.model)
     return [
         {"round": number, "amount": round.amount, "sparsity": 1 - left / size, "left": left, "exact": exact}
@@ -67,7 +68,8 @@ def _by_macs(lab: Lab, model: nn.Module, parameters: masks.Parameters, rounds: l
     masks.attach_like(lab.model, model)
     if least > lab.config.schedule.macs:
         raise ConfigError(
-            f"schedule.macs={lab.config.schedule.macs}: the smallest network that this strategy leaves has {least:.2g}"
+            f"schedule.macs={lab.config.schedule.macs}: the smallest network that this strategy leaves, compacted, has "
+            f"{least:.2g} of the multiply-adds" + ("; strategy=channel removes whole channels" if least == 1 else "")
         )
     return [
         {"round": number, "amount": None, "sparsity": None, "left": None, "macs": round.macs, "exact": False}

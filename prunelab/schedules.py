@@ -161,15 +161,17 @@ def _goal(config: DictConfig, name: str, by_amount: bool) -> str | None:
     }
     if by_amount and goals:
         (key, value), *_ = goals.items()
+        others = "linear, cubic and geometric" if key == "macs" else "linear, cubic, geometric and gradual"
         raise ConfigError(
-            f"schedule.{key}={value}: schedule={name} goes by amount={config.amount}; "
-            "use one of the two: schedule=linear, cubic, geometric or gradual end at a sparsity, compression or macs"
+            f"schedule.{key}={value}: schedule={name} goes by amount={config.amount}; use one of the two: "
+            f"schedule={others} end at a {key}"
         )
     if by_amount:
         return None
     if config.amount is not None:
+        key = next(iter(goals), "sparsity")
         raise ConfigError(
-            f"amount={config.amount}: schedule={name} goes by schedule.sparsity={config.schedule.get('sparsity')}; "
+            f"amount={config.amount}: schedule={name} goes by schedule.{key}={config.schedule.get(key)}; "
             "use one of the two: schedule=iterative, ramp or one_shot go by amount"
         )
     if not goals:

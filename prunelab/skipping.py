@@ -23,6 +23,24 @@ class Skipped(nn.Module):
         """Hands `x` on; neither the layer nor its hooks are called."""
         return x
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Copies and pickles by the class that it has when it runs, which has a name to be found by."""
+        return _skipped_again, (type(self).__bases__[1],), self.__dict__
+
+
+class Absent(nn.Identity):
+    """What stands where a layer was, once it is removed for real; takes what the layer took."""
+
+    def forward(self, input: Tensor, *args: Any, **keywords: Any) -> Tensor:
+        """Hands it on."""
+        return input
+
+
+def _skipped_again(kind: type[nn.Module]) -> nn.Module:
+    module = kind.__new__(kind)
+    set_skipped(module, True)
+    return module
+
 
 def mark(model: nn.Module, names: Iterable[str]) -> None:
     """Marks layers that keep their input's shape as ones that may be skipped."""

@@ -106,13 +106,15 @@ def test_quick_answers_import_no_torch(cli, tmp_path, args):
 def test_help_is_a_page_of_choices_keys_and_commands(cli, tmp_path):
     said = cli("--help", cwd=tmp_path).stdout
     assert len(said.splitlines()) < 60
+    assert max(map(len, said.partition("== Set")[2].splitlines())) <= 122  # no wider than before
     for group in (prunelab.composing.folder()).iterdir():
         if group.is_dir() and group.name != "hydra":
             choices = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
             assert f"{group.name}: {choices}" in said
     config = prunelab.compose()
     keys = re.findall(r"^ {2}(\S+) {2,}.*?(?:default (\S+))?$", said.partition("== Set")[2], re.M)
-    assert len(keys) == 12
+    assert len(keys) == 15
+    assert {"schedule.macs", "finetune.distill.alpha", "latency"} <= {key for key, _ in keys}
     for key, default in keys:
         assert default in ("", str(OmegaConf.select(config, key)))
         assert not default or prunelab.config.allowed(key)

@@ -381,16 +381,23 @@ def test_the_table_at_the_end_of_a_sweep(tmp_path):
     assert json.loads((folder / "3" / "summary.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.parametrize("key", ["schedule.macs", "strategy.count"])
+def test_how_much_time_or_how_many_layers_go_is_one_curve(key):
+    runs = [a_run(["strategy=layer", f"{key}={value}"], folder=value) for value in ("1", "2")]
+    (curve,) = curves(group(runs))
+    assert (curve.label, len(curve.points)) == (f"{key} varied", 2)
+
+
 # Costs
 
 
-def cost_row(form, nonzero, speedup=None, why=None):
+def cost_row(form, nonzero, speedup=None, why=None, threads=1):
     """A row of a cost card."""
     sizes = {"parameters": 1000, "nonzero": nonzero, "macs": 5000, "macs_nonzero": 5 * nonzero}
     row = {"form": form, **sizes, "bytes": 4000, "gzipped": 3 * nonzero, "peak_bytes": None, "why_no_faster": why}
     if speedup is not None:
         row |= {f"speedup_{n}": [speedup * n, 0.1, 900.0] for n in (1, 256)}
-        row |= {f"latency_{n}_ms": [n / speedup, 0.1, 900.0] for n in (1, 256)}
+        row |= {f"latency_{n}_ms": [n / speedup, 0.1, 900.0] for n in (1, 256)} | {"threads": threads}
     return row
 
 
@@ -421,19 +428,21 @@ def test_costs_are_means_over_seeds_and_the_same_dense_network_stands_once():
     assert "| l1 | masked | 1 | 1,000 | 400 | 5,000 | 2,000 | 4,000 | 1,200 | – |" in found.markdown()
 
 
-def test_times_are_of_the_seeds_that_were_timed_and_the_lowest_says_why():
+def test_times_are_of_the_seeds_that_were_timed():
     why = "no speed-up: masks are multiplied in, nothing is skipped"
     cards = [
-        [cost_row("dense", 1000, 1.0), cost_row("masked", 400, 0.5, f"{why}!"), cost_row("csr", 400, 3.0)],
+        [cost_row("dense", 1000, 1.0), cost_row("masked", 400, 0.5, why), cost_row("csr", 400, 3.0)],
         [cost_row("dense", 1000, 1.0), cost_row("masked", 400, 0.7, why), cost_row("csr", 400, 2.0)],
         [cost_row("dense", 1000), cost_row("masked", 400, None, why)],
     ]
     runs = [a_run([f"seed={seed}"], seed=seed, cost=card) for seed, card in enumerate(cards)]
     table = costs.times(group(runs))
     masked, csr = table.rows[1:]
-    assert (masked["seeds"], masked["speedup_1"], masked["why_no_faster"]) == (2, pytest.approx(0.6), f"{why}!")
+    assert (masked["seeds"], masked["speedup_1"], masked["why_no_faster"]) == (2, pytest.approx(0.6), why)
     assert (csr["seeds"], csr["speedup_256"], csr["latency_1_ms"]) == (2, 640.0, pytest.approx((1 / 3 + 1 / 2) / 2))
-    assert "| (defaults) | csr | 2 | 0.417 | 2.50× | 107 | 640.00× |  |" in table.markdown()
+    assert (csr["speedup_1_error"], csr["latency_1_ms_error"]) == (pytest.approx(0.5), pytest.approx(1 / 12))
+    assert "| csr | 2 | 0.417 ± 0.083 | 2.50× ± 0.50 | 107 ± 21 | 640.00× ± 128.00 |  |" in table.markdown()
+    assert table.title.endswith("mean ± standard error over seeds; threads: 1")
     (row,) = costs.times(group(runs[2:])).rows
     assert (row["form"], row["seeds"], row["speedup_1"], row["why_no_faster"]) == (
         "masked",
@@ -441,6 +450,36 @@ def test_times_are_of_the_seeds_that_were_timed_and_the_lowest_says_why():
         None,
         why,
     )
+
+
+def times_of(*rows):
+    runs = [a_run([f"seed={seed}"], seed=seed, cost=[row]) for seed, row in enumerate(rows)]
+    return costs.times(group(runs))
+
+
+def test_one_seed_has_no_standard_error_and_threads_are_those_of_all():
+    (row,) = times_of(cost_row("csr", 400, 2.0, threads=4)).rows
+    assert (row["speedup_1_error"], row["threads"]) == (None, "4")
+    table = times_of(cost_row("csr", 400, 2.0, threads=4), cost_row("csr", 400, 2.0, threads=1))
+    assert table.title.endswith("; threads: 1 or 4")
+    assert "| csr | 2 | 0.500 | 2.00× | 128 | 512.00× |  |" in table.markdown()
+
+
+@pytest.mark.parametrize(
+    ("sentences", "said"),
+    [
+        (["slow", None, None], None),  # the others are faster
+        (["slow", None], None),
+        (["slow", "slow", None], "slow (in 2 of 3 seeds)"),
+        (["other", "slow", "slow"], "slow (in 2 of 3 seeds)"),
+        (["slow", "slow", "slow"], "slow"),
+        (["57% of it", "57% of it"], "57% of it"),
+        (["58% of it", "9% of it", "57% of it", None], "9–58% of it (in 3 of 4 seeds)"),
+    ],
+)
+def test_the_sentence_is_that_of_most_seeds(sentences, said):
+    (row,) = times_of(*(cost_row("csr", 400, 1.0, why) for why in sentences)).rows
+    assert row["why_no_faster"] == said
 
 
 @pytest.mark.parametrize("junk", [None, 3, {}, [3, None], [{}], [{"form": 3}], [{"form": "a", "bytes": "x"}]])

@@ -16,7 +16,7 @@ from prunelab.compact.attention import Heads
 from prunelab.compact.deciding import Cut
 from prunelab.routines import dynamic_gates
 
-FAILS = (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, NotImplementedError)
+FAILS = (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, ArithmeticError)
 MULTIPLE = 4  # of a convolution's channels, in what experiments leave
 NOTHING = "nothing can be removed: no whole channel, neuron, hidden unit or attention head is zero or unread"
 
@@ -85,8 +85,7 @@ def compact(model: nn.Module, example: Tensor, multiple: int = 1) -> Compacted:
     if not all(isinstance(x, Tensor) for x in before):
         raise ValueError(f"model={type(model).__name__}: its output must be one tensor")
     bench = _bench(dense, example)
-    _left_out(bench)
-    kept = _channels(bench, multiple) + _heads(bench) + _units(bench)
+    kept = _left_out(bench) + _channels(bench, multiple) + _heads(bench) + _units(bench)
     _constants(bench)
     small = bench.model.to(before[0].dtype)
     _as_before(dense, small)
@@ -108,10 +107,11 @@ def _bench(dense: nn.Module, example: Tensor) -> Bench:
         return Bench(deepcopy(dense), example, inputs, probing.outputs(dense, inputs))
 
 
-def _left_out(bench: Bench) -> None:
-    """Layers that are skipped, or that a gate never executes, give way to the identity."""
-    for name in _not_run(bench.model):
-        bench.attempt(partial(put, name=name, module=nn.Identity()))
+def _left_out(bench: Bench) -> list[str]:
+    """Layers that are skipped, or that a gate never executes, give way to the identity. Returns why some stay."""
+    names = list(_not_run(bench.model))
+    tried = {name: bench.attempt(partial(put, name=name, module=skipping.Absent())) for name in names}
+    return [f"{name}: is never run, and stays: {why}" for name, why in tried.items() if why]
 
 
 def _not_run(model: nn.Module) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
@@ -16,10 +17,14 @@ from prunelab import files
 from prunelab.compact.attention import Heads
 from prunelab.compact.constant import Constant
 from prunelab.compact.shrinking import Compacted, put
+from prunelab.config import ConfigError
+from prunelab.export import portable
 from prunelab.export.weights import contiguous
+from prunelab.skipping import Absent
 
 Description = dict[str, Any]
 FORMAT = 1
+SHAPES = "compact.json"
 SIZES = (
     "in_channels",
     "out_channels",
@@ -30,7 +35,7 @@ SIZES = (
     "num_parameters",
     "hidden_size",
 )
-OWN: dict[str, type[nn.Module]] = {"Constant": Constant, "Heads": Heads, "Identity": nn.Identity}
+OWN: dict[str, type[nn.Module]] = {"Constant": Constant, "Heads": Heads, "Identity": nn.Identity, "Absent": Absent}
 
 
 def shapes(model: nn.Module) -> Description:
@@ -123,7 +128,7 @@ def save(folder: str | Path, compacted: Compacted) -> None:
     facts = dict(zip(Compacted._fields[1:], said, strict=True))
     text = json.dumps({**shapes(model), **facts}, indent=1)
     files.write_file(Path(folder) / "compact.safetensors", to_bytes(state))
-    files.write_file(Path(folder) / "compact.json", text.encode())
+    files.write_file(Path(folder) / SHAPES, text.encode())
 
 
 def load(model: nn.Module, folder: str | Path) -> nn.Module:
@@ -133,5 +138,23 @@ def load(model: nn.Module, folder: str | Path) -> nn.Module:
         ValueError: if the files do not belong to this network.
         OSError: if there are none.
     """
-    description = json.loads((Path(folder) / "compact.json").read_text())
+    description = json.loads((Path(folder) / SHAPES).read_text())
     return rebuild(model, description, load_file(Path(folder) / "compact.safetensors"))
+
+
+def of_run(folder: Path, trusted: Iterable[str] = ()) -> nn.Module:
+    """The compact network of a run folder; on the CPU, in eval mode. Nothing is unpickled.
+
+    Args:
+        trusted: packages of yours that the model may come from.
+
+    Raises:
+        ConfigError: if the folder has none, or its files do not belong together.
+    """
+    dense = portable.read(folder, trusted, stale=True).model
+    try:
+        return load(dense, folder)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{folder}: has no compact network; python -m prunelab.compact makes one") from error
+    except (ValueError, LookupError, SafetensorError) as error:
+        raise ConfigError(f"{folder}: its compact network cannot be read: {' '.join(str(error).split())}") from error

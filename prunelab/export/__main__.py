@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from prunelab import building, hardware
+from prunelab.compact import storing
 from prunelab.config import ConfigError
 from prunelab.export import forms, making, portable
 from prunelab.export.cost_card import cost_card
@@ -18,6 +19,7 @@ from prunelab.tracking import cost
 
 EPILOG = """\
 Each file is loaded again in a fresh process and compared on random inputs and test examples before it is called done.
+The graphs, onnx and torch_export, are of the compact network, if the run has one; the others have all layers.
 
 safetensors   model.json beside model.safetensors: prunelab.load(folder) needs neither the run nor pickle
 onnx          any batch size, checked in onnxruntime; needs prunelab[onnx]
@@ -38,13 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(hardware.threads(config))
         test = building.bind(config, "data")().test
         wrong: list[ConfigError] = []
-        done = making.make(options.folder, network.model, config, test, kinds, wrong.append)
+        small = storing.of_run(options.folder, options.trusted) if (options.folder / storing.SHAPES).is_file() else None
+        done = making.make(options.folder, network.model, config, test, kinds, wrong.append, small)
     except (ConfigError, OSError) as error:
         return _say(error)
     if done:
         print(making.table(done))
-        named = forms.exported(options.folder, network.model, [row.kind for row in done], options.trusted)
-        rows = cost_card({"pruned": network.model, **named}, making.examples(test)["test"], not options.no_timing)
+        given = {"pruned": network.model} | ({"compact": small} if small else {})
+        named = forms.exported(options.folder, small or network.model, [row.kind for row in done], options.trusted)
+        rows = cost_card({**given, **named}, making.examples(test)["test"], not options.no_timing)
         print(f"\n{cost.table(rows)}")
     return max(map(_say, wrong), default=0)
 

@@ -46,10 +46,10 @@ def cost_card(forms: Mapping[str, Form | nn.Module], inputs: Tensor, measure: bo
 
     Returns:
         Plain data: `form`, `parameters`, `nonzero`, `macs`, `macs_nonzero` (of one example; on Conv, Linear, recurrent
-        and attention weights), `bytes`, `gzipped`, `peak_bytes` (of a forward pass at batch 256; None where it cannot
-        be seen), `threads`, `why_no_faster`, one sentence or None, and, if measured, `latency_1_ms`, `latency_256_ms`
-        (median, low and high of its 95% interval), `speedup_1`, `speedup_256` (the same, against the first form). A
-        batch size that is too slow for 7 s is left out.
+        and attention weights), `bytes`, `gzipped`, `peak_bytes` (of a forward pass at batch 256; None where it is not
+        known, and then `why_no_peak` says why), `threads`, `why_no_faster`, one sentence or None, and, if measured,
+        `latency_1_ms`, `latency_256_ms` (median, low and high of its 95% interval), `speedup_1`, `speedup_256` (the
+        same, against the first form). A batch size that is too slow for 7 s is left out.
 
     Raises:
         ValueError: if a form without a module does not say what is counted.
@@ -77,7 +77,8 @@ def _counted(name: str, form: Form, x: Tensor) -> Row:
     model = form.counted or form.run
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name}: is no torch.nn.Module; must say what is counted")
-    tensors = list(_parameters(model))
+    gone = _skipped(model) if not isinstance(form.run, nn.Module) else ()  # other runtimes' files have nothing of them
+    tensors = list(_parameters(model, gone))
     macs, macs_nonzero = _macs(model, x[:1])
     stored = [path.read_bytes() for path in form.files] or [to_bytes(quantizing.flat(model))]
     return {
@@ -88,23 +89,25 @@ def _counted(name: str, form: Form, x: Tensor) -> Row:
         "macs_nonzero": macs_nonzero,
         "bytes": sum(map(len, stored)),
         "gzipped": sum(len(gzip.compress(data, LEVEL)) for data in stored),
-        "peak_bytes": _peak(form.run, x),
+        **_peak(form.run, x),
         "threads": torch.get_num_threads(),
     }
 
 
-def _peak(run: Run, x: Tensor) -> int | None:
-    """What another runtime allocates cannot be seen from here."""
+def _peak(run: Run, x: Tensor) -> Row:
+    """The peak, or why it is not known."""
     if not isinstance(run, nn.Module):
-        return None
-    return peak_bytes(run, x, (piece for _, piece in quantizing.pieces(run)), max(BATCHES))
+        return {"peak_bytes": None, "why_no_peak": "another runtime allocates it, out of sight"}
+    found = peak_bytes(run, x, (piece for _, piece in quantizing.pieces(run)), max(BATCHES))
+    why = "2 examples and 3 take different operations, which say nothing about 256"
+    return {"peak_bytes": found, "why_no_peak": why if found is None else None}
 
 
-def _parameters(model: nn.Module) -> Iterator[Tensor]:
-    """As the network computes with them: masks multiplied in, quantised ones as numbers."""
+def _parameters(model: nn.Module, gone: tuple[str, ...] = ()) -> Iterator[Tensor]:
+    """As the network computes with them: masks multiplied in, quantised ones as numbers; without layers `gone`."""
     effective = {(item.module, item.parameter): item.effective for item in masks.masked(model)}
-    for module in model.modules():
-        for key, value in module.named_parameters(recurse=False):
+    for name, module in model.named_modules():
+        for key, value in module.named_parameters(recurse=False) if not _inside(name, gone) else ():
             yield effective.get((module, key.removesuffix("_orig")), quantizing.plain(value))
 
 
@@ -114,7 +117,7 @@ def _macs(model: nn.Module, example: Tensor) -> tuple[int, int]:
     What is inside of a skipped layer is not done.
     """
     rows: dict[nn.Module, int] = {}
-    gone = tuple(f"{name}." for name in skipping.skipped(model))
+    gone = _skipped(model)
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         rows[module] = rows.get(module, 0) + output.numel() // output.shape[-1]
@@ -137,6 +140,10 @@ def _macs(model: nn.Module, example: Tensor) -> tuple[int, int]:
     return done, nonzero
 
 
+def _skipped(model: nn.Module) -> tuple[str, ...]:
+    return tuple(f"{name}." for name in skipping.skipped(model))
+
+
 def _inside(name: str, layers: tuple[str, ...]) -> bool:
     return f"{name}.".startswith(layers)
 
@@ -147,9 +154,14 @@ def _why(row: Row, dense: Row, form: Form) -> str | None:
     Masks need no timing for theirs, unless whole layers are skipped.
     """
     timed = [n for n in BATCHES if f"speedup_{n}" in row]
-    slow = [str(n) for n in timed if row[f"speedup_{n}"][0] < LEAST]
+    slow: dict[str, list[str]] = {}
+    for n in timed:
+        median, low, _ = row[f"speedup_{n}"]
+        if median < LEAST:
+            slow.setdefault("hardly faster" if low > 1 else "no speed-up", []).append(str(n))
     if slow:
-        return f"no speed-up at batch {' and '.join(slow)}: {_reason(row, dense, form)}"
+        said = ", ".join(f"{words} at batch {' and '.join(batches)}" for words, batches in slow.items())
+        return f"{said}: {_reason(row, dense, form)}"
     sure = _masked(form) and row["macs"] >= dense["macs"]
     return f"no speed-up: {_reason(row, dense, form)}" if sure and not timed else None
 
@@ -168,11 +180,15 @@ def _reason(row: Row, dense: Row, form: Form) -> str:
     if _masked(form):
         all_run = row["macs"] >= dense["macs"]  # the masks of whole layers say that these are skipped
         return f"masks are multiplied in, {'nothing is skipped' if all_run else 'in all layers that are left'}"
-    saved = 1 - row["macs"] / dense["macs"]
+    saved = 1 - row["macs"] / dense["macs"] if dense["macs"] else 0.0
     if saved >= 0.5 and any(isinstance(module, CSRLinear) for module in _module(form).modules()):
-        return "looking rows up costs as much as the skipped multiplications save there"
+        return "looking rows up costs about as much as the skipped multiplications save there"
     if any(quantizing.is_quantized(p) for p in _module(form).parameters()):
         return "8-bit weights save bytes; making floats of them, or rounding activations, at every call costs time"
+    if not dense["macs"]:
+        return "it has no layers whose multiply-adds are counted, so what was saved is not known"
     if row["macs"] >= dense["macs"]:
-        return "the same multiply-adds are done, those on zeros too"
+        zeros = row["macs_nonzero"] < row["macs"]
+        said = "those on zeros too" if zeros else "none of them on zeros: nothing is left to skip"
+        return f"the same multiply-adds are done, {said}"
     return f"{saved:.0%} of the multiply-adds are gone, but they are not what takes the time there"

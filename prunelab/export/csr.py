@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from prunelab import masks
+from prunelab import masks, skipping
 from prunelab.config import ConfigError
 from prunelab.export import portable
 from prunelab.export.portable import Network
@@ -129,7 +129,9 @@ def sparsify(model: nn.Module, sparsity: float = SPARSITY, least: int = LEAST) -
         if not isinstance(module, nn.Linear):
             continue
         zeros = float((module.weight == 0).float().mean())
-        if type(module) is not nn.Linear or module in directly:
+        if isinstance(module, skipping.Skipped):
+            left[name] = "is removed: it is skipped as a whole"
+        elif type(module) is not nn.Linear or module in directly:
             left[name] = "another module reads its weight, or it does more than a Linear layer"
         elif module.weight.numel() < least:
             left[name] = f"has {module.weight.numel():,} weights; below {least:,} the call itself takes the time"

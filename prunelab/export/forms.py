@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
-from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
-from prunelab import building, masks
+from prunelab import masks
 from prunelab.export.cost_card import Form
 from prunelab.export.formats import FORMATS
 from prunelab.export.portable import MASKS, WEIGHTS
-from prunelab.randomness import seeded
-
-
-def dense(config: DictConfig, weights: Mapping[str, Tensor]) -> Form:
-    """The network of round 0, a new one with these weights: what is left of it now may lack whole layers."""
-    with seeded("export"):
-        model = building.network(config)
-    model.load_state_dict(weights)
-    return Form(model.eval())
 
 
 def masked(model: nn.Module, folder: Path) -> Form:

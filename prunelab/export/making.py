@@ -48,6 +48,7 @@ def make(
     test: Split,
     kinds: Sequence[str],
     on_error: Callable[[ConfigError], object] | None = None,
+    compact: nn.Module | None = None,
 ) -> list[Exported]:
     """Writes a finished network into its run folder in one or more kinds.
 
@@ -60,6 +61,8 @@ def make(
         test: nothing is chosen by it.
         kinds: of `FORMATS`.
         on_error: gets what is wrong with a kind, and the next one is made; None: it is raised.
+        compact: the compact network: graphs are made of it. Other files are loaded into the config's own model, which
+            has all of its layers.
 
     Raises:
         ConfigError: for an unknown kind, a package that is missing, or a file that does not agree.
@@ -68,6 +71,7 @@ def make(
     check(kinds)
     kept = from_bytes((folder / MASKS).read_bytes())
     network = Network(masks.plain_copy(model).cpu().eval(), kept, config)
+    small = network if compact is None else Network(masks.plain_copy(compact).cpu().eval(), kept, config)
     inputs = examples(test)
     done: list[Exported] = []
     with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as aside:
@@ -75,7 +79,7 @@ def make(
             work = Path(aside) / kind
             work.mkdir()
             try:
-                done.append(_make(kind, network, inputs, work))
+                done.append(_make(kind, small if FORMATS[kind].graph else network, inputs, work))
             except ConfigError as error:
                 if on_error is None:
                     raise

@@ -97,7 +97,10 @@ def save(folder: Path, network: Network) -> None:
 
 
 def describe(network: Network, content: dict[str, bytes]) -> Plain:
-    """What any JSON file says that stands beside tensors: `format`, `config`, `versions`, and the files' `sha256`."""
+    """What any JSON file says that stands beside tensors: `format`, `config`, `versions`, and the files' `sha256`.
+
+    Also `skipped`: the layers that a strategy removed, whose tensors are there, all zeros, but which are not run.
+    """
     from prunelab import __version__
 
     return {
@@ -105,6 +108,7 @@ def describe(network: Network, content: dict[str, bytes]) -> Plain:
         "config": OmegaConf.to_container(network.config, resolve=True),
         "versions": {"prunelab": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
+        "skipped": skipping.skipped(network.model),
     }
 
 
@@ -124,10 +128,13 @@ def build(said: Plain, trusted: Iterable[str] = ()) -> nn.Module:
     config = as_config(said, trusted)
     try:
         with seeded("export"):
-            return building.network(config).eval()
+            model = building.network(config).eval()
+        for name in said.get("skipped", []):
+            skipping.set_skipped(model.get_submodule(name), True)
+        return model
     except ConfigError:
         raise
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(f"the config builds no network: {' '.join(str(error).split())}") from error
 
 

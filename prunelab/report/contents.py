@@ -157,11 +157,12 @@ def _cost(made: Report, groups: Sequence[Group]) -> None:
     if not sizes.rows:
         return
     said = "Dense: the network before any pruning. Masked: the result with its masks. MACs are of one example; peak "
-    said += "memory is the bytes of tensors that live at once, at batch 256, – where that cannot be seen."
+    said += "memory is the bytes of tensors that live at once, at batch 256, – where that is not known."
     body = page.cut(sizes, results.AT_MOST) + page.note(said)
     if times.rows:
-        said = "Speed-up: the dense network's time ÷ its own, measured in turns, in the same run. latency=true times "
-        said += "runs that make no other form."
+        said = "Speed-up: the dense network's time ÷ its own, measured in turns, in the same run; with one seed there "
+        said += "is no standard error, and its 95% intervals are in summary.json. latency=true times runs that make no "
+        said += "other form."
         body += page.cut(times, results.AT_MOST) + page.note(said)
     made.tables += [table for table in (sizes, times) if table.rows]
     made.sections.append(("cost", "What each form costs", body))

@@ -1,7 +1,8 @@
-"""What each form of the networks costs and how fast it is, means over seeds, and why some are no faster."""
+"""What each form of the networks costs and how fast it is, over seeds, and why some are no faster."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
@@ -14,6 +15,7 @@ from prunelab.report.tables import Table
 COUNTED = ("parameters", "nonzero", "macs", "macs_nonzero", "bytes", "gzipped", "peak_bytes")
 TIMED = ("latency_1_ms", "speedup_1", "latency_256_ms", "speedup_256")
 SHARED = "all experiments"
+PERCENT = re.compile(r"\d{1,3}(?=%)")
 
 
 def sizes(groups: Sequence[Group]) -> Table:
@@ -40,15 +42,15 @@ def sizes(groups: Sequence[Group]) -> Table:
 
 
 def times(groups: Sequence[Group]) -> Table:
-    """A row a group and form that was timed, or that needs no timing to be no faster; the lowest seed says why."""
-    rows = []
+    """A row a group and form that was timed, or that needs no timing to be no faster."""
+    rows: list[Row] = []
     for group in groups:
         for form, found in _forms(group):
             timed = [row for row in found if "speedup_1" in row]
-            why = next((row["why_no_faster"] for row in found if "why_no_faster" in row), None)
+            why = _why(timed or found)
             if timed or why:
-                means = _means(timed, TIMED)
-                rows.append({"group": group.label, "form": form, "seeds": len(timed), **means, "why_no_faster": why})
+                names = {"group": group.label, "form": form, "seeds": len(timed), "threads": _threads(timed)}
+                rows.append({**names, **_means(timed, TIMED), **_errors(timed, TIMED), "why_no_faster": why})
     columns = [
         tables.words("group", "experiment"),
         tables.words("form", "form"),
@@ -59,8 +61,35 @@ def times(groups: Sequence[Group]) -> Table:
         tables.times("speedup_256", "speed-up"),
         tables.words("why_no_faster", "why no faster"),
     ]
-    title = "How fast each form is against the dense network, mean over seeds"
-    return Table("times", title, columns, rows, ["group", "form", "seeds", *TIMED, "why_no_faster"])
+    title = "How fast each form is against the dense network, mean ± standard error over seeds"
+    threads = dict.fromkeys(row["threads"] for row in rows if row["threads"])
+    if threads:
+        title += f"; threads: {', '.join(threads)}"
+    measured = [field for key in TIMED for field in (key, f"{key}_error")]
+    return Table("times", title, columns, rows, ["group", "form", "seeds", "threads", *measured, "why_no_faster"])
+
+
+def _threads(rows: Sequence[Row]) -> str:
+    """The number that the seeds were timed with, or, where they differ, all of them."""
+    return " or ".join(f"{n:.0f}" for n in sorted({row["threads"] for row in rows if row.get("threads")}))
+
+
+def _why(rows: Sequence[Row]) -> str | None:
+    """The sentence that most seeds have in common, if most have one at all; the others may well be faster.
+
+    Sentences that differ only in their percentage are one.
+    """
+    said = [row["why_no_faster"] for row in rows if row.get("why_no_faster")]
+    if 2 * len(said) <= len(rows):
+        return None
+    kinds: dict[str, list[str]] = {}
+    for text in said:
+        kinds.setdefault(PERCENT.sub("", text), []).append(text)
+    alike = max(kinds.values(), key=len)
+    shares = sorted({int(n) for text in alike for n in PERCENT.findall(text)})
+    between = "–".join(map(str, dict.fromkeys((shares[0], shares[-1])))) if shares else ""
+    some = f" (in {len(alike)} of {len(rows)} seeds)" if len(alike) < len(rows) else ""
+    return PERCENT.sub(between, alike[0]) + some
 
 
 def _forms(group: Group) -> Iterator[tuple[str, list[Row]]]:
@@ -74,6 +103,12 @@ def _forms(group: Group) -> Iterator[tuple[str, list[Row]]]:
 def _means(rows: Sequence[Row], keys: Collection[str]) -> Row:
     known = {key: [row[key] for row in rows if row.get(key) is not None] for key in keys}
     return {key: mean_and_error(values)[0] if values else None for key, values in known.items()}
+
+
+def _errors(rows: Sequence[Row], keys: Collection[str]) -> Row:
+    """Standard errors of the means; None where one seed says nothing about others."""
+    known = {key: [row[key] for row in rows if row.get(key) is not None] for key in keys}
+    return {f"{key}_error": mean_and_error(found)[1] if len(found) > 1 else None for key, found in known.items()}
 
 
 def _once(rows: list[Row], groups: int) -> list[Row]:

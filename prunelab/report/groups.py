@@ -10,7 +10,15 @@ from typing import Any
 from prunelab.report.reading import Run
 
 NEUTRAL = ("seed", "outputs", "reuse", "trusted", "latency")  # never tell one experiment from another
-DOSES = ("amount", "schedule.sparsity", "schedule.compression", "strategy.threshold", "tolerance")  # how much goes
+DOSES = (  # how much goes
+    "amount",
+    "schedule.sparsity",
+    "schedule.compression",
+    "schedule.macs",
+    "strategy.threshold",
+    "strategy.count",
+    "tolerance",
+)
 CHOICES = ("strategy", "model", "data", "schedule", "criterion", "experiment")  # their value alone says enough
 
 

@@ -17,7 +17,7 @@ from prunelab.report.jobs import read_summary
 
 Row = dict[str, Any]
 TEXT = ("stage", "reused", "tensor", "shape")  # columns that hold no numbers
-COST_TEXT = ("form", "why_no_faster")  # of the cost card
+COST_TEXT = ("form", "why_no_faster", "why_no_peak")  # of the cost card
 RUN, SWEEP = ("summary.json", "rounds.csv"), "sweep.json"
 
 

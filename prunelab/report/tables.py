@@ -110,13 +110,26 @@ def share(key: str, head: str, digits: int = 1) -> Column:
 
 
 def times(key: str, head: str) -> Column:
-    """A column of ratios."""
-    return Column(head, lambda row: "–" if row.get(key) is None else f"{row[key]:.2f}×")
+    """A column of ratios, with the standard error where there is one."""
+    return Column(
+        head, lambda row: "–" if row.get(key) is None else f"{row[key]:.2f}×{_plus_minus(row.get(f'{key}_error'), 2)}"
+    )
 
 
 def milliseconds(key: str, head: str) -> Column:
-    """A column of times."""
-    return Column(head, lambda row: "–" if row.get(key) is None else f"{row[key]:,.{0 if row[key] >= 100 else 3}f}")
+    """A column of times, with the standard error where there is one."""
+
+    def show(row: Row) -> str:
+        if row.get(key) is None:
+            return "–"
+        digits = 0 if row[key] >= 100 else 3
+        return f"{row[key]:,.{digits}f}{_plus_minus(row.get(f'{key}_error'), digits)}"
+
+    return Column(head, show)
+
+
+def _plus_minus(error: float | None, digits: int) -> str:
+    return f" ± {error:,.{digits}f}" if error and round(error, digits) else ""
 
 
 def _error(error: float | None, digits: int) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab import masks
-from prunelab.routines import Phase
 from prunelab.training import Routine
 
 
@@ -29,36 +25,22 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 
-@torch.no_grad()
-def dense_copy(model: nn.Module, weights: masks.Tensors) -> nn.Module:
-    """A copy of a pruned model with other weights and no masks; nothing done to it reaches the model.
-
-    The masks are opened before they are taken off, so that what they decide, such as which layers are skipped, is what
-    it is in a dense network.
-    """
-    masks.refresh(model)  # a masked tensor that a graph hangs on cannot be copied
-    copy = deepcopy(model)
-    masks.restore(copy, weights, {})
-    return masks.bake(copy)
-
-
 class Distillation(Routine):
     """Descends (1 − alpha) · cross-entropy + alpha · `divergence` from a teacher of the same architecture.
 
-    The teacher is a plain copy of the network, in eval mode. Making it draws nothing at random, and it is no part of
-    the checkpoint: its weights are those of a stage that is there.
+    The teacher is in eval mode and never changes. It is no part of the checkpoint: its weights are those of a stage
+    that is there.
 
     Args:
-        weights: the teacher's, as `masks.snapshot` gives them, buffers too.
+        teacher: the dense network, which shares nothing with the one that is trained.
         alpha: in [0, 1]; 1: the teacher alone.
         temperature: > 0.
 
     Source: Hinton, Vinyals & Dean 2015, §2, arXiv 1503.02531.
     """
 
-    def __init__(self, phase: Phase, weights: masks.Tensors, alpha: float, temperature: float) -> None:
-        self.alpha, self.temperature = alpha, temperature
-        self.teacher = dense_copy(phase.model, weights).eval().requires_grad_(False)
+    def __init__(self, teacher: nn.Module, alpha: float, temperature: float) -> None:
+        self.teacher, self.alpha, self.temperature = teacher.eval().requires_grad_(False), alpha, temperature
 
     def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
         """Mixes the loss so far with what the teacher says of the same inputs."""

@@ -99,8 +99,8 @@ def _whole(layers: Layers, parameters: Parameters) -> Layers:
 
 
 def _parameters(layer: nn.Module) -> list[tuple[nn.Module, str]]:
-    """All parameters of a layer, prunable or not, whether or not they have masks."""
-    parts = [(part, key) for part in layer.modules() for key, _ in part.named_parameters(recurse=False)]
+    """All parameters of a layer but scalars, such as a gate; prunable or not, whether or not they have masks."""
+    parts = [(part, key) for part in layer.modules() for key, p in part.named_parameters(recurse=False) if p.dim()]
     return [(part, key.removesuffix("_orig")) for part, key in parts]
 
 

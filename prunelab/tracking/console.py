@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import textwrap
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 Row = Mapping[str, Any]
+WIDTH = 120
 
 
 class ScreenHandler(logging.Handler):
@@ -77,12 +79,13 @@ def plan_table(plan: Iterable[Row]) -> str:
 
 
 def without_layers(row: Row) -> str:
-    """What each layer is worth, the least first: a round's `losses`, by the names of the layers that are left out."""
-    losses = dict(row["losses"])
-    now = losses.pop("")
-    alone = sorted((loss, name) for name, loss in losses.items() if " " not in name)
-    said = ", ".join(f"{name} {loss:.4f}" for loss, name in alone)
-    return f"round {row['round']}: validation loss {now:.4f} before, without {said}"
+    """What each layer is worth, the least first, and what went: a round's `losses`, by the layers that are left out."""
+    losses, gone = row["losses"], row["layers_gone"]
+    alone = sorted((loss, name) for name, loss in losses.items() if name and " " not in name)
+    said = [f"round {row['round']}: validation loss {losses['']:.4f}"]
+    said += [f"without {', '.join(f'{name} {loss:.4f}' for loss, name in alone)}"] if alone else []
+    said += [f"removed {', '.join(gone)}: {losses[' '.join(gone)]:.4f}" if gone else "no layer is removed"]
+    return textwrap.fill("; ".join(said), WIDTH, subsequent_indent="  ")
 
 
 def rounds_table(rounds: Iterable[Row]) -> str:

@@ -46,7 +46,9 @@ def _lines(rows: Sequence[Row]) -> Iterator[list[str]]:
         times = [row[f"latency_{n}_ms"] for row in rows]
         yield [f"ms at batch {n}", *(_digits(median) for median, _, _ in times)]
         yield ["  95% interval", *(f"{_digits(low)}–{_digits(high)}" for _, low, high in times)]
-        yield ["  speed-up", *(f"{row[f'speedup_{n}'][0]:.2f}×" for row in rows)]
+        ratios = [row[f"speedup_{n}"] for row in rows]
+        yield ["  speed-up", *(f"{median:.2f}×" for median, _, _ in ratios)]
+        yield ["  95% interval", *(f"{_ratio(low)}–{_ratio(high)}" for _, low, high in ratios)]
 
 
 def _timed(rows: Sequence[Row]) -> list[int]:
@@ -54,8 +56,11 @@ def _timed(rows: Sequence[Row]) -> list[int]:
 
 
 def _notes(rows: Sequence[Row]) -> Iterator[str]:
-    unseen = [row["form"] for row in rows if row["peak_bytes"] is None]
-    told = f"; what {' and '.join(unseen)} allocates cannot be seen from here" if unseen else ""
+    unknown: dict[str, list[str]] = {}
+    for row in rows:
+        if row["peak_bytes"] is None:
+            unknown.setdefault(row["why_no_peak"], []).append(row["form"])
+    told = "".join(f"; of {' and '.join(names)} not known: {why}" for why, names in unknown.items())
     yield f"MACs: multiply-adds of one example. Peak memory: bytes of tensors that live at once, at batch 256{told}."
     timed, first = _timed(rows), rows[0]
     if timed:
@@ -75,6 +80,11 @@ def _whole(numbers: Sequence[int | None]) -> list[str]:
     large = max((number for number in numbers if number is not None), default=0) >= 10**8
     shown = (f"{number / 10**6:,.1f} M" if large else f"{number:,}" for number in numbers if number is not None)
     return ["–" if number is None else next(shown) for number in numbers]
+
+
+def _ratio(value: float) -> str:
+    """Two digits behind the point while there is room: 1.07, 123.5, 1235."""
+    return f"{value:.{2 if value < 100 else 1 if value < 1000 else 0}f}"
 
 
 def _digits(ms: float) -> str:

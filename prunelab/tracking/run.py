@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 READABLE = 64  # masks with no more entries than this, together, are printed
-REPLACED = (*COLUMNS, "summary.json", "model.safetensors", "masks.safetensors")
+REPLACED = (*COLUMNS, "summary.json", "masks.safetensors", "model.*", "compact.*", "**/events.out.tfevents.*")
 VERSIONED = ("prunelab", "torch", "hydra-core", "omegaconf", "tensorboard", "numpy")
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class RunFolder:
         }
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for old in (*folder.rglob("events.out.tfevents.*"), *map(folder.joinpath, REPLACED)):
+            for old in (found for pattern in REPLACED for found in folder.glob(pattern)):
                 old.unlink(missing_ok=True)
         self._write_summary()
         with files.writing(folder):
@@ -144,6 +144,12 @@ class RunFolder:
         self.tell("cost", rows, cost.table(rows))
         with files.writing(self.folder):
             self.board.cost(rows)
+
+    def macs(self, target: float, reached: float) -> None:
+        """Whether the compact network has as few multiply-adds as were asked for, as shares of the dense network's."""
+        said = f"the compact network has {percent(reached)} of the dense network's multiply-adds"
+        missed = f", more than schedule.macs={target:g}: what compaction could not remove, and why, is named above"
+        self.tell("macs", {"target": target, "reached": reached}, said + (missed if reached > target else ""))
 
     def stop(self, round: int, least: float) -> None:
         """A round fell below the validation accuracy that was asked for: it is not the result."""

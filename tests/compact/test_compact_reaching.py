@@ -101,7 +101,10 @@ def test_a_run_that_was_broken_off_ends_the_same(tmp_path):
     ("more", "said"),
     [
         (("compact=false",), r"schedule\.macs=0\.4: is of the compact network; needs compact=true"),
-        (("schedule.macs=0.001",), r"schedule\.macs=0\.001: the smallest network that this strategy leaves has 0\.0"),
+        (
+            ("schedule.macs=0.001",),
+            r"schedule\.macs=0\.001: the smallest network .* has 0\.0",
+        ),
         (("schedule.macs=1.5",), r"schedule\.macs=1\.5: must be a fraction in \(0, 1\)"),
         (("schedule.sparsity=0.5",), r"schedule\.sparsity=0\.5 and schedule\.macs=0\.4: use one of the two"),
         (("schedule=iterative",), r"schedule\.macs=0\.4: schedule=iterative goes by amount=0\.2"),

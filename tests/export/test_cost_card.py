@@ -1,20 +1,23 @@
 """The cost card: counted by hand, timed against dense, and honest where nothing is faster."""
 
+import math
 import time
 from importlib.util import find_spec
 
 import pytest
 import torch
-from networks import sparse_lenet
+from networks import config, sparse_lenet
 from torch import nn
 from torch.nn.utils import prune
 
 from prunelab import skipping
 from prunelab.export import cost_card as card
-from prunelab.export import csr, quantizing, timing
+from prunelab.export import csr, graphs, quantizing, timing
 from prunelab.export.cost_card import Form, cost_card
 from prunelab.export.formats import FORMATS
 from prunelab.export.peak import _live, peak_bytes
+from prunelab.export.portable import Network
+from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet import LeNet, LeNet300100
 from prunelab.models.lstm import LSTM
 from prunelab.models.vit import ViT
@@ -121,7 +124,7 @@ def test_masks_of_a_layer_that_is_skipped_are_not_said_to_skip_nothing():
     skipping.set_skipped(masked[1], True)
     dense, row = cost_card({"dense": network(), "masked": masked}, INPUTS, measure=False)
     assert (dense["macs"], row["macs"], row["why_no_faster"]) == (288, 32, None)
-    said = card._why({**row, "speedup_1": [1.0]}, dense, Form(masked))
+    said = card._why({**row, "speedup_1": [1.0, 0.9, 1.2]}, dense, Form(masked))
     assert said == "no speed-up at batch 1: masks are multiplied in, in all layers that are left"
 
 
@@ -145,7 +148,7 @@ def test_a_batch_that_is_too_slow_is_left_out_and_said(monkeypatch):
 def wide(names):
     """Rows of a card with the longest numbers."""
     times = {f"latency_{n}_ms": [99.994, 99.994, 999.94] for n in (1, 256)} | {
-        f"speedup_{n}": [10.0, 9.0, 11.0] for n in (1, 256)
+        f"speedup_{n}": [10.0, 9.0, 1100.0] for n in (1, 256)
     }
     sizes = dict.fromkeys(cost.SIZES, 99_999_999)
     why = "no speed-up at batch 1 and 256: " + "very long words " * 9
@@ -154,10 +157,11 @@ def wide(names):
 
 def test_the_table_is_no_wider_than_a_screen():
     names = ["dense", "masked", "compact", *FORMATS]
-    text = cost.table([{**row, "peak_bytes": None} if row["form"] == "onnx" else row for row in wide(names)[:-1]])
+    unseen = {"peak_bytes": None, "why_no_peak": "another runtime allocates it"}
+    text = cost.table([row | (unseen if row["form"] == "onnx" else {}) for row in wide(names)[:-1]])
     assert max(map(len, text.splitlines())) <= 120
     assert "99,999,999" in text
-    assert "what onnx allocates cannot be seen from here" in " ".join(text.split())
+    assert "at batch 256; of onnx not known: another runtime allocates it." in " ".join(text.split())
     large = cost.table([{**row, "macs": 1_814_073_344} for row in wide(names)[:-1]])
     assert max(map(len, large.splitlines())) <= 120
     assert "1,814.1 M" in large
@@ -170,6 +174,7 @@ def test_markdown_has_the_same_cells():
     assert "| MACs | 99,999,999 | 99,999,999 |" in grid
     assert "| ms at batch 256 | 99.99 | 99.99 |" in grid
     assert "| 95% interval | 99.99–999.9 | 99.99–999.9 |" in grid
+    assert grid[-2:] == ["| speed-up | 10.00× | 10.00× |", "| 95% interval | 9.00–1100 | 9.00–1100 |"]
 
 
 @pytest.mark.parametrize("kind", [LeNet, LSTM, ViT])
@@ -190,13 +195,106 @@ def test_peak_by_hand():
     assert row["peak_bytes"] == 4 * (weights + given + 2 * hidden)  # ReLU's input and output; the last one is smaller
     (row,) = cost_card({"dense": Form(lambda x: x, counted=model)}, torch.ones(2, 10), measure=False)
     assert row["peak_bytes"] is None
+    assert row["why_no_peak"] == "another runtime allocates it, out of sight"
 
 
 @pytest.mark.parametrize(
-    ("macs", "why"), [(54, "the same multiply-adds are done, those on zeros too"), (27, "50% of the multiply-adds")]
+    ("macs", "nonzero", "why"),
+    [
+        (54, 51, "the same multiply-adds are done, those on zeros too"),
+        (54, 54, "the same multiply-adds are done, none of them on zeros: nothing is left to skip"),
+        (27, 27, "50% of the multiply-adds"),
+    ],
 )
-def test_reasons(macs, why):
-    assert why in card._reason({"macs": macs}, {"macs": 54}, Form(two()))
+def test_reasons(macs, nonzero, why):
+    assert why in card._reason({"macs": macs, "macs_nonzero": nonzero}, {"macs": 54}, Form(two()))
+
+
+FASTER, HARDLY, EVEN = [1.5, 1.4, 1.6], [1.07, 1.05, 1.09], [1.07, 0.99, 1.2]
+
+
+@pytest.mark.parametrize(
+    ("one", "many", "said"),
+    [
+        (FASTER, FASTER, None),
+        (HARDLY, FASTER, "hardly faster at batch 1: "),
+        (HARDLY, HARDLY, "hardly faster at batch 1 and 256: "),
+        (EVEN, EVEN, "no speed-up at batch 1 and 256: "),
+        (EVEN, HARDLY, "no speed-up at batch 1, hardly faster at batch 256: "),
+        (HARDLY, [0.5, 0.4, 0.6], "hardly faster at batch 1, no speed-up at batch 256: "),
+    ],
+)
+def test_a_small_speed_up_is_not_called_none(one, many, said):
+    row = {"macs": 54, "macs_nonzero": 51, "speedup_1": one, "speedup_256": many}
+    found = card._why(row, {"macs": 54}, Form(two()))
+    assert found == (said and f"{said}the same multiply-adds are done, those on zeros too")
+
+
+class Own(nn.Module):
+    """A user's own layer: its multiply-adds are not counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(16, 2))
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weight
+
+
+@pytest.mark.parametrize("kind", [Own, nn.Flatten])
+def test_networks_without_counted_multiply_adds_have_a_card(kind, monkeypatch):
+    monkeypatch.setattr(timing, "REPEATS", 6)
+    same = timing.Latency(timing.Interval(1.0, 1.0, 1.0), timing.Interval(1.0, 1.0, 1.0))
+    monkeypatch.setattr(card, "race", lambda runs, *rest: dict.fromkeys(runs, same))
+    _, row = cost_card({"dense": kind().eval(), "compact": kind().eval()}, INPUTS)
+    assert (row["macs"], row["macs_nonzero"]) == (0, 0)
+    why = "it has no layers whose multiply-adds are counted, so what was saved is not known"
+    assert row["why_no_faster"] == f"no speed-up at batch 1 and 256: {why}"
+
+
+def test_the_file_of_another_runtime_has_nothing_of_layers_that_are_skipped():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.Linear(16, 2)).eval()
+    skipping.set_skipped(model[1], True)
+    module, graph = cost_card({"module": model, "onnx": Form(lambda x: x, counted=model)}, INPUTS, measure=False)
+    assert (module["parameters"], module["nonzero"]) == (306, 306)
+    assert (graph["parameters"], graph["nonzero"]) == (34, 34)
+
+
+@pytest.mark.skipif(find_spec("onnxruntime") is None or find_spec("onnxscript") is None, reason="needs onnx")
+def test_parameters_of_graphs_are_those_in_their_files(tmp_path):
+    import onnx
+
+    model = DeepMLP(depth=2).eval()
+    skipping.set_skipped(model.blocks[0], True)
+    network = Network(model, {}, config(tmp_path, "model=deep_mlp"))
+    graphs.save_onnx(tmp_path, network)
+    graphs.save_program(tmp_path, network)
+    loaded = {"onnx": graphs.load_onnx(tmp_path), "torch_export": graphs.load_program(tmp_path)}
+    forms = {name: Form(run, counted=model) for name, run in loaded.items()}
+    rows = cost_card(forms, torch.randn(3, 1, 28, 28), measure=False)
+    stored = onnx.load(str(tmp_path / graphs.ONNX)).graph.initializer
+    floats = sum(math.prod(item.dims) for item in stored if item.data_type == onnx.TensorProto.FLOAT)
+    program = torch.export.load(tmp_path / graphs.PROGRAM).state_dict
+    assert [row["parameters"] for row in rows] == [floats, sum(value.numel() for value in program.values())]
+    assert floats == 785 * 100 + 10_100 + 1_010
+
+
+class Fickle(nn.Linear):
+    """Does more for 3 examples than for 2."""
+
+    def forward(self, x):
+        return super().forward(x + 1 if len(x) == 3 else x)
+
+
+def test_why_a_peak_is_not_known_is_said_of_each():
+    model = Fickle(16, 2).eval()
+    forms = {"dense": model, "masked": model, "onnx": Form(lambda x: x, counted=model)}
+    rows = cost_card(forms, torch.ones(3, 16), measure=False)
+    assert [row["peak_bytes"] for row in rows] == [None] * 3
+    text = " ".join(cost.table(rows).split())
+    assert "; of dense and masked not known: 2 examples and 3 take different operations" in text
+    assert "; of onnx not known: another runtime allocates it" in text
+    assert "allocates cannot be seen" not in text
 
 
 def test_what_is_missing():

@@ -12,7 +12,7 @@ from networks import config, sparse_lenet
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from prunelab import export
+from prunelab import export, skipping
 from prunelab.config import ConfigError
 from prunelab.export import csr
 from prunelab.export.csr import CSRLinear, sparsify
@@ -79,6 +79,14 @@ def test_a_layer_whose_weight_another_module_reads_is_left_alone():
     sparse = sparsify(model)
     assert set(sparse.layers) == {"linear1", "linear2"}
     assert "another module" in sparse.left["self_attn.out_proj"]
+
+
+def test_a_layer_that_is_removed_is_not_said_to_be_another_kind_of_layer():
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)).eval()
+    with torch.no_grad():
+        model[0].weight.zero_()
+    skipping.set_skipped(model[0], True)
+    assert sparsify(model).left["0"] == "is removed: it is skipped as a whole"
 
 
 def saved(folder, tmp_path):
