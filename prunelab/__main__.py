@@ -72,7 +72,9 @@ def main() -> None:
             pass
     except (KeyboardInterrupt, signals.InterruptedRun) as error:
         sweeps.show_last()
-        print("prunelab: stopped; the same command goes on from here", file=sys.stderr)
+        over = getattr(error, "late", False) and not sweeps.running()
+        rest = "the run was complete already" if over else "the same command goes on from here"
+        print(f"prunelab: stopped; {rest}", file=sys.stderr)
         sys.exit(getattr(error, "exit_status", 130))
     sys.exit(0 if sweeps.show_last() else 1)
 

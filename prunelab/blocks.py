@@ -47,15 +47,36 @@ def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
 
 
 def outermost(model: nn.Module, there: set[str]) -> list[str]:
-    """Of these modules the outermost that have prunable weights and are no plain containers, in the model's order."""
+    """Of these modules the outermost that have prunable weights and are no containers, in the model's order.
+
+    A stack of layers, such as a transformer's whole encoder, counts as a container.
+    """
     found: list[str] = []
+    keep = {module for name, module in model.named_modules() if name in there}
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)
-        if name in there and not inside and not isinstance(module, CONTAINERS) and _prunable(module):
+        container = isinstance(module, CONTAINERS) or _is_stack(module, keep)
+        if name in there and not inside and not container and _prunable(module):
             found.append(name)
     return found
 
 
+def _is_stack(module: nn.Module, keep: set[nn.Module]) -> bool:
+    """Whether all its weights are in two or more composite layers of one class in a row, which keep the shape too."""
+    for row in (part for part in module.modules() if isinstance(part, CONTAINERS)):
+        layers = [layer for layer in row.children() if _prunable(layer)]
+        composite = all(any(True for _ in layer.children()) and not isinstance(layer, CONTAINERS) for layer in layers)
+        alike = len(layers) > 1 and len({type(layer) for layer in layers}) == 1 and keep.issuperset(layers)
+        if alike and composite and _weights(module) == sum(map(_weights, layers)):
+            return True
+    return False
+
+
 def _prunable(module: nn.Module) -> bool:
+    return _weights(module) > 0
+
+
+def _weights(module: nn.Module) -> int:
+    """How many prunable tensors it has."""
     parts = ((part, key) for part in module.modules() for key, _ in part.named_parameters(recurse=False))
-    return any(masks.is_prunable(part, key.removesuffix("_orig")) for part, key in parts)
+    return sum(masks.is_prunable(part, key.removesuffix("_orig")) for part, key in parts)

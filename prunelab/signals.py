@@ -12,9 +12,14 @@ CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
 class InterruptedRun(BaseException):
-    """A signal asked the run to stop. Not an `Exception`: nothing but the run itself may catch it."""
+    """A signal asked the run to stop. Not an `Exception`: nothing but the run itself may catch it.
 
-    def __init__(self, number: int) -> None:
+    Attributes:
+        late: whether the run had come to its end before it was obeyed.
+    """
+
+    def __init__(self, number: int, late: bool = False) -> None:
+        self.late = late
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.exit_status = 128 + number  # 130 for Ctrl-C, 143 for SIGTERM
 
@@ -37,9 +42,9 @@ def graceful() -> Iterator[Callable[[], None]]:
         came.append(number)
         signal.signal(number, before[signal.Signals(number)])
 
-    def check() -> None:
+    def check(late: bool = False) -> None:
         if came:
-            raise InterruptedRun(came[0])
+            raise InterruptedRun(came[0], late)
 
     for number in CAUGHT:
         signal.signal(number, note)
@@ -48,4 +53,4 @@ def graceful() -> Iterator[Callable[[], None]]:
     finally:
         for number in CAUGHT:
             signal.signal(number, before[number])
-    check()
+    check(late=True)

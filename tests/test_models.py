@@ -6,10 +6,12 @@ import sys
 
 import pytest
 import torch
+from conftest import overrides
 from torch import nn
 
 import prunelab
-from prunelab import building, masks
+from prunelab import building, masks, training
+from prunelab.config import ConfigError
 from prunelab.models.conv import Conv
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet5_caffe import LeNet5Caffe
@@ -240,3 +242,28 @@ def test_torchvision_is_not_imported_for_other_models():
         "import sys, prunelab.models.torchvision_models, prunelab.models.vit; assert 'torchvision' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("(y, y)", "gives tuple for 2 examples"),
+        ("{'y': y}", "gives dict"),
+        ("None", "gives NoneType"),
+        ("y[:, :7]", r"gives float32 \[2, 7\] for 2 examples; must give logits, float32 \[2, 10\]"),
+        ("y[:, :, None]", r"gives float32 \[2, 10, 1\]"),
+        ("y.argmax(1)", r"gives int64 \[2\]"),
+        ("y.half()", r"gives float16 \[2, 10\]"),
+    ],
+)
+def test_a_model_that_gives_no_logits_is_refused_before_training(output, said, tmp_path, monkeypatch):
+    name = f"odd_output_{abs(hash(output))}"
+    (tmp_path / f"{name}.py").write_text(
+        "from torch import nn\n\nclass Odd(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.fc = nn.Linear(784, 10)\n\n"
+        f"    def forward(self, x):\n        y = self.fc(x.flatten(1))\n        return {output}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(training, "fit", lambda *args, **how: pytest.fail("trained"))
+    with pytest.raises(ConfigError, match=rf"model\._target_={name}\.Odd: {said}"):
+        prunelab.run(prunelab.compose(*overrides(tmp_path), f"model._target_={name}.Odd", f"trusted=[{name}]"))

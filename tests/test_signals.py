@@ -18,13 +18,14 @@ def test_a_signal_is_obeyed_when_asked_for():
         check()
         os.kill(os.getpid(), signal.SIGTERM)
         check()
-    assert caught.value.exit_status == 143
+    assert (caught.value.exit_status, caught.value.late) == (143, False)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_one_that_nobody_asked_for_is_obeyed_at_the_end():
-    with pytest.raises(InterruptedRun), graceful():
+    with pytest.raises(InterruptedRun) as caught, graceful():
         os.kill(os.getpid(), signal.SIGINT)
+    assert caught.value.late
 
 
 def test_an_error_of_the_run_is_not_hidden_by_it():

@@ -16,7 +16,7 @@ SIZES = {
     "nonzero": "nonzero",
     "macs": "MACs",
     "macs_nonzero": "nonzero MACs",
-    "bytes": "bytes",
+    "bytes": "bytes of files",
     "gzipped": "bytes gzipped",
     "peak_bytes": "peak memory",
 }
@@ -67,7 +67,7 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
         late = "".join(f" Batch {n} takes too long to be timed." for n in BATCHES if n not in timed)
         yield (
             f"Times: medians of interleaved turns after a warm-up, with 95% intervals; {first['threads']} "
-            f"thread{'s' * (first['threads'] > 1)}. Speed-up: {first['form']}'s time ÷ its own.{late}"
+            f"thread{'s' * (first['threads'] > 1)}. Speed-up: {first['form']}'s time ÷ its own, turn by turn.{late}"
         )
 
 

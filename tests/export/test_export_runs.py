@@ -103,6 +103,7 @@ def test_all_forms_are_timed_in_one_race(tmp_path, monkeypatch):
     assert races == [names, names]  # batch 1 and 256
     assert all(row["speedup_256"][0] > 0 and row["latency_1_ms"][0] > 0 for row in found.values())
     assert found["onnx"]["peak_bytes"] is None
+    assert found["onnx"]["parameters"] == found["compact"]["parameters"]
     assert found["csr"]["macs"] < found["dense"]["macs"] / 10
     assert found["int8_weight"]["bytes"] < 0.3 * found["dense"]["bytes"]
 

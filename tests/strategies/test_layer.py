@@ -1,6 +1,7 @@
 """strategy=layer: the least important layers go whole, by number, fraction and threshold; the masks alone know them."""
 
 import functools
+import json
 
 import pytest
 import torch
@@ -9,11 +10,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 import prunelab
-from prunelab import building, masks, metrics, skipping, strategies
+from prunelab import building, masks, metrics, skipping, strategies, training
 from prunelab.config import ConfigError
+from prunelab.lab import Lab
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet import LeNet
 from prunelab.strategies.layer import layer
+from prunelab.tracking.console import without_layers
 
 
 class Adds(nn.Module):
@@ -220,3 +223,57 @@ def test_rewinding_leaves_removed_layers_out(tmp_path):
 def test_other_models_say_why_they_cannot(tmp_path):
     with pytest.raises(ConfigError, match="strategy=layer: no layer of LeNet keeps"):
         prunelab.run(prunelab.compose(*overrides(tmp_path), "strategy=layer"))
+
+
+def test_pruning_by_the_loss_leaves_the_model_training(tmp_path):
+    """Between two steps of training, where evaluation would switch batch norm and dropout off."""
+    config = prunelab.compose(*overrides(tmp_path), *RUN)
+    lab = Lab(config, torch.device("cpu"))
+    lab.load_data()
+    lab.model.train()
+    lab.prune(1, None)
+    assert all(module.training for module in lab.model.modules())
+
+
+@pytest.mark.parametrize("batch", [7, 9])
+def test_gradual_removal_goes_on_where_it_was_broken_off(batch, tmp_path):
+    """With batch norm, which tells training from evaluation."""
+    more = ("model=residual_lenet", "schedule.sparsity=0.6", "schedule.every=2", "schedule.prunings=2", "compact=false")
+    choices = ("strategy=layer", "schedule=gradual", "finetune.epochs=1", *more)
+    go = lambda folder: prunelab.run(prunelab.compose(*overrides(folder), *choices))  # noqa: E731
+    whole = go(tmp_path / "whole")
+    with broken_off(batch):
+        go(tmp_path / "broken")
+    again = go(tmp_path / "broken")
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value)
+
+
+def test_gates_and_removal_go_together(tmp_path):
+    more = ("regularizer=dynamic_gates", "regularizer.lr=0.01", "schedule.rounds=1")
+    result = prunelab.run(prunelab.compose(*overrides(tmp_path), *RUN[:4], *more))
+    assert len(result.rounds[1]["layers_gone"]) == 1
+
+
+def test_a_threshold_makes_no_promise(tmp_path):
+    plan = json.loads((run(tmp_path, "strategy.threshold=0.01").folder / "summary.json").read_text())["plan"]
+    assert [row["exact"] for row in plan] == [False, False]
+
+
+def test_each_network_is_evaluated_once_while_an_amount_is_searched(tmp_path, monkeypatch):
+    seen = []
+    real = training.evaluate
+    monkeypatch.setattr(training, "evaluate", lambda *args: seen.append(1) or real(*args))
+    lab = Lab(prunelab.compose(*overrides(tmp_path), *RUN), torch.device("cpu"))
+    lab.load_data()
+    lab.prune(1, None, macs=0.99)
+    assert len(seen) <= 1 + 4 + 3 + 2 + 1  # nothing left out; then each of the layers that are left
+
+
+def test_what_is_left_of_a_round_is_told():
+    losses = {"": 0.3, "a": 0.4, "b": 0.31, "c": 0.5, "a b": 0.45, "b c": 0.6}
+    said = without_layers({"round": 2, "losses": losses, "layers_gone": ["a", "b"]})
+    assert " ".join(said.split()) == (
+        "round 2: validation loss 0.3000; without b 0.3100, a 0.4000, c 0.5000; removed a, b: 0.4500"
+    )
+    assert without_layers({"round": 3, "losses": {"": 0.3}, "layers_gone": []}).endswith("0.3000; no layer is removed")
