@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 from torch import nn
 
-from prunelab import building, checking, composing, controls, hardware, masks, phases, rehearsal, schedules
+from prunelab import building, checking, composing, controls, hardware, masks, phases, pruning, rehearsal, schedules
 from prunelab import config as configs
 from prunelab.config import ConfigError
 from prunelab.finishing import finish, need_packages
@@ -157,7 +157,7 @@ def prune_and_finetune(
         lab.put(parent)
         if round.every:
             return {"amount": round.amount, "prune_ms": 0.0, "warnings": []}
-        facts = lab.prune(number, round.amount, macs=round.macs)
+        facts = pruning.prune(lab, number, round.amount, macs=round.macs)
         if origin is not None:
             masks.restore(lab.model, origin)  # the weights go back, the masks stay
         return facts

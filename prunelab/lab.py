@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,10 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunelab import building, criteria, masks, metrics, skipping, strategies, training
+from prunelab import building, masks, metrics, strategies, training
 from prunelab import config as configs
-from prunelab.compact import reaching
 from prunelab.config import ConfigError
-from prunelab.criteria import Batch, Scores
-from prunelab.randomness import permutation, seed_torch, seeded
+from prunelab.randomness import seed_torch, seeded
 from prunelab.stages import UNREADABLE, State
 from prunelab.training import Routine
 
@@ -160,60 +157,6 @@ class Lab:
         masks.restore(self.model, state.weights, state.masks)
         self.movement = state.movement
 
-    def prune(self, round: int, amount: float | None, step: int = 1, macs: float | None = None) -> Row:
-        """Lets the strategy tighten the masks once, seeded by (seed, round, step). Returns what a round says of it.
-
-        Args:
-            macs: instead of an amount, the share of multiply-adds that compaction is to leave.
-
-        Returns:
-            `amount`, `prune_ms`, `warnings`; of a strategy that goes by the validation loss also `losses`, which it has
-            seen, by the names of the layers that were left out, and `layers_gone`, the names of those that it removed.
-        """
-        parts: tuple[int | str, ...] = (self.seed, round, "prune", *([step] if step > 1 else []))
-        score = functools.partial(self.score, round) if building.takes(self.strategy, "scores") else None
-        loss = _Losses(self)
-
-        def by(amount: float | None) -> float:
-            loss.asked.clear()
-            iterations = self.config.criterion.iterations
-            with seeded(*parts):
-                return strategies.prune(self.model, self.parameters, self.strategy, amount, score, iterations, loss)
-
-        start = time.perf_counter()
-        if macs is not None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of trials
-                amount = reaching.amount(self.model, self.example, macs, lambda tried: (self.interrupt(), by(tried)))
-        searched = (time.perf_counter() - start) * 1000
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            took = by(amount)
-        said = {"amount": amount, "prune_ms": searched + took, "warnings": [str(w.message) for w in caught]}
-        return said | ({"losses": loss.asked, "layers_gone": loss.left_out()} if loss.asked else {})
-
-    def score(self, round: int, most: int | None = None) -> Scores:
-        """What the criterion says of the prunable weights, as they are now.
-
-        Args:
-            most: examples that it gets at most, for a trial.
-        """
-        evidence = criteria.gather(
-            self.model,
-            self.tensors,
-            self.initial,
-            self.movement,
-            lambda examples: self._sample(round, min(examples, most or examples)),
-            list(self.example.shape[1:]),
-        )
-        with torch.enable_grad():
-            return self.criterion(evidence)
-
-    def _sample(self, round: int, examples: int) -> Iterator[Batch]:
-        """Examples of the training split, drawn by (seed, round), in batches."""
-        order = permutation(len(self.data.train), self.seed, round, "criterion", device=self.device)[:examples]
-        return (self.data.train.batch(index) for index in order.split(self.config.train.batch_size))
-
     def rewind_iterations(self) -> int | None:
         """`rewind` in iterations of dense training (Frankle et al. 2020, arXiv 1912.05671); None: no rewinding.
 
@@ -228,32 +171,6 @@ class Lab:
         if iterations > last:
             raise ConfigError(f"rewind={point}: dense training has {last} iterations; must be at most {last}it")
         return iterations
-
-
-class _Losses:
-    """The validation loss of the network as it is now, by the layers that are left out beside those already gone.
-
-    Attributes:
-        asked: those that were asked for, by the names of the layers; each is computed once.
-    """
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab, self.gone = lab, set(skipping.skipped(lab.model))
-        self.known: dict[str, float] = {}
-        self.asked: dict[str, float] = {}
-
-    def left_out(self) -> list[str]:
-        """The layers that are left out now, in the model's own order."""
-        return [name for name in skipping.skipped(self.lab.model) if name not in self.gone]
-
-    def __call__(self) -> float:
-        model, without = self.lab.model, " ".join(self.left_out())
-        if without not in self.known:
-            training_now = model.training
-            self.known[without] = training.evaluate(model, self.lab.data.validation)[1]
-            model.train(training_now)
-        self.asked[without] = self.known[without]
-        return self.known[without]
 
 
 def _load(model: nn.Module, file: str) -> None:

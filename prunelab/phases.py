@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from prunelab import building, masks, metrics, training
+from prunelab import building, masks, metrics, pruning, training
 from prunelab import config as configs
 from prunelab.criteria import Batch
 from prunelab.lab import Lab
@@ -115,7 +115,7 @@ def _routines(lab: Lab, phase: Phase, plan: Round | None, facts: Row) -> list[Ro
 
     def prune(step: int) -> None:
         assert plan is not None
-        said = lab.prune(phase.round, plan.amounts[step - 1], step)
+        said = pruning.prune(lab, phase.round, plan.amounts[step - 1], step)
         facts.update(prune_ms=facts["prune_ms"] + said["prune_ms"], warnings=facts["warnings"] + said["warnings"])
 
     found: list[Routine] = []

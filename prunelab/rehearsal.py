@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunelab import building, masks, skipping, strategies
+from prunelab import building, masks, pruning, skipping, strategies
 from prunelab.compact import reaching
 from prunelab.config import ConfigError
 from prunelab.lab import MAGNITUDE, Lab
@@ -117,7 +117,7 @@ def try_criterion(lab: Lab) -> None:
     with seeded(lab.seed, "rehearsal"), _explained(lab, "criterion", "cannot score this model"):
         if lab.watches and (lab.dense_epochs or lab.config.finetune.epochs):
             lab.movement = {name: torch.zeros_like(lab.initial[name]) for name in lab.tensors}
-        scores = lab.score(1, most=2)
+        scores = pruning.score(lab, 1, most=2)
         for (module, name), score in zip(lab.parameters, scores, strict=True):
             if score.shape != getattr(module, name).shape:
                 raise ConfigError(

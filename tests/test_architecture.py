@@ -11,6 +11,7 @@ FLOORS = [
     ["search"],
     ["experiment", "sweeps"],
     ["phases", "rehearsal", "finishing", "progress", "launchers"],
+    ["pruning"],
     ["lab", "report"],
     ["tracking", "compact"],
     ["export"],

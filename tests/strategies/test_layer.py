@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import prunelab
-from prunelab import building, masks, metrics, skipping, strategies, training
+from prunelab import building, masks, metrics, pruning, skipping, strategies, training
 from prunelab.config import ConfigError
 from prunelab.lab import Lab
 from prunelab.models.deep_mlp import DeepMLP
@@ -231,7 +231,7 @@ def test_pruning_by_the_loss_leaves_the_model_training(tmp_path):
     lab = Lab(config, torch.device("cpu"))
     lab.load_data()
     lab.model.train()
-    lab.prune(1, None)
+    pruning.prune(lab, 1, None)
     assert all(module.training for module in lab.model.modules())
 
 
@@ -266,7 +266,7 @@ def test_each_network_is_evaluated_once_while_an_amount_is_searched(tmp_path, mo
     monkeypatch.setattr(training, "evaluate", lambda *args: seen.append(1) or real(*args))
     lab = Lab(prunelab.compose(*overrides(tmp_path), *RUN), torch.device("cpu"))
     lab.load_data()
-    lab.prune(1, None, macs=0.99)
+    pruning.prune(lab, 1, None, macs=0.99)
     assert len(seen) <= 1 + 4 + 3 + 2 + 1  # nothing left out; then each of the layers that are left
 
 
