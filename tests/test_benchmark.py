@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 NUMBER = r"(?:\d+\.\d\d|nan)"
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmark.py"
 
 
+@pytest.mark.slow
 def test_a_quick_benchmark_prints_ratios_accuracies_and_bookkeeping(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--quick", "--json", "figures.json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
