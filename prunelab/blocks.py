@@ -61,6 +61,19 @@ def outermost(model: nn.Module, there: set[str]) -> list[str]:
     return found
 
 
+def need(names: Sequence[str], model: nn.Module, what: str) -> None:
+    """Raises ConfigError where there are no such layers.
+
+    Args:
+        what: as for `keeping`.
+    """
+    if not names:
+        raise ConfigError(
+            f"{what}: no layer of {type(model).__name__} keeps its input's shape, so none can be skipped; "
+            "models that have such layers: deep_mlp, residual_lenet, vit_tiny, resnet18"
+        )
+
+
 def _is_stack(module: nn.Module, keep: set[nn.Module]) -> bool:
     """Whether all its weights are in two or more composite layers of one class in a row, which keep the shape too."""
     for row in (part for part in module.modules() if isinstance(part, CONTAINERS)):

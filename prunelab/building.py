@@ -82,9 +82,9 @@ def arguments(config: DictConfig, part: str) -> dict[str, Any]:
     return {str(key): value for key, value in node.items() if key not in other and value is not None}
 
 
-def takes(function: functools.partial[Any], keyword: str) -> bool:
-    """Whether a bound callable has a parameter of that name."""
-    return keyword in inspect.signature(function.func).parameters
+def takes(function: Callable[..., Any], keyword: str) -> bool:
+    """Whether a callable, bound or not, has a parameter of that name."""
+    return keyword in inspect.signature(function).parameters
 
 
 def bind(

@@ -61,9 +61,8 @@ def _by_macs(lab: Lab, model: nn.Module, parameters: masks.Parameters, rounds: l
         raise ConfigError(
             f"schedule.macs={lab.config.schedule.macs}: needs the data's shape; give your function .shape"
         )
-    most = (reaching.STEPS - 1) / reaching.STEPS
     with _explained(lab, "strategy", "cannot prune this model"), seeded(lab.seed, "rehearsal"):
-        strategies.prune(model, parameters, lab.strategy, most, loss=functools.partial(_left_out, model))
+        strategies.prune(model, parameters, lab.strategy, reaching.MOST, loss=functools.partial(_left_out, model))
         least = reaching.share(model, torch.zeros(1, *shape, device=lab.device))
     masks.attach_like(lab.model, model)
     if least > lab.config.schedule.macs:

@@ -10,10 +10,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import prunelab
+
+if TYPE_CHECKING:
+    from prunelab.experiment import Result
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 for name in ("HYDRA_FULL_ERROR", "PYTHONWARNINGS"):
@@ -91,6 +95,14 @@ def broken_off(batch: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedRun):  # noqa: PT012
         patch.setattr(experiment, "graceful", stopping)
         yield
+
+
+def undisturbed_and_resumed(run: Callable[[Path], Result], folder: Path, batch: int) -> tuple[Result, Result]:
+    """What `run` gives in a folder of its own, and what it gives where it was broken off before that batch."""
+    undisturbed = run(folder / "undisturbed")
+    with broken_off(batch):
+        run(folder / "resumed")
+    return undisturbed, run(folder / "resumed")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from prunelab import masks, metrics
 from prunelab.compact.shrinking import MULTIPLE, compact
 
 STEPS = 256  # of an amount in [0, 1)
+MOST = (STEPS - 1) / STEPS  # the largest amount that is tried
 
 
 def share(model: nn.Module, example: Tensor) -> float:

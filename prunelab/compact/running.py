@@ -17,7 +17,6 @@ from prunelab.data import Split
 from prunelab.export.cost_card import Form
 
 RANDOM, CHUNK = 256, 200  # random inputs of the proof; examples at once
-FILES = ("compact.safetensors", "compact.json")
 Row = dict[str, Any]
 
 
@@ -45,7 +44,7 @@ def finish(model: nn.Module, test: Split, folder: Path) -> tuple[Compacted, Row]
 
 def form(compacted: Compacted, folder: Path) -> Form:
     """What `finish` made and wrote, for the cost card."""
-    return Form(masks.plain_copy(compacted.model).cpu().eval(), tuple(folder / name for name in FILES))
+    return Form(masks.plain_copy(compacted.model).cpu().eval(), (folder / storing.WEIGHTS, folder / storing.SHAPES))
 
 
 def _inputs(split: Split) -> Iterator[Tensor]:

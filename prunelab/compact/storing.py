@@ -24,7 +24,7 @@ from prunelab.skipping import Absent
 
 Description = dict[str, Any]
 FORMAT = 1
-SHAPES = "compact.json"
+WEIGHTS, SHAPES = "compact.safetensors", "compact.json"
 SIZES = (
     "in_channels",
     "out_channels",
@@ -127,7 +127,7 @@ def save(folder: str | Path, compacted: Compacted) -> None:
     state = contiguous(model.state_dict())
     facts = dict(zip(Compacted._fields[1:], said, strict=True))
     text = json.dumps({**shapes(model), **facts}, indent=1)
-    files.write_file(Path(folder) / "compact.safetensors", to_bytes(state))
+    files.write_file(Path(folder) / WEIGHTS, to_bytes(state))
     files.write_file(Path(folder) / SHAPES, text.encode())
 
 
@@ -139,7 +139,7 @@ def load(model: nn.Module, folder: str | Path) -> nn.Module:
         OSError: if there are none.
     """
     description = json.loads((Path(folder) / SHAPES).read_text())
-    return rebuild(model, description, load_file(Path(folder) / "compact.safetensors"))
+    return rebuild(model, description, load_file(Path(folder) / WEIGHTS))
 
 
 def of_run(folder: Path, trusted: Iterable[str] = ()) -> nn.Module:

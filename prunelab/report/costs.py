@@ -101,14 +101,19 @@ def _forms(group: Group) -> Iterator[tuple[str, list[Row]]]:
 
 
 def _means(rows: Sequence[Row], keys: Collection[str]) -> Row:
-    known = {key: [row[key] for row in rows if row.get(key) is not None] for key in keys}
+    known = _known(rows, keys)
     return {key: mean_and_error(values)[0] if values else None for key, values in known.items()}
 
 
 def _errors(rows: Sequence[Row], keys: Collection[str]) -> Row:
     """Standard errors of the means; None where one seed says nothing about others."""
-    known = {key: [row[key] for row in rows if row.get(key) is not None] for key in keys}
-    return {f"{key}_error": mean_and_error(found)[1] if len(found) > 1 else None for key, found in known.items()}
+    known = _known(rows, keys)
+    return {f"{key}_error": mean_and_error(values)[1] if len(values) > 1 else None for key, values in known.items()}
+
+
+def _known(rows: Sequence[Row], keys: Collection[str]) -> dict[str, list[float]]:
+    """The values of each key, where there are any."""
+    return {key: [row[key] for row in rows if row.get(key) is not None] for key in keys}
 
 
 def _once(rows: list[Row], groups: int) -> list[Row]:

@@ -109,11 +109,7 @@ class DynamicGates(Routine):
             raise ConfigError("regularizer.layers=null: finding layers needs the data's shape; name them: [blocks.*]")
         else:
             names = blocks.outermost(model, there)
-        if not names:
-            raise ConfigError(
-                f"regularizer=dynamic_gates: no layer of {type(model).__name__} keeps its input's shape, so none can "
-                "be skipped; models that have such layers: deep_mlp, residual_lenet, vit_tiny, resnet18"
-            )
+        blocks.need(names, model, "regularizer=dynamic_gates")
         for name in names:
             _give_gate(name, model.get_submodule(name))
 

@@ -7,7 +7,6 @@ A strategy is one function `strategy(parameters, amount, *, scores=None)` that t
 from __future__ import annotations
 
 import functools
-import inspect
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from prunelab import criteria, masks, skipping
+from prunelab import building, criteria, masks, skipping
 from prunelab.config import ConfigError
 from prunelab.criteria import Scores
 from prunelab.masks import Parameters
@@ -53,7 +52,7 @@ def prune(
     before = {m.name: m.mask.bool().clone() for m in masks.masked(model)}
     masks.refresh(model)
     start = time.perf_counter()
-    if "layers" in inspect.signature(strategy).parameters:
+    if building.takes(strategy, "layers"):
         strategy = functools.partial(strategy, layers=skipping.marked(model), loss=loss)
     if score is None:
         with torch.no_grad():

@@ -28,11 +28,7 @@ def _mark(model: nn.Module, shape: Sequence[int] | None, **other: object) -> Non
     if shape is None:
         raise ConfigError("strategy=layer: finding layers needs the data's shape; give your data function one: .shape")
     names = blocks.outermost(model, blocks.keeping(model, shape, "strategy=layer"))
-    if not names:
-        raise ConfigError(
-            f"strategy=layer: no layer of {type(model).__name__} keeps its input's shape, so none can be left out; "
-            "models that have such layers: deep_mlp, residual_lenet, vit_tiny, resnet18"
-        )
+    blocks.need(names, model, "strategy=layer")
     skipping.mark(model, names)
 
 

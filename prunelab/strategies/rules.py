@@ -107,7 +107,7 @@ def _method(key: str, rule: Mapping[str, Any], trusted: tuple[str, ...]) -> Call
     target = _located(f"{key}.method", rule["method"], trusted)
     options = {name: value for name, value in rule.items() if name not in OURS}
     signature = inspect.signature(target)
-    if "layers" in signature.parameters:
+    if building.takes(target, "layers"):
         raise ConfigError(f"{key}.method={rule['method']}: removes whole layers, not weights of single tensors")
     takes = [p.name for p in list(signature.parameters.values())[2:] if p.name not in GIVEN]
     takes = [name for name in takes if name not in getattr(target, "keywords", {})]

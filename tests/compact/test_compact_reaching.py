@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import broken_off, numbers, overrides
+from conftest import numbers, overrides, undisturbed_and_resumed
 from torch import nn
 from toy_networks import mask_channels
 
@@ -91,10 +91,8 @@ def removed(units, amounts):
 
 
 def test_a_run_that_was_broken_off_ends_the_same(tmp_path):
-    whole = numbers(run(tmp_path / "whole").folder)
-    with broken_off(7):
-        run(tmp_path / "broken")
-    assert numbers(run(tmp_path / "broken").folder) == whole
+    whole, again = undisturbed_and_resumed(run, tmp_path, 7)
+    assert numbers(again.folder) == numbers(whole.folder)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from conftest import broken_off, numbers, overrides
+from conftest import numbers, overrides, undisturbed_and_resumed
 from safetensors.torch import load_file
 from torch import nn
 
@@ -198,10 +198,8 @@ def dense(tmp_path, result):
 
 
 def test_a_run_that_was_broken_off_ends_the_same(tmp_path):
-    whole = numbers(run(tmp_path / "whole").folder)
-    with broken_off(7):
-        run(tmp_path / "broken")
-    assert numbers(run(tmp_path / "broken").folder) == whole
+    whole, again = undisturbed_and_resumed(run, tmp_path, 7)
+    assert numbers(again.folder) == numbers(whole.folder)
 
 
 @pytest.mark.parametrize(
@@ -241,10 +239,7 @@ def test_gradual_removal_goes_on_where_it_was_broken_off(batch, tmp_path):
     more = ("model=residual_lenet", "schedule.sparsity=0.6", "schedule.every=2", "schedule.prunings=2", "compact=false")
     choices = ("strategy=layer", "schedule=gradual", "finetune.epochs=1", *more)
     go = lambda folder: prunelab.run(prunelab.compose(*overrides(folder), *choices))  # noqa: E731
-    whole = go(tmp_path / "whole")
-    with broken_off(batch):
-        go(tmp_path / "broken")
-    again = go(tmp_path / "broken")
+    whole, again = undisturbed_and_resumed(go, tmp_path, batch)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], value)
 
