@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import nn
 
-    from prunelab.experiment import Result
+    from prunelab.experiment.run import Result
 
 __all__ = ["__version__", "compose", "load", "run"]
 __version__ = "0.1.0"
@@ -35,7 +35,7 @@ def compose(*overrides: str) -> DictConfig:
     Raises:
         ConfigError: for a key, a choice or a value that is not allowed.
     """
-    from prunelab import composing
+    from prunelab.config import compose as composing
 
     return composing.compose(*overrides)
 
@@ -52,10 +52,10 @@ def load(folder: str | Path, trusted: Sequence[str] = (), compact: bool = False)
         ConfigError: if there is no finished run, its files are damaged, or there is no compact network.
     """
     if compact:
-        from prunelab.compact import storing
+        from prunelab.compaction import files as storing
 
         return storing.of_run(Path(folder), trusted)
-    from prunelab import export
+    from prunelab import exports as export
 
     return export.load(folder, trusted)
 
@@ -73,6 +73,6 @@ def run(config: DictConfig, folder: str | Path | None = None) -> Result:
     Raises:
         ConfigError: for a config that cannot run, before any data is loaded.
     """
-    from prunelab import experiment
+    from prunelab.experiment import run as experiment
 
     return experiment.run(config, folder)

@@ -237,7 +237,8 @@ def main() -> None:
     if args.quick:
         args.repeats, args.threads, args.limit = 1, args.threads or 1, args.limit or QUICK
     sys.path.insert(0, str(ROOT))
-    from prunelab import compose, hardware
+    from prunelab import compose
+    from prunelab.runtime import device as hardware
 
     config = compose()
     with tempfile.TemporaryDirectory(prefix="prunelab-benchmark-") as folder:

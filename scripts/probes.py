@@ -47,7 +47,7 @@ class Stopwatch:
 
 def when_a_run_begins(install: Callable[[], None]) -> None:
     """Calls `install` once prunelab has imported what it needs, so that a probe does not change when it imports."""
-    from prunelab import composing
+    from prunelab.config import compose as composing
 
     original = composing.facts  # the first thing that a run asks for; its module does without torch
 
@@ -60,8 +60,14 @@ def when_a_run_begins(install: Callable[[], None]) -> None:
 
 def bookkeeping(stopwatch: Stopwatch) -> None:
     """Tracking (tables, TensorBoard, summary, log, screen) and storage (checkpoints, stages, digests, final model)."""
-    from prunelab import experiment, export, files, masks, phases, stages
-    from prunelab.tracking import console, run
+    from prunelab import exports as export
+    from prunelab.experiment import phases
+    from prunelab.experiment import run as experiment
+    from prunelab.pruning import masks
+    from prunelab.stages import files
+    from prunelab.stages import store as stages
+    from prunelab.tracking import console
+    from prunelab.tracking import run_folder as run
 
     folder = run.RunFolder
     folder.board = property(stopwatch.timed(folder.board.fget, "tensorboard_start"))
@@ -78,7 +84,7 @@ def bookkeeping(stopwatch: Stopwatch) -> None:
 
 def first_batch() -> None:
     """Ends the process when training is about to begin, and prints the seconds since the command."""
-    from prunelab import training
+    from prunelab.training import loop as training
 
     def stop(*_: Any) -> None:
         print(json.dumps({"seconds": time.time() - float(os.environ[STARTED])}), flush=True)

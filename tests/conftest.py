@@ -17,7 +17,7 @@ import pytest
 import prunelab
 
 if TYPE_CHECKING:
-    from prunelab.experiment import Result
+    from prunelab.experiment.run import Result
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 for name in ("HYDRA_FULL_ERROR", "PYTHONWARNINGS"):
@@ -79,8 +79,8 @@ def finish(process: subprocess.Popen, timeout: float = 120) -> subprocess.Comple
 @contextmanager
 def broken_off(batch: int) -> Iterator[None]:
     """In it, a run stops before its batch `batch` (from 0), as after SIGTERM; one that does not fails the test."""
-    from prunelab import experiment
-    from prunelab.signals import InterruptedRun
+    from prunelab.experiment import run as experiment
+    from prunelab.runtime.interrupt import InterruptedRun
 
     @contextmanager
     def stopping() -> Iterator[Callable[[], None]]:

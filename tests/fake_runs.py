@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from prunelab.tracking.tables import COLUMNS
+from prunelab.tracking.csv_files import COLUMNS
 
 PARAMETERS, PRUNABLE = 1000, 900
 SPARSITIES = (0.0, 0.2, 0.36, 0.488)  # rounds 0 to 3

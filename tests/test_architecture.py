@@ -7,21 +7,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "prunelab"
 FLOORS = [
-    ["__main__", "inspect", "__init__"],
-    ["search"],
-    ["experiment", "sweeps"],
-    ["phases", "rehearsal", "finishing", "progress", "launchers"],
+    ["__main__", "__init__", "cli", "search", "compact", "export", "inspect"],
+    ["sweeps"],
+    ["experiment"],
+    ["report"],
+    ["tracking"],
+    ["compaction"],
+    ["exports"],
+    ["costs"],
+    ["stages", "training"],
     ["pruning"],
-    ["lab", "report"],
-    ["tracking", "compact"],
-    ["export"],
-    ["stages", "strategies", "routines"],
-    ["training", "metrics", "criteria", "blocks", "hardware", "controls"],
-    ["masks", "data", "models", "signals", "composing"],
-    ["checking", "messages", "randomness", "files", "skipping"],
-    ["schedules", "lr_schedules"],
-    ["building"],
     ["config"],
+    ["data", "models"],
+    ["runtime"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 FILES = sorted(ROOT.rglob("*.py"))

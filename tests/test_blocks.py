@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from prunelab import blocks
 from prunelab.models.deep_mlp import Block
 from prunelab.models.torchvision_models import torchvision_model
+from prunelab.pruning import blocks
 
 
 def found(model, shape):

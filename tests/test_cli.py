@@ -13,7 +13,7 @@ import pytest
 from conftest import finish, numbers, overrides, start, table
 from omegaconf import OmegaConf
 
-import prunelab.composing
+import prunelab.config.compose
 
 
 def runs(folder: Path) -> list[Path]:
@@ -107,7 +107,7 @@ def test_help_is_a_page_of_choices_keys_and_commands(cli, tmp_path):
     said = cli("--help", cwd=tmp_path).stdout
     assert len(said.splitlines()) < 60
     assert max(map(len, said.partition("== Set")[2].splitlines())) <= 122  # no wider than before
-    for group in (prunelab.composing.folder()).iterdir():
+    for group in (prunelab.config.compose.folder()).iterdir():
         if group.is_dir() and group.name != "hydra":
             choices = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
             assert f"{group.name}: {choices}" in said
@@ -117,7 +117,7 @@ def test_help_is_a_page_of_choices_keys_and_commands(cli, tmp_path):
     assert {"schedule.macs", "finetune.distill.alpha", "latency"} <= {key for key, _ in keys}
     for key, default in keys:
         assert default in ("", str(OmegaConf.select(config, key)))
-        assert not default or prunelab.config.allowed(key)
+        assert not default or prunelab.config.schema.allowed(key)
     commands = re.findall(r"^ {2}python -m prunelab (.+)$", said.partition("== Try")[2].partition("== Choose")[0], re.M)
     assert len(commands) == 5
     for command in commands:

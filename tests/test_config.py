@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import prunelab
-from prunelab import building, checking, composing, schedules, strategies
-from prunelab import config as configs
-from prunelab.config import ConfigError
+from prunelab.config import build as building
+from prunelab.config import check as checking
+from prunelab.config import compose as composing
+from prunelab.config import schema as configs
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import schedules
+from prunelab.pruning.strategies import base as strategies
 
 CONF = composing.folder()
 GROUPS = ("data", "model", "optimizer", "schedule", "strategy")
@@ -74,7 +78,7 @@ def test_every_strategy_with_every_schedule():
             if (strategy, schedule) == ("lottery_ticket", "schedule/gradual"):
                 continue  # nothing is rewound in the middle of training
             config = prunelab.compose(*selected(schedule), f"strategy={strategy}")
-            target = f"prunelab.schedules.{schedule.split('/')[1]}"
+            target = f"prunelab.pruning.schedules.{schedule.split('/')[1]}"
             assert config.schedule._target_ == target
             assert len(schedules.rounds(config)) == config.schedule.get("rounds", 1)
 
@@ -116,7 +120,7 @@ def test_ln_structured_leaves_the_output_layer_alone():
 def test_custom_is_every_second_parameter_in_one_round():
     config = prunelab.compose("strategy=custom")
     assert schedules.rounds(config) == [schedules.Round((0.5,))]
-    assert config.schedule._target_ == "prunelab.schedules.one_shot"
+    assert config.schedule._target_ == "prunelab.pruning.schedules.one_shot"
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["after", "before"])
@@ -306,7 +310,15 @@ def test_rewind_has_one_spelling(given, point):
 # Which names are trusted
 
 
-EVIL = ("os.system", "builtins.eval", "subprocess.run", "prunelab.files.shutil.rmtree", "os", "eval", "os.system()")
+EVIL = (
+    "os.system",
+    "builtins.eval",
+    "subprocess.run",
+    "prunelab.stages.files.shutil.rmtree",
+    "os",
+    "eval",
+    "os.system()",
+)
 
 
 @pytest.mark.parametrize("key", building.TRUSTED)
@@ -334,10 +346,10 @@ def test_other_names_are_refused_while_composing(key):
         ("data._target_", "prunelab.data.mnist.load"),
         ("data._target_", "prunelab.data.mnist.BUNDLE.unlink"),
         ("data._target_", "prunelab.data.mnist.MEAN"),
-        ("strategy._target_", "prunelab.strategies.custom.building.locate"),
-        ("strategy.method", "prunelab.strategies.custom.torch.load"),
+        ("strategy._target_", "prunelab.pruning.strategies.custom.building.locate"),
+        ("strategy.method", "prunelab.pruning.strategies.custom.torch.load"),
         ("strategy.method", "torch.nn.utils.prune.numbers.Number"),
-        ("schedule._target_", "prunelab.schedules.inspect.getsource"),
+        ("schedule._target_", "prunelab.pruning.schedules.inspect.getsource"),
         ("optimizer._target_", "torch.optim.adam.torch.load"),
         ("optimizer._target_", "torch.optim.NoSuch"),
         ("optimizer._target_", "torch.optim..Adam"),
@@ -393,7 +405,7 @@ def test_identity_leaves_out_defaults():
     assert building.identity(prunelab.compose("optimizer.lr=0.01"), "optimizer")["lr"] == 0.01
     assert building.identity(prunelab.compose(), "data") == {"_target_": "prunelab.data.mnist.mnist"}
     assert building.identity(prunelab.compose("data.limit=50"), "data")["limit"] == 50
-    ln = "prunelab.strategies.ln_structured.ln_structured"
+    ln = "prunelab.pruning.strategies.ln_structured.ln_structured"
     assert building.identity(prunelab.compose("strategy=ln_structured"), "strategy") == {"_target_": ln}
     assert building.identity(prunelab.compose("strategy=ln_structured", "strategy.n=1"), "strategy")["n"] == 1
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from prunelab import criteria
+from prunelab.pruning.criteria import base as criteria
 
 few = settings(deadline=None, max_examples=60, derandomize=True)
 

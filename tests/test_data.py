@@ -26,16 +26,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from prunelab.data import Dataset, Split, describes, divide, idx, stratified, with_moments
+from prunelab.data import idx
 from prunelab.data import mnist as module
 from prunelab.data.cache import UnavailableError, cache_folder, cached, downloaded
 from prunelab.data.cache import digest as digest_of
 from prunelab.data.cifar10 import cifar10
+from prunelab.data.dataset import Dataset, Split, describes, divide, stratified, with_moments
 from prunelab.data.fashion_mnist import fashion_mnist
 from prunelab.data.kmnist import kmnist
 from prunelab.data.mnist import BUNDLE, MEAN, STD, mnist
 from prunelab.data.synthetic import synthetic
-from prunelab.files import StorageError
+from prunelab.stages.files import StorageError
 
 PRINT_DIGEST = """
 import hashlib
@@ -410,7 +411,7 @@ def small(request, tmp_path, monkeypatch):
 
     name = request.param
     monkeypatch.setenv("PRUNELAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("prunelab.data.VALIDATION", 40)
+    monkeypatch.setattr("prunelab.data.dataset.VALIDATION", 40)
     monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
     monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
     if name == "cifar10":
@@ -470,9 +471,9 @@ def test_the_second_load_needs_neither_files_nor_torchvision(small, python, tmp_
     assert [len(split) for split in (limited.train, limited.validation, limited.test)] == [20, 20, 20]
     assert torch.bincount(limited.train.labels).tolist() == [2] * 10
     code = f"""
-import sys, prunelab.data
+import sys, prunelab.data.dataset
 from {function.__module__} import {function.__name__}
-prunelab.data.VALIDATION = 40
+prunelab.data.dataset.VALIDATION = 40
 {function.__name__}()
 print(*sys.modules)
 """
@@ -585,7 +586,7 @@ def test_idx_refuses_another_form(content):
 
 
 def test_divide_holds_out_in_proportion_and_the_same_for_every_call(monkeypatch):
-    monkeypatch.setattr("prunelab.data.VALIDATION", 40)
+    monkeypatch.setattr("prunelab.data.dataset.VALIDATION", 40)
     raw = with_moments({name: x.unsqueeze(1) if x.dim() == 3 else x for name, x in small_set((2, 2)).items()})
     data = divide(raw, None)
     assert digest(divide(raw, None)) == digest(data)

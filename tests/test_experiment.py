@@ -12,11 +12,12 @@ from conftest import broken_off, numbers, overrides, table
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab import lab as bench
-from prunelab import masks, training
+from prunelab.experiment import lab as bench
 from prunelab.models.lenet import LeNet
-from prunelab.randomness import derive
-from prunelab.training import DivergedError
+from prunelab.pruning import masks
+from prunelab.runtime.seeding import derive
+from prunelab.training import loop as training
+from prunelab.training.loop import DivergedError
 
 PRUNABLE = {"conv1.weight": 54, "conv2.weight": 864, "fc1.weight": 48_000, "fc2.weight": 10_080, "fc3.weight": 840}
 TOTAL = sum(PRUNABLE.values())
@@ -121,9 +122,9 @@ def test_rewinding_to_the_end_of_dense_training(tmp_path, spy):
 
 
 def test_rewinding_beyond_dense_training_is_refused(tmp_path):
-    with pytest.raises(prunelab.config.ConfigError, match=r"rewind=6it.*5it"):
+    with pytest.raises(prunelab.config.schema.ConfigError, match=r"rewind=6it.*5it"):
         run(tmp_path, "rewind=6it")
-    with pytest.raises(prunelab.config.ConfigError, match=r"rewind=2ep.*1ep"):
+    with pytest.raises(prunelab.config.schema.ConfigError, match=r"rewind=2ep.*1ep"):
         run(tmp_path, "rewind=2ep")
 
 
@@ -453,7 +454,7 @@ def test_a_pruning_method_of_yours(tmp_path, mine):
 def test_a_method_of_yours_that_fails_is_found_before_training(tmp_path, mine, monkeypatch):
     monkeypatch.setattr(bench.Lab, "load_data", lambda self: pytest.fail("data was loaded"))
     more = ("strategy=custom", f"strategy.method={mine}.broken", f"trusted=[{mine}]")
-    with pytest.raises(prunelab.config.ConfigError, match="this is broken"):
+    with pytest.raises(prunelab.config.schema.ConfigError, match="this is broken"):
         run(tmp_path, *more)
 
 

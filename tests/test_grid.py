@@ -10,9 +10,9 @@ import pytest
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab import training
-from prunelab.config import ConfigError
+from prunelab.config.schema import ConfigError
 from prunelab.report import read_summary
+from prunelab.training import loop as training
 
 CRITERIA = (
     "magnitude",

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from prunelab import compose
-from prunelab.inspect import tour
+from prunelab.cli.inspect import tour
 
 
 def section(text, title):

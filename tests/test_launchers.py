@@ -7,7 +7,8 @@ import pytest
 from conftest import overrides
 from omegaconf import OmegaConf
 
-from prunelab import launchers, report
+from prunelab import report
+from prunelab.sweeps import launchers
 
 HERE = {
     name: importlib.util.find_spec(f"hydra_plugins.hydra_{name}_launcher") for name in ("joblib", "submitit", "ray")

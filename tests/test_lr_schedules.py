@@ -6,8 +6,9 @@ import pytest
 from conftest import overrides
 
 import prunelab
-from prunelab import lr_schedules, training
-from prunelab.config import ConfigError
+from prunelab.config.schema import ConfigError
+from prunelab.training import loop as training
+from prunelab.training import lr_schedules
 
 
 def test_cosine_by_hand():

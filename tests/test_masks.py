@@ -3,9 +3,9 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from prunelab import masks
-from prunelab.config import ConfigError
+from prunelab.config.schema import ConfigError
 from prunelab.models.lenet import LeNet
+from prunelab.pruning import masks
 
 LENET_WEIGHTS = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "fc3.weight"]
 

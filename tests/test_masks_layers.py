@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunelab import masks
+from prunelab.pruning import masks
 
 # torch says each once a process, of paths that are tested here on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections", "ignore:The PyTorch API of nested tensors")

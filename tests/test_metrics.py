@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from prunelab import masks, metrics
+from prunelab.costs import counts as metrics
 from prunelab.models.lenet import LeNet, LeNet300100
+from prunelab.pruning import masks
 
 IMAGE = torch.zeros(1, 1, 28, 28)
 LENET_MACS = {

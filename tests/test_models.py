@@ -10,8 +10,8 @@ from conftest import overrides
 from torch import nn
 
 import prunelab
-from prunelab import building, masks, training
-from prunelab.config import ConfigError
+from prunelab.config import build as building
+from prunelab.config.schema import ConfigError
 from prunelab.models.conv import Conv
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet5_caffe import LeNet5Caffe
@@ -19,6 +19,8 @@ from prunelab.models.lstm import LSTM
 from prunelab.models.residual_lenet import ResidualLeNet
 from prunelab.models.torchvision_models import torchvision_model
 from prunelab.models.vit import ViT
+from prunelab.pruning import masks
+from prunelab.training import loop as training
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 CHOICES = [

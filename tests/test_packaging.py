@@ -38,7 +38,7 @@ def test_a_wheel_runs_from_another_folder(source, sdist, tmp_path):
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", site, wheel]
     subprocess.run(list(map(str, install)), check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(site), "PRUNELAB_CACHE": str(tmp_path / "cache")}
-    code = "import prunelab.composing as c; print(c.folder())"
+    code = "import prunelab.config.compose as c; print(c.folder())"
     where = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert where.stdout.strip() == str(site / "prunelab" / "conf")
     command = [sys.executable, "-m", "prunelab", "data.limit=200", "train.epochs=1", "schedule.rounds=1"]

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from prunelab import progress
+from prunelab.sweeps import progress
 
 JOBS = [["strategy=l1", f"seed={seed}", "data.limit=300"] for seed in range(4)]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fake_runs import rounds, row, run, sweep
 
-from prunelab.report.__main__ import main
+from prunelab.cli.report import main
 
 pytest.importorskip("matplotlib")
 from prunelab.report import mask_pictures
@@ -173,13 +173,13 @@ def test_a_thousand_runs_take_seconds(tmp_path):
 # The command line
 
 
-def command(*arguments, code="from prunelab.report.__main__ import main; main()"):
+def command(*arguments, code="from prunelab.cli.report import main; main()"):
     words = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, timeout=60)
 
 
 def test_it_prints_the_path_and_imports_no_torch(page, tmp_path):
-    code = "import sys; from prunelab.report.__main__ import main; main(); print('torch' in sys.modules)"
+    code = "import sys; from prunelab.cli.report import main; main(); print('torch' in sys.modules)"
     done = command(page.parent, "--out", tmp_path / "deep" / "x.html", code=code)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [str(tmp_path / "deep" / "x.html"), "False"]
@@ -195,7 +195,7 @@ def test_errors_are_one_line(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "s").mkdir()
     run(tmp_path / "s" / "0", ["seed=0"], rounds(0, l1))
-    missing = "import sys; sys.modules['matplotlib'] = None; from prunelab.report.__main__ import main; main()"
+    missing = "import sys; sys.modules['matplotlib'] = None; from prunelab.cli.report import main; main()"
     for done, words in (
         (command(tmp_path / "nowhere"), "no such folder"),
         (command(tmp_path / "file"), "no such folder"),

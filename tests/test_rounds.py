@@ -6,9 +6,11 @@ from conftest import broken_off, numbers, overrides
 from safetensors.torch import load_file, save_file
 
 import prunelab
-from prunelab import masks, strategies, training
-from prunelab.config import ConfigError
+from prunelab.config.schema import ConfigError
 from prunelab.models.lenet import LeNet
+from prunelab.pruning import masks
+from prunelab.pruning.strategies import base as strategies
+from prunelab.training import loop as training
 
 
 def run(folder, *more):

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunelab import compose, schedules
-from prunelab.config import ConfigError
+from prunelab import compose
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import schedules
 
 
 def amounts(*overrides):

@@ -9,11 +9,13 @@ from conftest import broken_off, numbers, overrides
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab import masks, strategies, training
-from prunelab.config import ConfigError
+from prunelab.config.schema import ConfigError
 from prunelab.data.mnist import mnist
 from prunelab.models.lenet import LeNet
-from prunelab.strategies.global_unstructured import global_unstructured
+from prunelab.pruning import masks
+from prunelab.pruning.strategies import base as strategies
+from prunelab.pruning.strategies.global_unstructured import global_unstructured
+from prunelab.training import loop as training
 
 UNTRAINED = ("train.epochs=0", "finetune.epochs=0", "schedule=linear", "schedule.rounds=1")
 MINE = """
@@ -151,7 +153,7 @@ def sgd(folder, *more):
 def test_movement_is_the_sum_of_what_plain_sgd_shows(tmp_path, monkeypatch):
     """Without momentum, −∂L/∂w = (w_after − w_before) / lr."""
     found, path = {}, []
-    real, fit = prunelab.criteria.gather, training.fit
+    real, fit = prunelab.pruning.criteria.gather, training.fit
 
     def noted(model, names, initial, movement, *rest):
         found.update(movement)
@@ -165,7 +167,7 @@ def test_movement_is_the_sum_of_what_plain_sgd_shows(tmp_path, monkeypatch):
         yield from fit(model, *args, on_batch=see, **how)
         path.append(masks.snapshot(model)[0])
 
-    monkeypatch.setattr(prunelab.criteria, "gather", noted)
+    monkeypatch.setattr(prunelab.pruning.criteria.base, "gather", noted)
     monkeypatch.setattr(training, "fit", traced)
     sgd(tmp_path, "finetune.epochs=0")
     path = path[:6]  # five steps of dense training

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.config import ConfigError
-from prunelab.search import __main__ as command
-from prunelab.search import interrupts, space
-from prunelab.signals import InterruptedRun
+from prunelab.cli import search as command
+from prunelab.config.schema import ConfigError
+from prunelab.runtime.interrupt import InterruptedRun
+from prunelab.sweeps.search import interrupts, space
 
 SPACE = ("strategy=choice(l1,global)", "amount=interval(0.1,0.9)", "schedule.rounds=range(1,3)")
 FAST = ("data.limit=300", "train.epochs=1", "finetune.epochs=1")
@@ -260,7 +260,7 @@ def test_without_optuna_one_line_names_the_extra(capsys, monkeypatch):
 
 def test_help_answers_without_optuna_and_torch(python, tmp_path):
     code = "import sys; sys.modules['optuna'] = sys.modules['torch'] = None\n"
-    code += "from prunelab.search.__main__ import main; main(['--help'])"
+    code += "from prunelab.cli.search import main; main(['--help'])"
     done = python(code, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "amount=interval(0.1,0.9)" in done.stdout

@@ -8,8 +8,8 @@ import pytest
 from conftest import overrides
 
 import prunelab
-from prunelab.signals import InterruptedRun, graceful
-from prunelab.tracking.run import RunFolder
+from prunelab.runtime.interrupt import InterruptedRun, graceful
+from prunelab.tracking.run_folder import RunFolder
 
 
 def test_a_signal_is_obeyed_when_asked_for():

@@ -7,12 +7,12 @@ import pytest
 from conftest import overrides, table
 
 from prunelab import compose, run
-from prunelab.building import identity
-from prunelab.experiment import dense, prune_and_finetune
-from prunelab.lab import Lab
-from prunelab.schedules import Round
-from prunelab.stages import Stage, State, Store
-from prunelab.stages.__main__ import entries, main
+from prunelab.cli.stages import entries, main
+from prunelab.config.build import identity
+from prunelab.experiment.lab import Lab
+from prunelab.experiment.run import dense, prune_and_finetune
+from prunelab.pruning.schedules import Round
+from prunelab.stages.store import Stage, State, Store
 
 
 def stage(kind="dense", parent=None, **inputs):

@@ -6,8 +6,10 @@ from conftest import overrides
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab import controls, masks, training
-from prunelab.config import CONTROLS, ConfigError
+from prunelab.config.schema import CONTROLS, ConfigError
+from prunelab.experiment import controls
+from prunelab.pruning import masks
+from prunelab.training import loop as training
 
 TICKET = ("strategy=lottery_ticket", "schedule.rounds=2", "amount=0.5")
 

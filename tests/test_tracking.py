@@ -13,10 +13,10 @@ from conftest import overrides, table
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab import training
 from prunelab.data.mnist import mnist
 from prunelab.models.lenet import LeNet
 from prunelab.tracking.tensorboard import mask_image
+from prunelab.training import loop as training
 
 ROUNDS = (
     "round,amount,sparsity,sparsity_total,nonzero,parameters,compression_ratio,macs,macs_nonzero,theoretical_speedup,"
@@ -141,7 +141,7 @@ def test_the_config_in_the_summary_can_be_run_again(summary, folder):
     again = prunelab.compose(
         *overrides(folder.parents[2], "schedule.rounds=2", "amount=0.3", "finetune.epochs=2", "seed=3")
     )
-    assert prunelab.composing.plain(again) == config
+    assert prunelab.config.compose.plain(again) == config
 
 
 # Tensors

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from prunelab import training
-from prunelab.data import Split
-from prunelab.randomness import permutation
-from prunelab.training import DivergedError, Position, evaluate, fit, without_compiler
+from prunelab.data.dataset import Split
+from prunelab.runtime.seeding import permutation
+from prunelab.training import loop as training
+from prunelab.training.loop import DivergedError, Position, evaluate, fit, without_compiler
 
 FEATURES, CLASSES = 8, 3
 

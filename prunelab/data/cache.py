@@ -17,7 +17,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from prunelab.files import StorageError, write_file
+from prunelab.stages.files import StorageError, write_file
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import tarfile
 
 import torch
 
-from prunelab.data import Dataset, describes, divide, with_moments
 from prunelab.data.cache import Tensors, cache_folder, cached, downloaded
+from prunelab.data.dataset import Dataset, describes, divide, with_moments
 
 FILE, MD5 = "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"
 HALVES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}

@@ -5,8 +5,9 @@ Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747; MIT licence.
 
 from __future__ import annotations
 
-from prunelab.data import Dataset, describes, divide, idx
+from prunelab.data import idx
 from prunelab.data.cache import Tensors, cache_folder, cached
+from prunelab.data.dataset import Dataset, describes, divide
 
 
 @describes(shape=(1, 28, 28), classes=10)

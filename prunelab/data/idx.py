@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
-from prunelab.data import with_moments
 from prunelab.data.cache import Tensors, downloaded
+from prunelab.data.dataset import with_moments
 
 FILES = {
     "train_images": "train-images-idx3-ubyte.gz",

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from prunelab.data import SPLIT_SEED, Dataset, describes, divide, idx
+from prunelab.data import idx
 from prunelab.data.cache import Tensors, UnavailableError, cache_folder, cached, digest
-from prunelab.randomness import permutation
+from prunelab.data.dataset import SPLIT_SEED, Dataset, describes, divide
+from prunelab.runtime.seeding import permutation
 
 BUNDLE = Path(__file__).parent / "files" / "MNIST" / "raw"
 MEAN, STD = 0.1307, 0.3081  # of the 60,000 training images, scaled to [0, 1], as everybody rounds them

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from prunelab.data import SPLIT_SEED, Dataset, Split, describes
-from prunelab.randomness import derive
+from prunelab.data.dataset import SPLIT_SEED, Dataset, Split, describes
+from prunelab.runtime.seeding import derive
 
 NOISE = 0.16  # its deviation ÷ √(pixels): so, images of any size are equally hard
 

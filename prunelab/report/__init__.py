@@ -1,6 +1,6 @@
 """Reads run folders, and nothing else: the table at the end of a sweep; `python -m prunelab.report` makes a page.
 
-Light: the command line imports this before anything ran. What draws is imported by `prunelab.report.__main__` only.
+Light: the command line imports this before anything ran. What draws is imported by `prunelab.cli.report` only.
 """
 
 from prunelab.report.jobs import (

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prunelab import files
+from prunelab.stages import files
 from prunelab.tracking.console import percent, table
 
 Job = dict[str, Any]

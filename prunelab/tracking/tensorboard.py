@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from prunelab import masks
-from prunelab.composing import flat
-from prunelab.tracking import cost
+from prunelab.config.compose import flat
+from prunelab.pruning import masks
+from prunelab.tracking import cost_table as cost
 
 Row = Mapping[str, Any]
 BY_ROUND = (

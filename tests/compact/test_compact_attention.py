@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from toy_networks import apart
 
-from prunelab import masks
-from prunelab.compact import compact
-from prunelab.compact.attention import Heads
+from prunelab.compaction import compact
+from prunelab.compaction.attention import Heads
 from prunelab.models.vit import ViT
+from prunelab.pruning import masks
 
 SHAPE = (1, 8, 8)
 

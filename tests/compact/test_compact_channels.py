@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 from toy_networks import apart, mask_channels, parameters, settle
 
-from prunelab.compact import compact
-from prunelab.config import ConfigError
+from prunelab.compaction import compact
+from prunelab.config.schema import ConfigError
 from prunelab.models.lenet import LeNet
 
 

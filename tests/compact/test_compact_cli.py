@@ -10,8 +10,8 @@ from conftest import overrides
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab.compact import __main__ as command
-from prunelab.compact import load
+from prunelab.cli import compact as command
+from prunelab.compaction import load
 from prunelab.models.lenet import LeNet
 
 

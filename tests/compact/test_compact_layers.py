@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from toy_networks import parameters, settle
 
-from prunelab import masks, skipping
-from prunelab.compact import compact, load, save
+from prunelab.compaction import compact, load, save
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.residual_lenet import ResidualLeNet
 from prunelab.models.torchvision_models import torchvision_model
 from prunelab.models.vit import ViT
-from prunelab.routines.dynamic_gates import DynamicGates
-from prunelab.strategies.layer import layer
+from prunelab.pruning import masks, skipping
+from prunelab.pruning.strategies.layer import layer
+from prunelab.training.callbacks.dynamic_gates import DynamicGates
 
 SHAPE = (1, 28, 28)
 MODELS = {

@@ -7,11 +7,10 @@ import torch
 from torch import nn
 from toy_networks import parameters, settle
 
-from prunelab import masks
-from prunelab.compact import compact, prove
-from prunelab.compact.running import MULTIPLE
+from prunelab.compaction import compact, prove
+from prunelab.compaction.finish import MULTIPLE
+from prunelab.costs.latency import race
 from prunelab.data.mnist import mnist
-from prunelab.export.timing import race
 from prunelab.models.conv import Conv
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet import LeNet, LeNet300100
@@ -20,7 +19,8 @@ from prunelab.models.lstm import LSTM
 from prunelab.models.residual_lenet import ResidualLeNet
 from prunelab.models.torchvision_models import torchvision_model
 from prunelab.models.vit import ViT
-from prunelab.strategies.ln_structured import ln_structured
+from prunelab.pruning import masks
+from prunelab.pruning.strategies.ln_structured import ln_structured
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 MODELS = {

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import prune
 from toy_networks import apart, settle
 
-from prunelab.compact import compact
+from prunelab.compaction import compact
 
 ACTIVATIONS = {"relu": F.relu, "sigmoid": torch.sigmoid, "gelu": F.gelu, "tanh": torch.tanh, "elu": F.elu}
 MANY = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

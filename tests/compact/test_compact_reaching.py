@@ -7,10 +7,10 @@ from torch import nn
 from toy_networks import mask_channels
 
 import prunelab
-from prunelab import masks, schedules
-from prunelab.compact import reaching
-from prunelab.config import ConfigError
-from prunelab.strategies.ln_structured import ln_structured
+from prunelab.compaction import macs_target as reaching
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks, schedules
+from prunelab.pruning.strategies.ln_structured import ln_structured
 
 X = torch.zeros(1, 4)
 

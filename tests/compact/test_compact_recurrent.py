@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from toy_networks import apart
 
-from prunelab.compact import compact
+from prunelab.compaction import compact
 from prunelab.models.lstm import LSTM
 
 SHAPE = (1, 6, 5)

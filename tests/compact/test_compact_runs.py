@@ -8,9 +8,9 @@ from conftest import overrides
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab import compact
-from prunelab.compact import channels
-from prunelab.config import ConfigError
+from prunelab import compaction as compact
+from prunelab.compaction import channel_groups as channels
+from prunelab.config.schema import ConfigError
 from prunelab.data.mnist import mnist
 from prunelab.models.lenet import LeNet
 
@@ -36,7 +36,7 @@ def test_a_missing_package_is_found_before_training(tmp_path, monkeypatch):
     def missing():
         raise ConfigError("compact=true: needs torch-pruning")
 
-    monkeypatch.setattr("prunelab.finishing.need_torch_pruning", missing)
+    monkeypatch.setattr("prunelab.experiment.finish.need_torch_pruning", missing)
     assert channels.need_torch_pruning() is None
     with pytest.raises(ConfigError, match="torch-pruning"):
         prunelab.run(prunelab.compose(*overrides(tmp_path, "compact=true")))

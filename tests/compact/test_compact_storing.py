@@ -12,7 +12,7 @@ from test_compact_channels import Convs
 from test_compact_recurrent import silence
 from toy_networks import mask_channels, parameters, settle
 
-from prunelab.compact import compact, load, rebuild, save, shapes
+from prunelab.compaction import compact, load, rebuild, save, shapes
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet import LeNet
 from prunelab.models.lstm import LSTM
@@ -83,7 +83,7 @@ def test_rebuilt_in_a_fresh_process(tmp_path, python):
     x = torch.randn(5, *SHAPE)
     torch.save({"x": x, "y": compacted.model(x).detach()}, tmp_path / "seen.pt")
     done = python(
-        "import torch; from prunelab.compact import load; from prunelab.models.residual_lenet import ResidualLeNet\n"
+        "import torch; from prunelab.compaction import load; from prunelab.models.residual_lenet import ResidualLeNet\n"
         "seen = torch.load('seen.pt', weights_only=True); model = load(ResidualLeNet(), '.')\n"
         "print(float((model(seen['x']).detach() - seen['y']).abs().max()), model.blocks[0].conv1.out_channels)",
         cwd=tmp_path,

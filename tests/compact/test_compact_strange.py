@@ -9,7 +9,7 @@ from test_compact_random import random_masks
 from torch import nn
 from toy_networks import apart, settle
 
-from prunelab.compact import compact
+from prunelab.compaction import compact
 
 
 class Net(nn.Module):

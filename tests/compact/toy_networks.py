@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from prunelab import masks
+from prunelab.pruning import masks
 
 
 def settle(model: nn.Module, shape: tuple[int, ...], seed: int = 0) -> nn.Module:

@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from toys import MODELS, evidence, local_seed, toy
 
 import prunelab
-from prunelab import building, criteria
+from prunelab.config import build as building
+from prunelab.pruning.criteria import base as criteria
 
 FILES = sorted((Path(prunelab.__file__).parent.parent / "conf" / "criterion").glob("*.yaml"))
 TARGETS = {path.stem: OmegaConf.load(path) for path in FILES}

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from toys import MODELS, evidence, gradients, hessian_times, linear, regression, slope, toy
 
-from prunelab import criteria
-from prunelab.config import ConfigError
-from prunelab.criteria.grasp import grasp
+from prunelab.config.schema import ConfigError
+from prunelab.pruning.criteria import base as criteria
+from prunelab.pruning.criteria.grasp import grasp
 
 
 def least_zero(array):

@@ -1,7 +1,7 @@
 import torch
 from toys import evidence, linear
 
-from prunelab.criteria.magnitude_increase import magnitude_increase
+from prunelab.pruning.criteria.magnitude_increase import magnitude_increase
 
 
 def test_four_weights_by_hand():

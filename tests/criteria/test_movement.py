@@ -2,8 +2,8 @@ import pytest
 import torch
 from toys import evidence, linear
 
-from prunelab.config import ConfigError
-from prunelab.criteria.movement import movement
+from prunelab.config.schema import ConfigError
+from prunelab.pruning.criteria.movement import movement
 
 
 def test_what_moves_towards_zero_goes_first():

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from toys import evidence, linear, local_seed, probabilities, regression, slope, toy
 
-from prunelab.config import ConfigError
-from prunelab.criteria.obd import obd
+from prunelab.config.schema import ConfigError
+from prunelab.pruning.criteria.obd import obd
 
 
 class AgainstZero(nn.Module):

@@ -1,7 +1,7 @@
 import torch
 from toys import local_seed, toy
 
-from prunelab.criteria.random import random
+from prunelab.pruning.criteria.random import random
 
 
 def test_the_experiments_seed_decides():

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from toys import evidence, linear, regression, slope
 
-from prunelab.criteria.snip import snip
+from prunelab.pruning.criteria.snip import snip
 
 
 def test_four_weights_by_hand():

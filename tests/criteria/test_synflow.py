@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from toys import evidence, linear
 
-from prunelab.criteria.synflow import synflow
+from prunelab.pruning.criteria.synflow import synflow
 
 
 def scores(model, *shape, **options):

@@ -3,9 +3,9 @@ import pytest
 import torch
 from toys import evidence, linear, regression, slope
 
-from prunelab.config import ConfigError
-from prunelab.criteria.snip import snip
-from prunelab.criteria.taylor import taylor
+from prunelab.config.schema import ConfigError
+from prunelab.pruning.criteria.snip import snip
+from prunelab.pruning.criteria.taylor import taylor
 
 
 def undecided(*labels):

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from toys import Attention, Recurrent, evidence, linear, local_seed
 
-from prunelab.config import ConfigError
-from prunelab.criteria.wanda import wanda
+from prunelab.config.schema import ConfigError
+from prunelab.pruning.criteria.wanda import wanda
 
 
 def double(build):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunelab.criteria import Evidence
+from prunelab.pruning.criteria.base import Evidence
 
 
 def evidence(model, inputs, labels=None, *, weights=None, masks=None, initial=None, movement=None, batch_size=4):

@@ -10,18 +10,20 @@ from networks import config, sparse_lenet
 from torch import nn
 from torch.nn.utils import prune
 
-from prunelab import skipping
-from prunelab.export import cost_card as card
-from prunelab.export import csr, graphs, quantizing, timing
-from prunelab.export.cost_card import Form, cost_card
-from prunelab.export.formats import FORMATS
-from prunelab.export.peak import _live, peak_bytes
-from prunelab.export.portable import Network
+from prunelab.costs import card
+from prunelab.costs import latency as timing
+from prunelab.costs.card import Form, cost_card
+from prunelab.costs.memory import _live, peak_bytes
+from prunelab.exports import csr, graphs
+from prunelab.exports import int8 as quantizing
+from prunelab.exports.checkpoint import Network
+from prunelab.exports.formats import FORMATS
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet import LeNet, LeNet300100
 from prunelab.models.lstm import LSTM
 from prunelab.models.vit import ViT
-from prunelab.tracking import cost
+from prunelab.pruning import skipping
+from prunelab.tracking import cost_table as cost
 
 
 def two(zeros=True):
@@ -305,7 +307,7 @@ def test_what_is_missing():
 def test_counting_does_not_import_the_compiler(python, tmp_path):
     """That would take a second of every run."""
     code = (
-        "import sys, torch; from prunelab.models.lenet import LeNet; from prunelab.export.cost_card import cost_card;"
+        "import sys, torch; from prunelab.models.lenet import LeNet; from prunelab.costs.card import cost_card;"
         "cost_card({'dense': LeNet().eval()}, torch.zeros(1, 1, 28, 28), False); print('torch._dynamo' in sys.modules)"
     )
     assert python(code, cwd=tmp_path).stdout == "False\n"

@@ -12,12 +12,13 @@ from networks import config, sparse_lenet
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from prunelab import export, skipping
-from prunelab.config import ConfigError
-from prunelab.export import csr
-from prunelab.export.csr import CSRLinear, sparsify
-from prunelab.export.portable import Network
-from prunelab.export.timing import race
+from prunelab import exports as export
+from prunelab.config.schema import ConfigError
+from prunelab.costs.latency import race
+from prunelab.exports import csr
+from prunelab.exports.checkpoint import Network
+from prunelab.exports.csr import CSRLinear, sparsify
+from prunelab.pruning import skipping
 
 
 def linear(weight, bias=None):

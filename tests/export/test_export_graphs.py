@@ -6,9 +6,10 @@ from networks import config, sparse_lenet
 from omegaconf import OmegaConf
 from torch import nn
 
-from prunelab.config import ConfigError
-from prunelab.export import graphs, portable
-from prunelab.export.portable import Network
+from prunelab.config.schema import ConfigError
+from prunelab.exports import checkpoint as portable
+from prunelab.exports import graphs
+from prunelab.exports.checkpoint import Network
 
 
 def network(tmp_path, *overrides):

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import prunelab
-from prunelab import skipping
-from prunelab.compact import compact
-from prunelab.export import making
-from prunelab.export.formats import FORMATS
+from prunelab.compaction import compact
+from prunelab.exports import write as making
+from prunelab.exports.formats import FORMATS
+from prunelab.pruning import skipping
 
 PLAIN = """
 from torch import nn
@@ -76,7 +76,7 @@ def test_files_are_the_network_by_hand(result, kind, monkeypatch):
     config = prunelab.compose("model._target_=plain_layers.Plain", "trusted=[plain_layers]", "strategy=layer")
     monkeypatch.setenv("PYTHONPATH", sys.path[0], prepend=":")
     trusted = ("plain_layers",)
-    test = prunelab.building.bind(prunelab.compose("data.limit=300"), "data")().test
+    test = prunelab.config.build.bind(prunelab.compose("data.limit=300"), "data")().test
     making.make(result.folder, prunelab.load(result.folder, trusted), config, test, [kind])
     run = FORMATS[kind].load(result.folder, trusted)
     assert apart(by_hand(result), run) <= (0.1 if kind.startswith("int8") else 1e-5)
@@ -84,7 +84,7 @@ def test_files_are_the_network_by_hand(result, kind, monkeypatch):
 
 @pytest.mark.parametrize("model", ["deep_mlp", "residual_lenet", "vit_tiny"])
 def test_a_network_that_lost_all_of_its_blocks_is_compacted(model):
-    network = prunelab.building.network(prunelab.compose(f"model={model}", "strategy=layer")).eval()
+    network = prunelab.config.build.network(prunelab.compose(f"model={model}", "strategy=layer")).eval()
     for module in skipping.marked(network).values():
         skipping.set_skipped(module, True)
     small = compact(network, X[:1]).model

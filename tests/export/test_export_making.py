@@ -6,10 +6,15 @@ import pytest
 import torch
 from networks import command
 
-from prunelab import building, compose, export
-from prunelab.config import ConfigError
-from prunelab.export import forms, fresh, making, timing
-from prunelab.export.formats import FORMATS
+from prunelab import compose
+from prunelab import exports as export
+from prunelab.config import build as building
+from prunelab.config.schema import ConfigError
+from prunelab.costs import latency as timing
+from prunelab.exports import forms
+from prunelab.exports import fresh_process as fresh
+from prunelab.exports import write as making
+from prunelab.exports.formats import FORMATS
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import torch
 from networks import config
 
 import prunelab
-from prunelab import export
-from prunelab.config import ConfigError
-from prunelab.export import fresh, portable
+from prunelab import exports as export
+from prunelab.config.schema import ConfigError
+from prunelab.exports import checkpoint as portable
+from prunelab.exports import fresh_process as fresh
 
 FILES = ("model.safetensors", "masks.safetensors", "model.json")
 

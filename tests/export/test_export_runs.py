@@ -8,10 +8,11 @@ import torch
 from conftest import overrides
 
 import prunelab
-from prunelab import masks, training
-from prunelab.config import ConfigError
+from prunelab.config.schema import ConfigError
+from prunelab.costs import latency as timing
 from prunelab.data.mnist import mnist
-from prunelab.export import timing
+from prunelab.pruning import masks
+from prunelab.training import loop as training
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +79,10 @@ def test_every_run_has_the_counts_and_masks_are_no_faster(tmp_path, capsys):
 
 def test_dense_is_the_network_of_round_0(tmp_path, monkeypatch):
     given = {}
-    monkeypatch.setattr("prunelab.finishing.cost_card", lambda forms, inputs, measure: given.update(forms) or [])
-    monkeypatch.setattr("prunelab.tracking.run.RunFolder.cost", lambda self, rows: None)
+    monkeypatch.setattr(
+        "prunelab.experiment.finish.cost_card", lambda forms, inputs, measure: given.update(forms) or []
+    )
+    monkeypatch.setattr("prunelab.tracking.run_folder.RunFolder.cost", lambda self, rows: None)
     result = prunelab.run(prunelab.compose(*overrides(tmp_path, "schedule.rounds=1", "amount=0.5")))
     assert list(given) == ["dense", "masked"]
     for form, row in zip(given.values(), result.rounds, strict=True):  # each gives what its round reports
@@ -92,9 +95,7 @@ def test_all_forms_are_timed_in_one_race(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("torchao")
     races, real = [], timing.race
-    monkeypatch.setattr(
-        "prunelab.export.cost_card.race", lambda runs, *rest: races.append(list(runs)) or real(runs, *rest)
-    )
+    monkeypatch.setattr("prunelab.costs.card.race", lambda runs, *rest: races.append(list(runs)) or real(runs, *rest))
     asked = ("model=lenet_300_100", "schedule=one_shot", "amount=0.95", "strategy=l1", "compact=true")
     few = overrides(tmp_path, *asked, "export=[onnx,csr]", "quantize=int8_weight", "latency=null")
     found = card(prunelab.run(prunelab.compose(*few)))

@@ -9,10 +9,11 @@ from torch import nn
 from torch.nn.utils import prune
 
 import prunelab
-from prunelab import building, export
-from prunelab.config import ConfigError
-from prunelab.export import quantizing
-from prunelab.export.quantizing import quantize
+from prunelab import exports as export
+from prunelab.config import build as building
+from prunelab.config.schema import ConfigError
+from prunelab.exports import int8 as quantizing
+from prunelab.exports.int8 import quantize
 from prunelab.models.lenet import LeNet
 from prunelab.models.vit import ViT
 
@@ -81,7 +82,7 @@ def test_what_was_saved_comes_back_in_a_fresh_process(tmp_path, kind, python):
         assert torch.equal(quantizing.load(tmp_path, kind)(x), found.model(x))
         expected = found.model(torch.ones(2, 1, 28, 28)).sum().item()
     done = python(
-        "import torch; from pathlib import Path; from prunelab.export import quantizing; torch.set_num_threads(1);"
+        "import torch; from pathlib import Path; from prunelab.exports import quantizing; torch.set_num_threads(1);"
         f"print(quantizing.load(Path('.'), '{kind}')(torch.ones(2, 1, 28, 28)).sum().item())",
         cwd=tmp_path,
     )
@@ -103,7 +104,7 @@ def test_what_cannot_be_quantised(monkeypatch):
         quantize(sparse_lenet(), "int4")
     with pytest.raises(ConfigError, match="has no Linear layer"):
         quantize(nn.Sequential(nn.Conv2d(1, 1, 3)), "int8_weight")
-    monkeypatch.setattr("prunelab.export.graphs.find_spec", lambda name: None)
+    monkeypatch.setattr("prunelab.exports.graphs.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'quantize needs torchao: pip install "prunelab\[quantize\]"'):
         quantize(sparse_lenet(), "int8_weight")
 

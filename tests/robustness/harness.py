@@ -26,7 +26,7 @@ SMALL = (
 )
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["prunelab.experiment", "prunelab.composing", "torch.utils.tensorboard"])
+context.set_forkserver_preload(["prunelab.experiment.run", "prunelab.config.compose", "torch.utils.tensorboard"])
 
 
 def run_experiment(overrides: list[str], folder: str, environment: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from harness import is_full, record, sizes
 
-from prunelab.stages import Stage, State, Store, Work
+from prunelab.stages.store import Stage, State, Store, Work
 
 DAMAGES = ("cut", "flipped bit", "zero-filled", "swapped", "emptied", "removed", "garbage")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from harness import finish, result, settings
 
-from prunelab import compose, files, run
+from prunelab import compose, run
+from prunelab.stages import files
 
 LIMITS = [0, 2_000, 100_000, 242_000, 600_000]  # bytes a file; the weights have 240,000
 SHORT = ("schedule.rounds=1", "data.limit=100", "train.epochs=1")
@@ -16,7 +17,7 @@ LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.argv = ["prunelab", *sys.argv[2:]]
-from prunelab.__main__ import main
+from prunelab.cli.run import main
 main()
 """
 

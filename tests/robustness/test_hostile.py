@@ -10,9 +10,11 @@ import pytest
 import torch
 from harness import is_full, record, sizes
 
-from prunelab import building, compose, files, report
-from prunelab.config import ConfigError
-from prunelab.stages import Stage, State, Store, Work, name_of
+from prunelab import compose, report
+from prunelab.config import build as building
+from prunelab.config.schema import ConfigError
+from prunelab.stages import files
+from prunelab.stages.store import Stage, State, Store, Work, name_of
 
 KEYS = ("data._target_", "model._target_", "schedule._target_", "optimizer._target_", "strategy._target_")
 NAMES = (
@@ -27,13 +29,13 @@ NAMES = (
     "torch.load",
     "torch.hub.load",
     "hydra.utils.instantiate",
-    "prunelab.files.shutil.rmtree",
+    "prunelab.stages.files.shutil.rmtree",
     "prunelab.data.mnist.os.remove",
     "prunelab.data.mnist.shutil.rmtree",
     "prunelab.models.lenet.torch.load",
     "prunelab.models.lenet.F.torch.hub.load",
-    "prunelab.schedules.building.inspect.os.system",
-    "prunelab.strategies.custom.inspect.os.system",
+    "prunelab.pruning.schedules.building.inspect.os.system",
+    "prunelab.pruning.strategies.custom.inspect.os.system",
     "torch.optim.adam.torch.load",
     "torch.optim.torch.hub.load",
     "torchvision.models.torch.hub.load",

@@ -7,8 +7,9 @@ from harness import is_full, record, sizes
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from prunelab import building, compose
-from prunelab.config import ConfigError
+from prunelab import compose
+from prunelab.config import build as building
+from prunelab.config.schema import ConfigError
 
 WORDS = (
     "abc",

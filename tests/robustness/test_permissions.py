@@ -7,7 +7,7 @@ import pytest
 from harness import context, finish, result, settings
 
 from prunelab import compose, run
-from prunelab.files import StorageError
+from prunelab.stages.files import StorageError
 
 
 def drop_privileges():

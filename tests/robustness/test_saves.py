@@ -6,8 +6,8 @@ import pathlib
 import pytest
 import torch
 
-from prunelab import files
-from prunelab.stages import Stage, State, Store, Work
+from prunelab.stages import files
+from prunelab.stages.store import Stage, State, Store, Work
 
 
 class Killed(BaseException):

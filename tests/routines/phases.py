@@ -7,8 +7,8 @@ from conftest import broken_off, numbers, overrides, table
 from torch import nn
 
 import prunelab
-from prunelab import masks
-from prunelab.routines import Phase
+from prunelab.pruning import masks
+from prunelab.training.callbacks.base import Phase
 
 
 def phase(model, *, pairs=None, round=0, iterations=10, batch=None, seed=0):

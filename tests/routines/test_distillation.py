@@ -14,13 +14,17 @@ from torch import nn
 from torch.nn import functional
 
 import prunelab
-from prunelab import building, experiment, masks, phases, stages
-from prunelab.config import ConfigError
-from prunelab.lab import Lab
-from prunelab.routines.distillation import Distillation, divergence
-from prunelab.schedules import Round
-from prunelab.stages import State
-from prunelab.training import Routine, evaluate
+from prunelab.config import build as building
+from prunelab.config.schema import ConfigError
+from prunelab.experiment import phases
+from prunelab.experiment import run as experiment
+from prunelab.experiment.lab import Lab
+from prunelab.pruning import masks
+from prunelab.pruning.schedules import Round
+from prunelab.stages import store as stages
+from prunelab.stages.store import State
+from prunelab.training.callbacks.distillation import Distillation, divergence
+from prunelab.training.loop import Routine, evaluate
 
 ON = ("finetune.distill.alpha=0.5",)
 

@@ -12,12 +12,13 @@ from phases import assert_same_end, linear, phase, resumed, run
 from torch import nn
 
 import prunelab
-from prunelab import masks, training
-from prunelab.config import ConfigError
-from prunelab.routines import drop_and_grow as module_under_test
-from prunelab.routines.drop_and_grow import drop_and_grow
-from prunelab.routines.rigl import RigL
-from prunelab.routines.set_training import SET
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
+from prunelab.training import loop as training
+from prunelab.training.callbacks import drop_and_grow as module_under_test
+from prunelab.training.callbacks.drop_and_grow import drop_and_grow
+from prunelab.training.callbacks.rigl import RigL
+from prunelab.training.callbacks.set_training import SET
 
 SHORT = ("finetune.epochs=2", "sparse_training.every=2", "sparse_training.until=1")
 
@@ -313,7 +314,7 @@ def test_the_presets_are_sparse_from_the_first_step(tmp_path):
         config = prunelab.compose(f"sparse_training={name}")
         assert (config.train.epochs, config.finetune.epochs, config.amount) == (0, 4, 0.9)
         assert config.strategy.budget == "erk"
-        assert config.criterion._target_ == "prunelab.criteria.random.random"
+        assert config.criterion._target_ == "prunelab.pruning.criteria.random.random"
         result = prunelab.run(prunelab.compose(f"sparse_training={name}", "data.limit=3000", f"outputs={tmp_path}"))
         assert [row["epochs"] for row in result.rounds] == [0, 4]
         assert 0.8999 < result.rounds[1]["sparsity"] < 0.91  # of a unit that never fires, what grew stays at 0

@@ -12,17 +12,18 @@ from safetensors.torch import load_file
 from torch import nn
 
 import prunelab
-from prunelab import masks, metrics
-from prunelab.config import ConfigError
-from prunelab.data import Split
+from prunelab.config.schema import ConfigError
+from prunelab.costs import counts as metrics
+from prunelab.data.dataset import Split
 from prunelab.models.conv import Conv
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet import LeNet
 from prunelab.models.residual_lenet import ResidualLeNet
 from prunelab.models.vit import ViT
-from prunelab.routines import dynamic_gates, gate_savings
-from prunelab.routines.dynamic_gates import DynamicGates, Gated, chosen, gated
-from prunelab.routines.gate_savings import cost
+from prunelab.pruning import masks
+from prunelab.training.callbacks import dynamic_gates, gate_savings
+from prunelab.training.callbacks.dynamic_gates import DynamicGates, Gated, chosen, gated
+from prunelab.training.callbacks.gate_savings import cost
 
 SHAPE = (1, 28, 28)
 BLOCKS = [f"blocks.{number}" for number in range(4)]

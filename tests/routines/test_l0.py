@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import prunelab
-from prunelab import masks
-from prunelab.config import ConfigError
+from prunelab.config.schema import ConfigError
 from prunelab.models.lenet import LeNet
-from prunelab.routines.l0 import L0, probability, sample, settled
+from prunelab.pruning import masks
+from prunelab.training.callbacks.l0 import L0, probability, sample, settled
 
 THRESHOLD = ("strategy=threshold", "strategy.threshold=0")
 

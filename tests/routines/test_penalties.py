@@ -6,11 +6,11 @@ import torch
 from phases import assert_same_end, linear, penalty, phase, resumed, run
 from torch import nn
 
-from prunelab import masks
-from prunelab.config import ConfigError
-from prunelab.routines.group_lasso import GroupLasso
-from prunelab.routines.l0 import L0
-from prunelab.routines.l1 import L1
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
+from prunelab.training.callbacks.group_lasso import GroupLasso
+from prunelab.training.callbacks.l0 import L0
+from prunelab.training.callbacks.l1 import L1
 
 
 def test_l1_by_hand():

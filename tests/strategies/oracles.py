@@ -13,9 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prunelab import criteria, masks, strategies
-from prunelab.criteria.random import random as random_scores
-from prunelab.strategies.l1 import l1
+from prunelab.pruning import masks
+from prunelab.pruning.criteria import base as criteria
+from prunelab.pruning.criteria.random import random as random_scores
+from prunelab.pruning.strategies import base as strategies
+from prunelab.pruning.strategies.l1 import l1
 
 few = settings(deadline=None, max_examples=60, derandomize=True)
 

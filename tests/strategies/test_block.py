@@ -25,9 +25,10 @@ from oracles import (
 from torch import nn
 
 import prunelab
-from prunelab import building, masks
-from prunelab.config import ConfigError
-from prunelab.strategies.block import block
+from prunelab.config import build as building
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
+from prunelab.pruning.strategies.block import block
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 4))
 scopes = st.sampled_from(["local", "global"])

@@ -11,10 +11,10 @@ from oracles import amount_each_round, few, flat, four, global_oracle, in_rounds
 from oracles import distance_from_one as distance_from_one  # looked up here by name
 from torch.nn.utils import prune
 
-from prunelab.config import ConfigError
-from prunelab.strategies.custom import EverySecond, custom
+from prunelab.config.schema import ConfigError
+from prunelab.pruning.strategies.custom import EverySecond, custom
 
-EVERY_SECOND = "prunelab.strategies.custom.EverySecond"
+EVERY_SECOND = "prunelab.pruning.strategies.custom.EverySecond"
 
 
 HERE = (__name__, "oracles")
@@ -146,7 +146,7 @@ def test_custom_score_is_of_what_the_optimizer_moves_and_not_of_a_stale_weight()
         ("NOT_A_METHOD", 0.5, "local", "must be a class or function defined in"),
         ("Missing", 0.5, "local", "cannot be imported"),
         ("torch.nn.utils.prune.Missing", 0.5, "local", "cannot be imported"),
-        ("prunelab.strategies.custom.ConfigError", 0.5, "local", "must be a class or function defined in"),
+        ("prunelab.pruning.strategies.custom.ConfigError", 0.5, "local", "must be a class or function defined in"),
         ("torch.nn.utils.prune.LnStructured", 0.5, "local", "strategy.method=torch.nn.utils.prune.LnStructured"),
         ("torch.nn.utils.prune.LnStructured", 0.5, "global", "strategy.method=torch.nn.utils.prune.LnStructured"),
         ("torch.nn.utils.prune.RandomStructured", 0.5, "global", "strategy.method=torch.nn.utils.prune.Random"),

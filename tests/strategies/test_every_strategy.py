@@ -30,25 +30,26 @@ from oracles import (
 )
 from torch import nn
 
-from prunelab import masks, strategies
-from prunelab.config import ConfigError
-from prunelab.strategies.block import block
-from prunelab.strategies.custom import custom
-from prunelab.strategies.global_unstructured import global_unstructured
-from prunelab.strategies.l1 import l1
-from prunelab.strategies.lamp import lamp
-from prunelab.strategies.layerwise import layerwise
-from prunelab.strategies.ln_structured import ln_structured
-from prunelab.strategies.nm import nm
-from prunelab.strategies.rules import rules
-from prunelab.strategies.threshold import threshold
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
+from prunelab.pruning.strategies import base as strategies
+from prunelab.pruning.strategies.block import block
+from prunelab.pruning.strategies.custom import custom
+from prunelab.pruning.strategies.global_unstructured import global_unstructured
+from prunelab.pruning.strategies.l1 import l1
+from prunelab.pruning.strategies.lamp import lamp
+from prunelab.pruning.strategies.layerwise import layerwise
+from prunelab.pruning.strategies.ln_structured import ln_structured
+from prunelab.pruning.strategies.nm import nm
+from prunelab.pruning.strategies.rules import rules
+from prunelab.pruning.strategies.threshold import threshold
 
 scored = functools.partial(custom, method="oracles.distance_from_one", trusted=("oracles",))
 # Single weights: the amount is of each tensor's …
 EACH = {
     "l1": l1,
     "random": random,
-    "every_second": functools.partial(custom, method="prunelab.strategies.custom.EverySecond"),
+    "every_second": functools.partial(custom, method="prunelab.pruning.strategies.custom.EverySecond"),
     "score": scored,
     "rules": functools.partial(rules, rules=[{"match": "*", "method": "l1"}]),
 }

@@ -19,8 +19,8 @@ from oracles import (
     shapes,
 )
 
-from prunelab.strategies.global_unstructured import global_unstructured
-from prunelab.strategies.l1 import l1
+from prunelab.pruning.strategies.global_unstructured import global_unstructured
+from prunelab.pruning.strategies.l1 import l1
 
 
 @few

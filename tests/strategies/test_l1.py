@@ -25,9 +25,9 @@ from oracles import (
 )
 from torch import nn
 
-from prunelab import masks
-from prunelab.config import ConfigError
-from prunelab.strategies.l1 import l1
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
+from prunelab.pruning.strategies.l1 import l1
 
 
 @few

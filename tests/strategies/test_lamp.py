@@ -21,7 +21,7 @@ from oracles import (
     shapes,
 )
 
-from prunelab.strategies.lamp import lamp
+from prunelab.pruning.strategies.lamp import lamp
 
 
 @few

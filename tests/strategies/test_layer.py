@@ -10,13 +10,18 @@ from safetensors.torch import load_file
 from torch import nn
 
 import prunelab
-from prunelab import building, masks, metrics, pruning, skipping, strategies, training
-from prunelab.config import ConfigError
-from prunelab.lab import Lab
+from prunelab.config import build as building
+from prunelab.config.schema import ConfigError
+from prunelab.costs import counts as metrics
+from prunelab.experiment import pruning
+from prunelab.experiment.lab import Lab
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet import LeNet
-from prunelab.strategies.layer import layer
+from prunelab.pruning import masks, skipping
+from prunelab.pruning.strategies import base as strategies
+from prunelab.pruning.strategies.layer import layer
 from prunelab.tracking.console import without_layers
+from prunelab.training import loop as training
 
 
 class Adds(nn.Module):

@@ -26,9 +26,9 @@ from oracles import (
 from torch import nn
 
 import prunelab
-from prunelab import masks
-from prunelab.config import ConfigError
-from prunelab.strategies.layerwise import apportioned, layerwise
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
+from prunelab.pruning.strategies.layerwise import apportioned, layerwise
 
 erk = functools.partial(layerwise, budget="erk")
 uniform = functools.partial(layerwise, budget="uniform")

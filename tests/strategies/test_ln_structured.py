@@ -29,9 +29,10 @@ from oracles import (
 )
 from torch import nn
 
-from prunelab import masks, strategies
-from prunelab.config import ConfigError
-from prunelab.strategies.ln_structured import ln_structured
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
+from prunelab.pruning.strategies import base as strategies
+from prunelab.pruning.strategies.ln_structured import ln_structured
 
 
 @few

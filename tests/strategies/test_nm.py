@@ -23,9 +23,9 @@ from oracles import (
 from torch import nn
 
 import prunelab
-from prunelab import masks
-from prunelab.config import ConfigError
-from prunelab.strategies.nm import nm
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
+from prunelab.pruning.strategies.nm import nm
 
 patterns = st.sampled_from([(1, 2), (2, 4), (1, 4), (3, 4), (2, 3), (4, 8)])
 
@@ -140,7 +140,7 @@ def test_nm_refuses_a_bias():
 def test_the_preset_is_one_round_without_an_amount_whatever_the_schedule():
     config = prunelab.compose("strategy=nm")
     assert (config.amount, config.strategy.n, config.strategy.m) == (None, 2, 4)
-    assert config.schedule._target_ == "prunelab.schedules.one_shot"
+    assert config.schedule._target_ == "prunelab.pruning.schedules.one_shot"
     assert prunelab.compose("strategy=nm", "schedule=iterative").amount is None
 
 

@@ -26,9 +26,10 @@ from torch import nn
 from torch.nn.utils import prune
 
 import prunelab
-from prunelab import building, masks
-from prunelab.config import ConfigError
-from prunelab.strategies.rules import rules
+from prunelab.config import build as building
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
+from prunelab.pruning.strategies.rules import rules
 
 SHAPES = [(4, 2, 2, 2), (3, 4, 1, 1), (5, 6), (4, 5)]
 NAMES = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]
@@ -259,5 +260,5 @@ def test_rules_of_yours_from_the_command_line():
 def test_the_presets():
     mixed = prunelab.compose("strategy=mixed")
     assert (mixed.amount, mixed.prune.output_layer) == (None, False)
-    assert mixed.schedule._target_ == "prunelab.schedules.one_shot"
+    assert mixed.schedule._target_ == "prunelab.pruning.schedules.one_shot"
     assert prunelab.compose("strategy=rules").amount == 0.2

@@ -9,9 +9,9 @@ from oracles import channels, few, flat, four, in_rounds, network, now, put, put
 from torch import nn
 
 import prunelab
-from prunelab import masks
-from prunelab.config import ConfigError
-from prunelab.strategies.threshold import threshold
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
+from prunelab.pruning.strategies.threshold import threshold
 
 
 @few
@@ -123,4 +123,4 @@ def test_threshold_refuses_channels_of_a_bias_and_another_granularity():
 def test_the_preset_is_one_round_without_an_amount():
     config = prunelab.compose("strategy=threshold")
     assert (config.amount, config.strategy.threshold, config.strategy.granularity) == (None, 0.01, "weight")
-    assert config.schedule._target_ == "prunelab.schedules.one_shot"
+    assert config.schedule._target_ == "prunelab.pruning.schedules.one_shot"

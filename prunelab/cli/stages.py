@@ -1,0 +1,176 @@
+"""`python -m prunelab.stages`: lists, verifies and removes stored stages."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from prunelab.config.compose import flat
+from prunelab.stages import files
+from prunelab.stages import store as stages
+from prunelab.tracking.console import table
+
+AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+SIZES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored stage, finished or not. `age` in seconds, `size` in bytes, `inputs` by dotted names."""
+
+    folder: Path
+    kind: str
+    parent: str
+    inputs: dict[str, Any]
+    size: int
+    age: float
+
+    @property
+    def name(self) -> str:
+        """The stage's name, which is its folder's."""
+        return self.folder.name.removesuffix(".work")
+
+
+def entries(root: Path) -> list[Entry]:
+    """All stages in a folder, the oldest first. An unreadable description leaves kind and inputs unknown."""
+    found = []
+    for folder in root.iterdir() if root.is_dir() else ():
+        if not re.fullmatch(rf"[0-9a-f]{{{stages.NAME_LENGTH}}}(\.work)?", folder.name):
+            continue
+        content = [path for path in folder.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in content)
+        described = _described(folder)
+        kind = "unfinished" if folder.name.endswith(".work") else described.get("kind", "?")
+        parent, inputs = described.get("parent") or "", flat(described.get("inputs") or {})
+        found.append(Entry(folder, kind, parent, inputs, size, time.time() - folder.stat().st_mtime))
+    return sorted(found, key=lambda entry: -entry.age)
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    try:
+        described = json.loads((folder / "stage.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return described if isinstance(described, dict) else {}
+
+
+def listing(found: Sequence[Entry]) -> str:
+    """One line a stage, and the sum."""
+    header = ["stage", "kind", "parent", "round", "seed", "amount", "strategy", "size", "age"]
+    rows = []
+    for entry in found:
+        strategy = str(entry.inputs.get("strategy._target_", "")).rpartition(".")[2]
+        keys = [str(entry.inputs.get(key, "")) for key in ("round", "seed", "amount")]
+        size, age = f"{entry.size / 1e6:.2f} MB", _age(entry.age)
+        rows.append([entry.name[:12], entry.kind, entry.parent[:12], *keys, strategy, size, age])
+    total = sum(entry.size for entry in found)
+    return f"{table(header, rows)}\n{len(found)} stages, {total / 1e6:.2f} MB"
+
+
+def verify(root: Path, found: Sequence[Entry]) -> int:
+    """Checks every digest; damaged stages are set aside and named. Returns how many there were."""
+    store = stages.Store(root)
+    damaged = [entry for entry in found if entry.kind != "unfinished" and store.load(entry.name) is None]
+    print(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged")
+    return len(damaged)
+
+
+def chosen(found: Sequence[Entry], arguments: argparse.Namespace) -> list[Entry]:
+    """The stages that the options select: all conditions must hold; `--down-to` then takes the oldest."""
+    kept = []
+    for entry in found:
+        old = arguments.older_than is None or entry.age > arguments.older_than
+        fits = all(str(entry.inputs.get(key)) == value for key, value in arguments.where)
+        if old and fits:
+            kept.append(entry)
+    if arguments.down_to is None:
+        return kept
+    excess, taken = sum(entry.size for entry in found) - arguments.down_to, []
+    for entry in kept:
+        if excess > 0:
+            taken.append(entry)
+            excess -= entry.size
+    return taken
+
+
+def remove(root: Path, selected: Sequence[Entry]) -> int:
+    """Removes stages that no process is computing. Returns how many went."""
+    gone = 0
+    for entry in selected:
+        lock = FileLock(root / "locks" / f"{entry.name}.lock")
+        try:
+            (root / "locks").mkdir(exist_ok=True)
+            with lock.acquire(timeout=0):
+                files.remove_folder(entry.folder)
+                gone += 1
+        except Timeout:
+            print(f"{entry.name[:12]} is in use and stays", file=sys.stderr)
+        except OSError as error:
+            raise files.StorageError(entry.folder, error) from error
+    return gone
+
+
+def _age(seconds: float) -> str:
+    unit = next(unit for unit in ("w", "d", "h", "m", "s") if seconds >= AGES[unit] or unit == "s")
+    return f"{seconds / AGES[unit]:.0f} {unit}"
+
+
+def _quantity(units: dict[str, Any], text: str) -> float:
+    match = re.fullmatch(r"([\d.]+)\s*([A-Za-z]+)", text)
+    if not match or match[2] not in units:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number and one of {', '.join(units)}")
+    return float(match[1]) * units[match[2]]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text}: must be key=value, such as seed=0")
+    return key, value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m prunelab.stages", description=__doc__.split(": ")[1])
+    top.add_argument("--outputs", default="outputs", type=Path, help="the folder that runs were given (outputs)")
+    commands = top.add_subparsers(dest="command", metavar="{list,verify,remove}")
+    commands.add_parser("list", help="name, kind, parent, size and age of every stage (the default)")
+    commands.add_parser("verify", help="check every digest; exit status 1 if one is damaged")
+    removing = commands.add_parser("remove", help="remove stages; what is needed is computed again")
+    age, size = functools.partial(_quantity, AGES), functools.partial(_quantity, SIZES)
+    removing.add_argument("--older-than", type=age, metavar="AGE", help="such as 12h, 7d")
+    removing.add_argument("--down-to", type=size, metavar="SIZE", help="the oldest, until 1GB is left")
+    removing.add_argument("--where", type=_pair, action="append", default=[], metavar="KEY=VALUE", help="seed=0")
+    removing.add_argument("--all", action="store_true", help="every one of them")
+    removing.add_argument("--dry-run", action="store_true", help="only list what would go")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 for damaged stages or a folder that cannot be written."""
+    top = parser()
+    arguments = top.parse_args(argv)
+    root = arguments.outputs / "stages"
+    found = entries(root)
+    if arguments.command == "verify":
+        return 1 if verify(root, found) else 0
+    if arguments.command != "remove":
+        print(listing(found))
+        return 0
+    if not (arguments.all or arguments.where or arguments.older_than is not None or arguments.down_to is not None):
+        top.error("remove: say which, with --older-than, --down-to, --where or --all")
+    selected = chosen(found, arguments)
+    print(listing(selected))
+    if not arguments.dry_run:
+        print(f"{remove(root, selected)} removed")
+    return 0

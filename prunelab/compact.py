@@ -1,0 +1,8 @@
+"""`python -m prunelab.compact`: the older form of `prunelab compact`."""
+
+import sys
+
+from prunelab.cli.compact import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,162 @@
+"""Hydra's side of a run: where `conf/` is, composing it, run folders, and what this process was asked to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from prunelab.config import messages
+from prunelab.config.check import check
+from prunelab.config.schema import Config, ConfigError
+
+_made: list[str] = []  # the folders that this process made
+
+
+def folder() -> Path:
+    """Where `conf/` is: inside an installed package, beside it in a checkout."""
+    here = Path(__file__).resolve().parent.parent
+    return next(path for path in (here / "conf", here.parent / "conf") if (path / "config.yaml").is_file())
+
+
+def new_folder(path: str) -> str:
+    """Makes the folder `path`, or `path_2`, `path_3` … if another run took it in the same second."""
+    for number in range(1, 1_000_000):
+        chosen = Path(path if number == 1 else f"{path}_{number}")
+        chosen.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            chosen.mkdir()
+        except FileExistsError:
+            continue
+        _made.append(str(chosen))
+        return str(chosen)
+    raise FileExistsError(path)
+
+
+def compose(*overrides: str) -> DictConfig:
+    """Composes a config as the command line does, and checks it. See `prunelab.compose`."""
+    try:
+        config = compose_raw(*overrides)
+        check(config)
+    except ConfigError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises ValueError for strategy=3
+        raise ConfigError(messages.explain(error, overrides, compose_raw)) from error
+    return config
+
+
+def compose_raw(*overrides: str, **more: Any) -> DictConfig:
+    """Composes without checking.
+
+    Raises:
+        HydraException, OmegaConfBaseException: as Hydra has it.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    hydra = GlobalHydra.instance()
+    outer, hydra.hydra = hydra.hydra, None  # a Hydra application may be running already: this one, or the caller's
+    try:
+        with initialize_config_dir(str(folder()), version_base="1.3"):
+            return hydra_compose("config", list(overrides), **more)
+    finally:
+        hydra.hydra = outer
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config as plain, resolved data, for JSON."""
+    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys by their dotted names: `{"train": {"epochs": 3}}` → `{"train.epochs": 3}`."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def in_sweep() -> bool:
+    """Whether this process runs a job of a `--multirun`."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def telling() -> list[str] | None:
+    """The overrides that tell this job of a sweep from the others; of a single run all; from Python None."""
+    if not in_sweep():
+        return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
+    hydra = HydraConfig.get()
+    try:
+        jobs = json.loads((Path(hydra.runtime.cwd) / hydra.sweep.dir / "sweep.json").read_bytes())["jobs"]
+        given = jobs[hydra.job.num]
+    except (OSError, ValueError, LookupError):  # a sweeper that is not Hydra's own
+        jobs, given = [], list(hydra.overrides.task)
+    common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    return [item for item in given if item not in common]
+
+
+def label(overrides: Sequence[str] | None) -> str:
+    """Overrides as the name of a folder: `strategy=l1_seed=0`."""
+    return re.sub(r"[^\w=.+-]+", "-", "_".join(overrides or ()))[:100]
+
+
+def run_folder(config: DictConfig) -> Path:
+    """The folder that Hydra made for this job; from Python, a new one of the same form."""
+    if HydraConfig.initialized():
+        return Path(HydraConfig.get().runtime.output_dir)
+    return Path(new_folder(time.strftime(f"{config.outputs}/%Y-%m-%d/%H-%M-%S")))
+
+
+def discard_run_folder() -> None:
+    """Removes the folder that Hydra made for a job that was refused; the jobs of a sweep keep theirs."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if not in_sweep() and str(folder) in map(os.path.abspath, _made):
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in list(folder.relative_to(Path.cwd()).parents)[:-1] if folder.is_relative_to(Path.cwd()) else ():
+            if any(parent.iterdir()):
+                break
+            parent.rmdir()  # the day's folder, if this was its first run
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether Hydra refused the command line with a bare ValueError, before any job began (`strategy=3`)."""
+    return isinstance(error, ValueError) and not _made
+
+
+def asked_folder(overrides: Sequence[str]) -> Path:
+    """The folder that a command line writes to, as far as can be told from outside the job."""
+    given = dict(item.partition("=")[::2] for item in overrides)
+    chosen = given.get("hydra.run.dir") or given.get("hydra.sweep.dir") or (_made and _made[-1])
+    return Path(chosen or given.get("outputs") or "outputs")
+
+
+def facts(config: DictConfig) -> dict[str, Any]:
+    """What a run's summary says from the start."""
+    return {"command": command(), "seed": config.seed, "config": plain(config)}
+
+
+def command() -> str:
+    """The command that this job is, to be typed again."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return " ".join(["python -m prunelab", *map(shlex.quote, overrides)])
+
+
+# On import, since every process that composes needs them, a launcher's workers too. Cached, as Hydra's own `now` is.
+ConfigStore.instance().store(name="schema", node=Config)
+OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)

@@ -1,0 +1,83 @@
+"""One line for what Hydra says in ten: the key, the value, what is allowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from prunelab.config import schema as configs
+
+E = TypeVar("E", bound=BaseException)
+
+
+def explain(error: BaseException, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
+    """The short form, one line, of an error that Hydra or OmegaConf raised while composing.
+
+    Args:
+        overrides: what the user gave on the command line, to quote the value.
+        compose: composes without the override that failed, to list the keys that there are beside it.
+    """
+    return " ".join(_explanation(error, overrides, compose).split())
+
+
+def _explanation(error: BaseException, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
+    given = dict(item.lstrip("+~").partition("=")[::2] for item in overrides)
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        more = "; pip install prunelab[joblib], [submitit] or [ray] adds others" if group == "hydra/launcher" else ""
+        return f"{group}={choice}: there is no such {group}; there are {', '.join(sorted(error.options))}{more}"
+    if unwritable := _cause(error, OSError):
+        why = f"cannot be written ({unwritable.strerror or unwritable}); outputs= chooses another folder"
+        return f"{unwritable.filename}: {why}" if unwritable.filename else str(unwritable)
+    causes = [error, error.__cause__, error.__context__]
+    text = "\n".join(str(cause) for cause in causes if cause is not None)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        if match[1] == "sweep":
+            return f"sweep={given['sweep']}: is no part of an experiment; +sweep={given['sweep']} starts it"
+        siblings = _siblings(match[1], overrides, compose)
+        return configs.unknown_key(match[1], given.get(match[1], ""), siblings)
+    if match := re.search(r"Could not find '([^']+)'|No match in the defaults list.*'([^']+)'", text):
+        return (match[1] or match[2]) + ": there is no such choice"
+    for cause in causes:
+        key = getattr(cause, "full_key", None)
+        if isinstance(cause, OmegaConfBaseException) and key:
+            return _wrong_value(key, given.get(key, "…"), str(cause))
+    if isinstance(error, configs.ConfigError) and re.match(r"[\w.]+=", str(error)):
+        return _first_line(str(error))  # it names the key that is to blame
+    for key in (*configs.PARTS, "experiment"):
+        if key in given:
+            return f"{key}={given[key]}: {_first_line(str(error))}"
+    return f"{' '.join(overrides)}: {_first_line(str(error))}"
+
+
+def _cause(error: BaseException | None, kind: type[E]) -> E | None:
+    """The first error of a kind among those that led to this one."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _siblings(key: str, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> list[str]:
+    """The keys that there are beside `key`."""
+    others = [item for item in overrides if item.lstrip("+~").partition("=")[0] != key]
+    part = key.rpartition(".")[0]
+    try:
+        config = compose(*others, return_hydra_config=part.startswith("hydra"))
+    except (HydraException, OmegaConfBaseException):
+        return []  # the other overrides are wrong too; one message at a time
+    node = OmegaConf.select(config, part) if part else config
+    return [str(name) for name in node if name != "_target_"] if isinstance(node, DictConfig) else []
+
+
+def _wrong_value(key: str, value: str, said: str) -> str:
+    may = configs.allowed(key)
+    return f"{key}={value}: must be {may}" if may else f"{key}={value}: {_first_line(said)}"
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), text)

@@ -1,0 +1,1 @@
+"""One experiment: train dense, then rounds of prune, rewind and fine-tune, then finish."""

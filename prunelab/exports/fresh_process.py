@@ -1,0 +1,63 @@
+"""Loading in a fresh process, which knows nothing of the network but its files.
+
+python -m prunelab.exports.fresh_process KIND FOLDER WORK [TRUSTED ...]
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from prunelab.config.schema import ConfigError
+from prunelab.exports.formats import FORMATS
+
+INPUTS, SECONDS = "inputs.safetensors", 300
+
+
+def outputs(
+    kind: str, folder: Path, inputs: dict[str, Tensor], work: Path, trusted: Iterable[str]
+) -> dict[str, Tensor]:
+    """What the network computes that a fresh process loads from `folder`.
+
+    Args:
+        kind: one of `FORMATS`.
+        inputs: batches [n, …] by name.
+        work: a folder for what the two processes tell each other.
+
+    Returns:
+        By the same names, [n, classes].
+
+    Raises:
+        ConfigError: if the process fails; quotes the last line that it said.
+    """
+    save_file({name: x.contiguous() for name, x in inputs.items()}, work / INPUTS)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    command = [sys.executable, "-m", "prunelab.exports.fresh_process", kind, str(folder), str(work), *trusted]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(f"export={kind}: a fresh process did not load it within {SECONDS} s") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise ConfigError(f"export={kind}: a fresh process cannot load it: {said[0]}")
+    return load_file(work / f"{kind}.safetensors")
+
+
+@torch.no_grad()
+def main(kind: str, folder: str, work: str, *trusted: str) -> None:
+    """The fresh process."""
+    network = FORMATS[kind].load(Path(folder), trusted)
+    found = {name: network(x).contiguous() for name, x in load_file(Path(work) / INPUTS).items()}
+    save_file(found, Path(work) / f"{kind}.safetensors")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,95 @@
+"""Blocks: layers that keep their input's shape, so that a network runs without them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
+    """The names of modules that gave back a tensor of their input's shape, each time they were called.
+
+    Args:
+        shape: of one example, without its batch dimension; the model is run once, in eval mode, on zeros.
+        what: the choice in the config that asks, `regularizer=dynamic_gates`, for the message.
+
+    Raises:
+        ConfigError: if the model cannot take that shape.
+    """
+    seen: dict[str, bool] = {}
+    names = {module: name for name, module in model.named_modules()}
+
+    def look(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        x = inputs[0] if inputs else None
+        same = isinstance(x, Tensor) and isinstance(output, Tensor) and x.shape == output.shape
+        seen[names[module]] = same and seen.get(names[module], True)
+
+    hooks = [module.register_forward_hook(look) for module in names]
+    training, some = model.training, next(model.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, *shape, device=some.device, dtype=some.dtype))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ConfigError(f"{what}: the model cannot take {list(shape)}: {error}") from error
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return {name for name, same in seen.items() if same and name}
+
+
+def outermost(model: nn.Module, there: set[str]) -> list[str]:
+    """Of these modules the outermost that have prunable weights and are no containers, in the model's order.
+
+    A stack of layers, such as a transformer's whole encoder, counts as a container.
+    """
+    found: list[str] = []
+    keep = {module for name, module in model.named_modules() if name in there}
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        container = isinstance(module, CONTAINERS) or _is_stack(module, keep)
+        if name in there and not inside and not container and _prunable(module):
+            found.append(name)
+    return found
+
+
+def need(names: Sequence[str], model: nn.Module, what: str) -> None:
+    """Raises ConfigError where there are no such layers.
+
+    Args:
+        what: as for `keeping`.
+    """
+    if not names:
+        raise ConfigError(
+            f"{what}: no layer of {type(model).__name__} keeps its input's shape, so none can be skipped; "
+            "models that have such layers: deep_mlp, residual_lenet, vit_tiny, resnet18"
+        )
+
+
+def _is_stack(module: nn.Module, keep: set[nn.Module]) -> bool:
+    """Whether all its weights are in two or more composite layers of one class in a row, which keep the shape too."""
+    for row in (part for part in module.modules() if isinstance(part, CONTAINERS)):
+        layers = [layer for layer in row.children() if _prunable(layer)]
+        composite = all(any(True for _ in layer.children()) and not isinstance(layer, CONTAINERS) for layer in layers)
+        alike = len(layers) > 1 and len({type(layer) for layer in layers}) == 1 and keep.issuperset(layers)
+        if alike and composite and _weights(module) == sum(map(_weights, layers)):
+            return True
+    return False
+
+
+def _prunable(module: nn.Module) -> bool:
+    return _weights(module) > 0
+
+
+def _weights(module: nn.Module) -> int:
+    """How many prunable tensors it has."""
+    parts = ((part, key) for part in module.modules() for key, _ in part.named_parameters(recurse=False))
+    return sum(masks.is_prunable(part, key.removesuffix("_orig")) for part, key in parts)

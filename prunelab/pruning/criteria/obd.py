@@ -1,0 +1,64 @@
+"""What a weight's removal would cost at a minimum of the loss: its curvature."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from prunelab.config.schema import ConfigError
+from prunelab.pruning.criteria.base import Evidence, at_least_one, differentiable, exact, gradient, hessian_product
+
+
+def obd(evidence: Evidence, *, hessian: str = "fisher", examples: int = 256, samples: int = 8) -> list[Tensor]:
+    """½ h w², h an estimate of the diagonal of the loss's Hessian: what the loss gains when w becomes 0.
+
+    Holds where training has converged (g ≈ 0) and weights act one by one (no off-diagonal curvature).
+
+    Args:
+        hessian: `fisher`: mean of g² over single examples, the diagonal of the empirical Fisher, which equals the
+            Hessian's for a model that fits the labels' distribution. `hutchinson`: |mean of v ⊙ H v| over random
+            vectors v of ±1; the absolute value, since a negative curvature is no saving.
+        examples: whole number ≥ 1 of training examples; `fisher` takes a pass for each of them.
+        samples: whole number ≥ 1 of vectors v, drawn on the CPU from torch's generator; `fisher` needs none.
+
+    Returns:
+        Scores ≥ 0 in float64.
+
+    Raises:
+        ConfigError: if an option is out of range, or if torch has no second derivative of a part of the network.
+
+    Source: LeCun, Denker & Solla 1990, "Optimal brain damage", section 2; the Fisher: Theis et al. 2018,
+    arXiv 1801.05787; the estimator: Bekas, Kokiopoulou & Saad 2007, "An estimator for the diagonal of a matrix".
+    """
+    if hessian == "fisher":
+        curvatures = _fisher(evidence, examples)
+    elif hessian == "hutchinson":
+        curvatures = _hutchinson(evidence, examples, at_least_one("samples", samples))
+    else:
+        raise ConfigError(f"criterion.hessian={hessian}: must be fisher or hutchinson")
+    return [h * exact(weight).square() / 2 for h, weight in zip(curvatures, evidence.weights, strict=True)]
+
+
+def _fisher(evidence: Evidence, examples: int) -> list[Tensor]:
+    """Mean over examples of (∂loss of one example/∂w)²."""
+    totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
+    count = 0
+    with differentiable(evidence.model):
+        for inputs, labels in evidence.batches(at_least_one("examples", examples)):
+            for one in zip(inputs.split(1), labels.split(1), strict=True):
+                for total, slope in zip(totals, gradient(evidence, one), strict=True):
+                    total += exact(slope).square()
+                count += 1
+    return [total / count for total in totals]
+
+
+def _hutchinson(evidence: Evidence, examples: int, samples: int) -> list[Tensor]:
+    """|mean over samples of v ⊙ H v|: E[v_i v_j] is 1 for i = j and else 0, so that the diagonal of H is left."""
+    totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
+    for _ in range(samples):
+        signs = [torch.randint(2, mask.shape) * 2 - 1 for mask in evidence.masks]
+        # Pruned weights are no part of the network: left in v, they would only add noise.
+        vector = [sign.to(mask.device) * mask for sign, mask in zip(signs, evidence.masks, strict=True)]
+        for total, v, product in zip(totals, vector, hessian_product(evidence, vector, examples), strict=True):
+            total += v.to(product) * product
+    return [(total / samples).abs() for total in totals]

@@ -1,0 +1,26 @@
+"""How much the loss depends on whether a connection is there."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from prunelab.pruning.criteria.base import Evidence, exact, mean_gradient
+
+
+def snip(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
+    """|g·w|, g = ∂L/∂w of the mean loss over `examples`: |∂L/∂c| of a gate c = 1 on the weight.
+
+    Made for pruning at initialisation (train.epochs=0). The paper divides by the sum of all scores, which changes no
+    order and is left out.
+
+    Args:
+        examples: whole number ≥ 1 of training examples.
+
+    Raises:
+        ConfigError: if `examples` is out of range.
+
+    Source: Lee et al. 2019, "SNIP: single-shot network pruning based on connection sensitivity", section 4,
+    arXiv 1810.02340.
+    """
+    slopes = mean_gradient(evidence, examples)
+    return [(slope * exact(weight)).abs() for slope, weight in zip(slopes, evidence.weights, strict=True)]

@@ -1,0 +1,37 @@
+"""What a weight's removal would do to the loss, squared, to first order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from prunelab.pruning.criteria.base import Evidence, at_least_one, differentiable, exact, gradient
+
+
+def taylor(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
+    """(g·w)², averaged over batches; g = ∂L/∂w of the batch's mean loss.
+
+    Setting w to 0 changes the loss by −g·w to first order. Squared in each batch, effects of opposite sign in two
+    batches do not cancel, as they do in `snip`. With `strategy=ln_structured strategy.n=1` a channel's score is the
+    sum of its weights' contributions, Σ (g·w)², not the paper's joint one, (Σ g·w)².
+
+    Args:
+        examples: whole number ≥ 1 of training examples.
+
+    Returns:
+        Scores ≥ 0 in float64: the square of a small product would be 0 in float32.
+
+    Raises:
+        ConfigError: if `examples` is out of range.
+
+    Source: Molchanov et al. 2019, "Importance estimation for neural network pruning", section 3, arXiv 1906.10771;
+    first for activations in Molchanov et al. 2017, arXiv 1611.06440.
+    """
+    totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
+    count = 0
+    with differentiable(evidence.model):
+        for batch in evidence.batches(at_least_one("examples", examples)):
+            for total, slope, weight in zip(totals, gradient(evidence, batch), evidence.weights, strict=True):
+                total += (exact(slope) * exact(weight)).square()
+            count += 1
+    return [total / count for total in totals]

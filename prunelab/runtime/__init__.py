@@ -1,0 +1,1 @@
+"""The process: seeds, device and threads, signals."""

@@ -1,0 +1,1 @@
+"""Many experiments: a grid of jobs, their launchers, their progress, a search."""

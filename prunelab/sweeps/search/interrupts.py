@@ -1,0 +1,47 @@
+"""Signals between trials, and those that came when a trial was already at its last words."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from prunelab.runtime.interrupt import CAUGHT, InterruptedRun
+
+
+@contextmanager
+def noted() -> Iterator[Callable[[], None]]:
+    """Yields a function that raises `InterruptedRun` if a signal has come, whoever handled it.
+
+    A run stops at its next batch; after its last one it finishes, and nobody would hear of the signal any more. Python
+    writes the number of every signal into a pipe, beside calling the handler of the moment.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise InterruptedRun(number)
+
+    def check() -> None:
+        try:
+            came = os.read(reading, 4096)
+        except BlockingIOError:
+            return
+        for number in came:
+            if number in CAUGHT:
+                raise InterruptedRun(number)
+
+    before = {number: signal.signal(number, stop) for number in CAUGHT}
+    fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield check
+    finally:
+        signal.set_wakeup_fd(fd)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)
