@@ -21,6 +21,14 @@ def seed_torch(*parts: int | str) -> None:
 
 
 @contextmanager
+def seeded_by(seed: int) -> Iterator[None]:
+    """Seed torch's own generators for a while; then they go on as if nothing had been drawn."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def seeded(*parts: int | str) -> Iterator[None]:
     """Torch's own generators seeded for a while; then they go on as if nothing had been drawn."""
     with torch.random.fork_rng():
