@@ -54,7 +54,7 @@ class Component:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the component is, for a stage's name: the target, all its options with their defaults, and its source."""
+        """What names a stage: the target, all its options with their defaults, and the digest of its source."""
         defaults = {
             p.name: p.default
             for p in inspect.signature(self.target).parameters.values()
