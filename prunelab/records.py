@@ -1,4 +1,4 @@
-"""Records: frozen dataclasses whose fields say their meaning, unit and format; tables and plots are derived from them."""
+"""Records: frozen dataclasses whose fields have a meaning, a unit and a format, from which tables are derived."""
 
 from __future__ import annotations
 

@@ -112,7 +112,9 @@ class DynamicGates(Callback):
         if layers is not None:
             names = _matching(model, layers, there)
         elif there is None:
-            raise ConfigError("regularizer.layers=null: must be name patterns such as [blocks.*], since the data's shape is unknown")
+            raise ConfigError(
+                "regularizer.layers=null: must be name patterns such as [blocks.*], since the data's shape is unknown"
+            )
         else:
             names = blocks.outermost(model, there)
         blocks.need(names, model, "regularizer=dynamic_gates")
@@ -161,6 +163,8 @@ def _matching(model: nn.Module, patterns: Sequence[str], there: set[str] | None)
 def _give_gate(name: str, layer: nn.Module) -> None:
     for attribute in ("gate", "mode", "executed"):
         if hasattr(layer, attribute):
-            raise ConfigError(f"regularizer=dynamic_gates: {name} has an attribute `{attribute}` of its own; it cannot get a gate")
+            raise ConfigError(
+                f"regularizer=dynamic_gates: {name} has an attribute `{attribute}` of its own; it cannot get a gate"
+            )
     layer.__class__ = gated_class(layer.__class__)  # the names of the parameters stay, as in torch's parametrizations
     layer.register_parameter("gate", nn.Parameter(torch.tensor(START)))
