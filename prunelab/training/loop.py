@@ -180,6 +180,6 @@ def _check_finite(losses: Tensor, round: int, epoch: int, per_epoch: int, optimi
     if not bool(torch.isfinite(losses).all()):
         step = int((~torch.isfinite(losses)).nonzero()[0])
         raise DivergedError(
-            f"the loss became {losses[step]:g} in round {round}, step {epoch * per_epoch + step + 1} "
-            f"(epoch {epoch + 1}), at learning rate {optimizer.param_groups[0]['lr']:g}; a smaller optimizer.lr may help"
+            f"the loss became {losses[step]:g} in round {round}, step {epoch * per_epoch + step + 1} (epoch {epoch + 1}), "
+            f"at learning rate {optimizer.param_groups[0]['lr']:g}; a smaller optimizer.lr may help"
         )
