@@ -12,7 +12,7 @@ class LeNet(nn.Module):
 
     It has 59,838 weights, and 60,074 parameters with the biases.
 
-    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition"; here with ReLU and max-pooling.
+    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition"; with ReLU and max-pooling.
     """
 
     def __init__(self) -> None:
