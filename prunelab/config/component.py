@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunelab.config.allow_list import locate
-from prunelab.config.nearest import unknown_key
 from prunelab.config.keys import shared
+from prunelab.config.nearest import unknown_key
 from prunelab.config.schema import allowed
 from prunelab.config.source import source_digest
 from prunelab.errors import ConfigError
@@ -66,7 +66,7 @@ class Component:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the component is, for a stage's name: the target, all its options with their defaults, and its source."""
+        """What names a stage: the target, all its options with their defaults, and the digest of its source."""
         defaults = {
             p.name: p.default
             for p in inspect.signature(self.target).parameters.values()

@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelab.config import help, messages
+from prunelab.config import help_table, messages
 from prunelab.config.check import check
 from prunelab.config.check import plain as plain
 from prunelab.config.schema import Config
@@ -164,4 +164,4 @@ def command() -> str:
 # On import, since every process that composes needs them, a launcher's workers too. Cached, as Hydra's own `now` is.
 ConfigStore.instance().store(name="schema", node=Config)
 OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
-OmegaConf.register_new_resolver("help_keys", lambda: help.table(folder()), replace=True)
+OmegaConf.register_new_resolver("help_keys", lambda: help_table.table(folder()), replace=True)
