@@ -13,6 +13,8 @@ from typing import Any, Optional
 
 from omegaconf import MISSING, DictConfig
 
+from prunelab.errors import ConfigError as ConfigError
+
 # Chosen by name; `_target_` says what they are.
 PARTS = ("data", "model", "strategy", "criterion", "schedule", "optimizer", "lr_schedule")
 OPTIONAL_PARTS = ("regularizer", "sparse_training")  # empty unless chosen
@@ -20,10 +22,6 @@ CONTROLS = ("reinit", "random_masks", "shuffled_masks", "signs")
 EXPORTS = ("safetensors", "onnx", "csr", "torch_export")
 QUANTIZED = ("int8_weight", "int8_dynamic")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-class ConfigError(ValueError):
-    """A config that cannot run. The message quotes the key, the value and what is allowed."""
 
 
 def _key(allowed: str, **bounds: float) -> Any:

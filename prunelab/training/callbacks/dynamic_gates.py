@@ -11,51 +11,11 @@ from torch import Tensor, nn
 
 from prunelab.config.schema import ConfigError
 from prunelab.pruning import blocks
+from prunelab.pruning.gated import gated, gated_class
 from prunelab.training.callbacks.base import Phase, check_number
 from prunelab.training.loop import Routine
 
 START = 2.0  # of a gate; σ(2) = 0.88: open
-
-
-class Gated(nn.Module):
-    """Mixed into the class of a layer that may be skipped; its parameter `gate`, [], is among the layer's own.
-
-    Attributes:
-        mode: `decide` runs the layer or hands on its input, by the gate; `learn`, in training, runs it and gives the
-            gate a gradient; `open` runs it; `closed` does not.
-    """
-
-    gate: nn.Parameter
-    mode: str = "decide"
-
-    def __call__(self, x: Tensor, *args: Any, **keywords: Any) -> Any:
-        """The layer's output, or `x` itself where the gate is closed: then neither layer nor hooks are called."""
-        if self.mode == "learn" and self.training:
-            return chosen(self.gate, super().__call__(x, *args, **keywords), x)
-        if self.mode == "closed" or (self.mode != "open" and not self.executed):
-            return x
-        return super().__call__(x, *args, **keywords)
-
-    @property
-    def executed(self) -> bool:
-        """Whether σ(gate) > 0.5."""
-        return bool(self.gate > 0)
-
-
-def chosen(gate: Tensor, output: Tensor, x: Tensor) -> Tensor:
-    """g·f(x) + (1 − g)·x, where g is 1 if σ(gate) > 0.5, else 0, and has the gradient of σ(gate).
-
-    Source: Bengio, Léonard & Courville 2013, "Estimating or propagating gradients through stochastic neurons",
-    arXiv 1308.3432 (straight-through).
-    """
-    soft = torch.sigmoid(gate)
-    hard = (gate > 0).to(soft.dtype) + (soft - soft.detach())
-    return hard * output + (1 - hard) * x
-
-
-def gated_class(kind: type[nn.Module]) -> type[nn.Module]:
-    """The same class, with a gate. Its name begins with the old one's, by which some code finds its layers."""
-    return type(f"{kind.__name__}Gated", (Gated, kind), {})
 
 
 class DynamicGates(Routine):
@@ -125,20 +85,6 @@ class DynamicGates(Routine):
         """From now on the gates decide."""
         for layer in self.layers:
             layer.mode = "decide"
-
-
-def gated(model: nn.Module) -> list[Gated]:
-    """The layers that have gates, in the model's own order."""
-    return [module for module in model.modules() if isinstance(module, Gated)]
-
-
-def settle(model: nn.Module) -> None:
-    """Fixes what the gates decide now, for `torch.export` and ONNX, whose graphs cannot ask a parameter's value.
-
-    Layers that are skipped then are no part of such a graph.
-    """
-    for layer in gated(model):
-        layer.mode = "open" if layer.executed else "closed"
 
 
 def _matching(model: nn.Module, patterns: Sequence[str], there: set[str] | None) -> list[str]:
