@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from omegaconf import MISSING, DictConfig
 
-from prunelab.errors import ConfigError as ConfigError
+from prunelab.errors import ConfigError
 
 # Chosen by name; `_target_` says what they are.
 PARTS = ("data", "model", "strategy", "criterion", "schedule", "optimizer", "lr_schedule")

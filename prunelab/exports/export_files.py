@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from prunelab.costs.latency import Run
 from prunelab.errors import ConfigError
-from prunelab.exports import finished_run, fresh_process, network_files
+from prunelab.exports import fresh_process, network_files
 from prunelab.exports.checkpoint import MASKS
 from prunelab.exports.formats import FORMATS
 from prunelab.exports.network_files import Json, Network
@@ -95,7 +95,7 @@ def export(
 def make(
     folder: Path,
     model: nn.Module,
-    config: Any,
+    config: Mapping[str, Any],
     test: Split,
     kinds: Sequence[str],
     on_error: Callable[[ConfigError], object] | None = None,
@@ -108,7 +108,7 @@ def make(
     Args:
         folder: has `masks.safetensors`, from `write`.
         model: with zeros; stays as it is.
-        config: of the run, a mapping or a DictConfig.
+        config: of the run, as plain data.
         test: nothing is chosen by it.
         kinds: of `FORMATS`.
         on_error: called with the error of a kind, before the next kind is written; None: the error is raised.
@@ -120,11 +120,10 @@ def make(
         StorageError: if nothing can be written.
     """
     check(kinds)
-    config = finished_run.plain(config)
     kept = network_files.tensors(folder / MASKS, network_files.read_bytes(folder / MASKS))
     inputs = examples(test)
-    network = Network(deepcopy(model).cpu().eval(), inputs["random"], kept, config)
-    small = Network(deepcopy(compact).cpu().eval(), inputs["random"], kept, config) if compact else network
+    network = Network(deepcopy(model).cpu().eval(), inputs["random"], kept, dict(config))
+    small = Network(deepcopy(compact).cpu().eval(), inputs["random"], kept, dict(config)) if compact else network
 
     def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
         return fresh_process.outputs(kind, work, inputs, work, config["trusted"])

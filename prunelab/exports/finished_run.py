@@ -6,10 +6,10 @@ Only this file of the room builds networks from a config; the modules for that a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -19,6 +19,9 @@ from prunelab.exports.checkpoint import DESCRIPTION, MASKS, WEIGHTS
 from prunelab.exports.network_files import Build, Json, Network
 from prunelab.pruning import skipping
 from prunelab.runtime.seeding import seeded
+
+if TYPE_CHECKING:
+    from prunelab.data.dataset import Dataset, Split
 
 SUMMARY = "summary.json"
 
@@ -69,15 +72,13 @@ def build(said: Json, trusted: Iterable[str] = ()) -> nn.Module:
     Raises:
         ConfigError: if the network cannot be built, or comes from a package that is not trusted.
     """
-    from omegaconf import OmegaConf
-
-    from prunelab.config import build as building
+    from prunelab.config.network import from_plain, network
 
     if said["config"] is None:
         raise ConfigError("these files were exported from a live module: load them into a module of the same class")
     try:
         with seeded("export"):
-            model = building.network(OmegaConf.create({**said["config"], "trusted": list(trusted)})).eval()
+            model = network(from_plain(said["config"], trusted)).eval()
         for name in said.get("skipped", []):
             skipping.set_skipped(model.get_submodule(name), True)
         return model
@@ -87,15 +88,20 @@ def build(said: Json, trusted: Iterable[str] = ()) -> nn.Module:
         raise ConfigError(f"the config builds no network: {' '.join(str(error).split())}") from error
 
 
-def plain(config: Any) -> Json:
-    """Return a config as plain data."""
-    if isinstance(config, Mapping):
-        return dict(config)
-    from omegaconf import OmegaConf
+def test_split(network: Network) -> Split:
+    """Load the test set that the run's config names.
 
-    found = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
+    Args:
+        network: from `read`; its config names the trusted packages.
+
+    Raises:
+        ConfigError: if it cannot be loaded, or comes from a package that is not trusted.
+    """
+    from prunelab.config.network import from_plain
+
+    assert network.config is not None
+    data: Dataset = from_plain(network.config, network.config["trusted"]).data()
+    return data.test
 
 
 def _summary(folder: Path) -> Json:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.config.schema import ConfigError
-from prunelab.pruning import masks
+from prunelab.errors import ConfigError
+from prunelab.pruning.prunable import is_prunable
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -92,4 +92,4 @@ def _prunable(module: nn.Module) -> bool:
 def _weights(module: nn.Module) -> int:
     """How many prunable tensors it has."""
     parts = ((part, key) for part in module.modules() for key, _ in part.named_parameters(recurse=False))
-    return sum(masks.is_prunable(part, key.removesuffix("_orig")) for part, key in parts)
+    return sum(is_prunable(part, key) for part, key in parts)

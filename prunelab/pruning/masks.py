@@ -1,269 +1,273 @@
-"""Masks: attach them, read through them, rewind under them, bake them in. torch.nn.utils.prune carries them.
+"""Masks beside plain parameters, and the hooks that keep pruned weights at zero.
 
-Names are always the dense model's own (`conv1.weight`), whether or not a mask is attached.
+A pruned weight is zero in its parameter, so the forward pass is that of a plain network. Weights change in three places,
+and there the masks are applied: gradients as they accumulate, every optimizer step, every `load_state_dict`.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
-from fnmatch import fnmatchcase
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import prune
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
 
-from prunelab.config.schema import ConfigError
 from prunelab.pruning import skipping
 
-Parameters = Sequence[tuple[nn.Module, str]]
-Tensors = dict[str, Tensor]
-PRUNABLE_TYPES = (nn.modules.conv._ConvNd, nn.Linear)
-# Modules that hand a layer's weight on without calling that layer, whose own hook, the mask, then never runs.
-READ_DIRECTLY = {
-    "MultiheadAttention": ("out_proj",),
-    "ShiftedWindowAttention": ("qkv", "proj"),
-}  # torch's, torchvision's
+Pairs = Sequence[tuple[nn.Module, str]]
 
 
-class Masked(NamedTuple):
-    """A tensor with a mask: `original` is what the optimizer moves, `mask` is 0 where it is pruned; same shape."""
+@dataclass(eq=False)
+class MaskedTensor:
+    """A parameter and its mask.
+
+    Attributes:
+        name: the parameter's first name in the model, such as `conv1.weight`.
+        module: the module that owns it.
+        key: its name in that module, such as `weight`.
+        parameter: the plain parameter; zero where the mask is zero.
+        mask: 1 where the weight is kept, 0 where it is pruned; the parameter's shape, type and device.
+        active: whether the mask has a zero, so that there is something to enforce.
+    """
 
     name: str
     module: nn.Module
-    parameter: str
-    original: Tensor
+    key: str
+    parameter: nn.Parameter
     mask: Tensor
+    active: bool = False
 
     @property
-    def effective(self) -> Tensor:
-        """What the network computes with. `module.weight` itself is stale until the next forward pass."""
-        return self.original.detach() * self.mask.to(self.original.dtype)
+    def kept(self) -> Tensor:
+        """True where the weight is kept; bool, of the parameter's shape."""
+        return self.mask != 0
+
+    def set(self, kept: Tensor) -> None:
+        """Take another mask; the weights stay until `apply`.
+
+        Args:
+            kept: true or nonzero where a weight is kept; of the parameter's shape.
+        """
+        self.mask.copy_(kept != 0)
+        self.active = not bool(self.mask.all())
+
+    def apply(self) -> None:
+        """Set the pruned weights to zero."""
+        if not self.active:
+            return
+        if self.mask.device != self.parameter.device or self.mask.dtype != self.parameter.dtype:
+            self.mask = self.mask.to(self.parameter)
+        self.parameter.detach().mul_(self.mask)
+
+    def mask_gradient(self) -> None:
+        """Set the gradients of the pruned weights to zero. (A sparse gradient is left to the optimizer's hook.)"""
+        gradient = self.parameter.grad
+        if self.active and gradient is not None and not gradient.is_sparse:
+            gradient.detach().mul_(self.mask.to(gradient))
 
 
-def select(
-    model: nn.Module,
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
-    output_layer: str | None = None,
-) -> Parameters:
-    """The prunable tensors of a dense model, in the model's own order.
+class Masks:
+    """The masks of one model, in the model's own order, with the hooks that enforce them.
+
+    A parameter that several modules share has one mask. A deep copy of the model is a plain network with zeros: it
+    carries no masks until `Masks(copy)` gives it some.
 
     Args:
-        include: patterns over `module.parameter` (`fc*.weight`, `fc3.bias`); None: every one that `is_prunable`.
-        exclude: patterns of those to leave alone.
-        output_layer: name of a module whose tensors are left alone; None: no such module.
-
-    Raises:
-        ConfigError: for a pattern that matches nothing, or if nothing is left.
+        model: its parameters stay plain `nn.Parameter`s under their own names.
     """
-    there = dict(_named(model))
-    default = {name for name, pair in there.items() if is_prunable(*pair)}
-    included = _matching(there, "prune.include", include) if include is not None else default
-    left = included - _matching(there, "prune.exclude", exclude)
-    left = {name for name in left if output_layer is None or name.rpartition(".")[0] != output_layer}
-    if not left:
-        why = f" (prune.output_layer=false leaves {output_layer} alone)" if output_layer else ""
-        raise ConfigError(
-            f"prune.include={_list(include)}, prune.exclude={_list(exclude)}: leave nothing to prune{why}; "
-            f"there are {', '.join(there)}"
-        )
-    return [pair for name, pair in there.items() if name in left]
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._tensors: dict[int, MaskedTensor] = {}  # by the parameter's identity
+        self._owners: set[nn.Module] = set()
+        this = weakref.ref(self)
+
+        def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            masks = this()
+            if masks is not None:
+                masks._apply_to(optimizer)
+
+        self._handles: list[RemovableHandle] = [register_optimizer_step_post_hook(after_step)]
+        weakref.finalize(self, _remove, self._handles)
+
+    def add(self, pairs: Pairs) -> None:
+        """Give parameters masks of ones; one that has a mask keeps it.
+
+        Args:
+            pairs: modules and the names of their parameters: `(model.fc, "weight")`.
+        """
+        wanted = {(module, key) for module, key in pairs}
+        for name, module, key, parameter in named(self.model):
+            if (module, key) not in wanted or id(parameter) in self._tensors:
+                continue
+            mask = torch.ones_like(parameter, memory_format=torch.contiguous_format, requires_grad=False)
+            item = MaskedTensor(first_name(self.model, parameter, name), module, key, parameter, mask)
+            self._tensors[id(parameter)] = item
+            if parameter.requires_grad:
+                self._handles.append(parameter.register_post_accumulate_grad_hook(_GradientHook(item)))
+            if module not in self._owners:
+                self._owners.add(module)
+                self._handles.append(module.register_load_state_dict_post_hook(_LoadHook(self)))
+        order = {id(parameter): place for place, (_, _, _, parameter) in reversed(list(enumerate(named(self.model))))}
+        self._tensors = dict(sorted(self._tensors.items(), key=lambda item: order.get(item[0], len(order))))
+
+    def __iter__(self) -> Iterator[MaskedTensor]:
+        return iter(list(self._tensors.values()))
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __getitem__(self, name: str) -> MaskedTensor:
+        return next(item for item in self if item.name == name)
+
+    def __contains__(self, name: object) -> bool:
+        return any(item.name == name for item in self)
+
+    def of(self, pairs: Pairs) -> list[MaskedTensor]:
+        """The masked tensors of these parameters, in the model's own order."""
+        wanted = {id(getattr(module, key)) for module, key in pairs}
+        return [item for item in self if id(item.parameter) in wanted]
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Set all pruned weights to zero, and leave out the marked layers whose masks are all zero."""
+        for item in self:
+            item.active = not bool(item.mask.all())
+            item.apply()
+        skipping.skip_empty(self.model, {item.name: item.mask for item in self})
+
+    def state(self) -> dict[str, Tensor]:
+        """The masks that are not all ones, by name; bool, on the CPU."""
+        return {item.name: item.kept.cpu() for item in self if not bool(item.mask.all())}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the masks of `state`; a tensor that it does not name gets a mask of ones. Weights stay.
+
+        A mask whose tensor has none yet is added.
+        """
+        missing = state.keys() - {item.name for item in self}
+        self.add([(module, key) for name, module, key, _ in named(self.model) if name in missing])
+        for item in self:
+            found = state.get(item.name)
+            item.set(torch.ones_like(item.mask) if found is None else found)
+
+    def counts(self) -> tuple[int, int]:
+        """How many weights the masks keep, and how many there are."""
+        items = list(self)
+        return sum(int(torch.count_nonzero(item.mask)) for item in items), sum(item.mask.numel() for item in items)
+
+    def sparsity(self) -> float:
+        """Zeros ÷ all weights, over the masked tensors; 0 without any."""
+        items = list(self)
+        size = sum(item.mask.numel() for item in items)
+        return 1 - sum(int(torch.count_nonzero(item.parameter)) for item in items) / size if size else 0.0
+
+    def lost(self) -> list[str]:
+        """Names of tensors with pruned weights that are not zero: something has overwritten them."""
+        return [item.name for item in self if bool((item.parameter.detach() * (1 - item.mask)).any())]
+
+    def detach(self) -> None:
+        """Remove all masks and hooks; the zeros stay in the parameters."""
+        _remove(self._handles)
+        self._tensors.clear()
+        self._owners.clear()
+
+    @torch.no_grad()
+    def _apply_to(self, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                item = self._tensors.get(id(parameter))
+                if item is not None:
+                    item.apply()
+
+    @torch.no_grad()
+    def after_load(self, module: nn.Module) -> None:
+        """Apply the masks of a module that has loaded a state dict; follow parameters that it has replaced."""
+        if module not in self._owners:
+            return  # a copy of the model
+        for old, item in list(self._tensors.items()):
+            if item.module is not module:
+                continue
+            parameter = getattr(module, item.key)
+            if parameter is not item.parameter:  # load_state_dict(assign=True)
+                del self._tensors[old]
+                item.parameter = parameter
+                self._tensors[id(parameter)] = item
+                if parameter.requires_grad:
+                    self._handles.append(parameter.register_post_accumulate_grad_hook(_GradientHook(item)))
+            item.apply()
 
 
-def is_prunable(module: nn.Module, parameter: str) -> bool:
-    """Whether a tensor is pruned by default: the weights of Conv, Linear, recurrent and attention layers."""
-    if isinstance(module, nn.RNNBase):
-        return parameter.startswith("weight_")  # weight_ih_l0, weight_hh_l0_reverse, weight_hr_l0 …
-    if isinstance(module, nn.MultiheadAttention):
-        return parameter.endswith("proj_weight")  # in_proj_weight; q_, k_ and v_proj_weight where their widths differ
-    return isinstance(module, PRUNABLE_TYPES) and parameter == "weight"
+class _GradientHook:
+    """Masks the gradient of one parameter after each accumulation."""
+
+    def __init__(self, item: MaskedTensor) -> None:
+        self.item = item
+
+    @torch.no_grad()
+    def __call__(self, parameter: Tensor) -> None:
+        if parameter is self.item.parameter:
+            self.item.mask_gradient()
 
 
-def output_layer(model: nn.Module) -> str | None:
-    """The name of the last Conv or Linear layer, in the model's own order: the one that gives the classes."""
-    names = [name for name, module in model.named_modules() if isinstance(module, PRUNABLE_TYPES)]
-    return names[-1] if names else None
+class _LoadHook:
+    """Applies the masks after `load_state_dict`. Copies and pickles of the module carry an empty one."""
+
+    def __init__(self, masks: Masks | None = None) -> None:
+        self.masks = None if masks is None else weakref.ref(masks)
+
+    def __call__(self, module: nn.Module, keys: Any) -> None:
+        masks = self.masks() if self.masks is not None else None
+        if masks is not None:
+            masks.after_load(module)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _LoadHook, ()
 
 
-def attach(parameters: Parameters) -> None:
-    """Gives each tensor a mask of ones: a dense network is a pruned one whose masks are all ones."""
-    for module, name in parameters:
-        prune.identity(module, name)
-        mask = getattr(module, f"{name}_mask")
-        setattr(module, f"{name}_mask", mask.contiguous())  # torch ranks views of it, also of a channels_last model
+def _remove(handles: list[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()
+    handles.clear()
 
 
-def heed_attention(model: nn.Module) -> None:
-    """Makes attention layers compute with the masks of the layers inside whose weights they read directly.
+def named(model: nn.Module) -> list[tuple[str, nn.Module, str, nn.Parameter]]:
+    """(name, module, key, parameter) of every parameter, a shared one under each of its names."""
+    return [
+        (f"{prefix}.{key}".lstrip("."), module, key, parameter)
+        for prefix, module in model.named_modules(remove_duplicate=False)
+        for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+    ]
 
-    Without it, the masked `out_proj.weight` of nn.MultiheadAttention is never computed anew, so it never trains.
-    Idempotent; has no effect where nothing is masked.
+
+def first_name(model: nn.Module, parameter: nn.Parameter, otherwise: str) -> str:
+    """The first of a parameter's names in the model."""
+    return next((name for name, found in model.named_parameters() if found is parameter), otherwise)
+
+
+def last_units(masks: Masks, before: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Tensors whose masks came down to one weight or one whole channel.
+
+    Args:
+        before: the masks before the pruning, by name; one that is not named was all ones.
+
+    Yields:
+        The tensor's name and `weight` or `channel`.
     """
-    for module in model.modules():
-        if _read_directly(module) and _mask_inside not in module._forward_pre_hooks.values():
-            module.register_forward_pre_hook(_mask_inside)
-
-
-def _read_directly(module: nn.Module) -> list[nn.Module]:
-    names = (name for kind in type(module).__mro__ for name in READ_DIRECTLY.get(kind.__name__, ()))
-    return [child for name in names if isinstance(child := getattr(module, name, None), nn.Module)]
-
-
-def _mask_inside(module: nn.Module, inputs: object) -> None:
-    """A pre-forward hook. A function of the module alone, so that a deep copy's hook masks the copy."""
-    for child in _read_directly(module):
-        for hook in child._forward_pre_hooks.values():
-            if isinstance(hook, prune.BasePruningMethod):
-                hook(child, inputs)
-
-
-def attach_like(model: nn.Module, other: nn.Module) -> None:
-    """Gives `model` masks of ones for all tensors that have masks in `other`, a model of the same kind."""
-    wanted = {item.name for item in masked(other)} - {item.name for item in masked(model)}
-    attach([pair for name, pair in _named(model) if name in wanted])
-
-
-def originals(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What an optimizer moves: all parameters, by the dense model's own names."""
-    pairs = _named(model)
-    return {name: getattr(module, f"{p}_orig" if hasattr(module, f"{p}_mask") else p) for name, (module, p) in pairs}
-
-
-def masked(model: nn.Module) -> Iterator[Masked]:
-    """Every tensor that has a mask, in the model's own order."""
-    for prefix, module in model.named_modules():
-        for key, original in module.named_parameters(recurse=False):
-            parameter = key.removesuffix("_orig")
-            mask = getattr(module, f"{parameter}_mask", None)
-            if key.endswith("_orig") and mask is not None:
-                yield Masked(f"{prefix}.{parameter}".lstrip("."), module, parameter, original, mask)
-
-
-def masked_of(model: nn.Module, parameters: Parameters) -> list[Masked]:
-    """Those of `parameters` that have a mask, in the model's own order."""
-    wanted = {(id(module), name) for module, name in parameters}
-    return [item for item in masked(model) if (id(item.module), item.parameter) in wanted]
-
-
-def snapshot(model: nn.Module) -> tuple[Tensors, Tensors]:
-    """Copies of all weights (under their masks unchanged) and buffers, and of the masks (bool), on the CPU.
-
-    Masks of ones are left out: a dense network's snapshot is the same whichever of its tensors are prunable.
-    """
-    masks = {m.name: m.mask for m in masked(model)}
-    weights = {}
-    for key, value in model.state_dict().items():
-        if key.endswith("_mask") and key.removesuffix("_mask") in masks:
-            continue
-        plain = key.removesuffix("_orig")
-        weights[plain if plain in masks else key] = value.detach().clone(memory_format=torch.contiguous_format).cpu()
-    return weights, {name: mask.bool().cpu() for name, mask in masks.items() if not mask.all()}
-
-
-def restore(model: nn.Module, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None) -> None:
-    """Puts a snapshot back. Without `masks`, the masks stay: that is rewinding.
-
-    A mask that the snapshot has and the model lacks is attached; one that the snapshot lacks becomes all ones.
-    """
-    attached = {m.name: m for m in masked(model)}
-    if masks is not None:
-        for name, (module, parameter) in _named(model):
-            if name in masks and name not in attached:
-                attach([(module, parameter)])
-        put_back(model, masks)
-        attached = {m.name: m for m in masked(model)}
-    state = model.state_dict()
-    for name, value in weights.items():
-        state[f"{name}_orig" if name in attached else name].copy_(value)
-    refresh(model)
-
-
-def put_back(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Puts the masks of a snapshot back; one that the snapshot lacks becomes all ones."""
-    for item in masked(model):
-        item.mask.copy_(masks[item.name] if item.name in masks else torch.ones_like(item.mask))
-
-
-def refresh(model: nn.Module) -> None:
-    """Recomputes what follows from masks and weights, and is stale after a load or an optimizer's step.
-
-    That is the masked tensors (`module.weight`), and which layers are skipped.
-    """
-    items = list(masked(model))
-    for item in items:
-        setattr(item.module, item.parameter, item.original * item.mask.to(item.original.dtype))
-    skipping.heed(model, {item.name: item.mask for item in items})
-
-
-def plain_copy(model: nn.Module) -> nn.Module:
-    """A copy with zeros in plain parameters and no masks; nothing done to it reaches the model."""
-    with torch.no_grad():
-        refresh(model)  # a masked tensor that a graph hangs on cannot be copied
-    copy = bake(deepcopy(model))
-    copy.zero_grad(set_to_none=True)
-    return copy
-
-
-def bake(model: nn.Module) -> nn.Module:
-    """Makes the pruning permanent (`prune.remove`): zeros in plain parameters, no masks, the dense model's own keys."""
-    for item in list(masked(model)):
-        prune.remove(item.module, item.parameter)
-    for module in model.modules():
-        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is _mask_inside]:
-            del module._forward_pre_hooks[key]
-    return model
-
-
-def sparsity(parameters: Iterator[Masked] | Sequence[Masked]) -> float:
-    """Zeros ÷ all, over the prunable tensors; 0 without any."""
-    items = list(parameters)
-    size = sum(item.mask.numel() for item in items)
-    return sum(int((item.effective == 0).sum()) for item in items) / size if size else 0.0
-
-
-def count(model: nn.Module) -> tuple[int, int]:
-    """How many prunable weights the masks let through, and how many there are."""
-    kept = [item.mask for item in masked(model)]
-    return sum(int(mask.sum()) for mask in kept), sum(mask.numel() for mask in kept)
-
-
-def last_units(model: nn.Module, before: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    """Tensors whose masks came down to one weight or one whole channel, since `before` (masks by name)."""
-    for item in masked(model):
-        old, mask = before.get(item.name), item.mask.bool()
-        if mask.sum() == 1 and (mask.numel() if old is None else old.sum()) > 1:
+    for item in masks:
+        old, kept = before.get(item.name), item.kept
+        if kept.sum() == 1 and (kept.numel() if old is None else int(old.sum())) > 1:
             yield item.name, "weight"
             continue
-        for dim in range(min(mask.dim(), 2) if mask.dim() > 1 else 0):
-            alive = mask.transpose(0, dim).flatten(1).any(1)  # [size of dim]
-            whole = mask.transpose(0, dim)[alive].all()
-            was = None if old is None else old.to(mask.device).transpose(0, dim).flatten(1).any(1).sum()
-            if alive.sum() == 1 and whole and mask.shape[dim] > 1 and was != 1:
+        for dim in range(min(kept.dim(), 2) if kept.dim() > 1 else 0):
+            alive = kept.transpose(0, dim).flatten(1).any(1)  # [size of dim]
+            whole = bool(kept.transpose(0, dim)[alive].all())
+            was = None if old is None else int(old.to(kept.device).transpose(0, dim).flatten(1).any(1).sum())
+            if int(alive.sum()) == 1 and whole and kept.shape[dim] > 1 and was != 1:
                 yield item.name, "channel"
                 break
-
-
-def _named(model: nn.Module) -> list[tuple[str, tuple[nn.Module, str]]]:
-    """(`conv1.weight`, (module, `weight`)) for every parameter, masked or not."""
-    pairs = []
-    for prefix, module in model.named_modules():
-        for key, _ in module.named_parameters(recurse=False):
-            parameter = key.removesuffix("_orig") if hasattr(module, f"{key.removesuffix('_orig')}_mask") else key
-            pairs.append((f"{prefix}.{parameter}".lstrip("."), (module, parameter)))
-    return pairs
-
-
-def _matching(names: Mapping[str, object], key: str, patterns: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for pattern in patterns:
-        matches = {name for name in names if fnmatchcase(name, pattern)}
-        if not matches:
-            raise ConfigError(f"{key}={_list(patterns)}: {pattern} matches nothing; there are {', '.join(names)}")
-        found |= matches
-    return found
-
-
-def _list(patterns: Sequence[str] | None) -> str:
-    return "null" if patterns is None else f"[{','.join(patterns)}]"

@@ -77,7 +77,7 @@ def without(module: nn.Module) -> Iterator[None]:
         set_skipped(module, False)
 
 
-def heed(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
+def skip_empty(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
     """Skips the marked layers whose masks let nothing through, and runs the others.
 
     Args:

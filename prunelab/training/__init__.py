@@ -1,1 +1,1 @@
-"""Training and evaluation on data in memory."""
+"""Training: the loop, its callbacks, optimizers and learning-rate schedules."""

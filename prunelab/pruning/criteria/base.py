@@ -1,144 +1,134 @@
-"""How important is a weight: one criterion a file, scores ≥ 0; and their ranks, which decide ties.
+"""What a criterion sees, and the derivatives that several criteria share.
 
-A criterion is one function `criterion(evidence, **options)` that returns a score ≥ 0 for each prunable weight; the
-smallest go. It may do what it likes with `evidence.model`: that is a copy.
-
-torch's pruning functions use `torch.topk`, whose choice among equal scores differs by device, size and version. They
-take `importance_scores`; given *ranks* instead of scores they prune the same weights wherever they run: of equal
-scores, the one that stands first in the tensor goes first.
+A criterion is one function `criterion(evidence, **options)`, or a `Criterion`, that returns a score ≥ 0 for each
+prunable weight; the smallest scores are pruned. It may do what it likes with `evidence.model`: that is a copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TypeVar
+from copy import deepcopy
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from prunelab.config.schema import ConfigError
-from prunelab.pruning import masks
-from prunelab.pruning.masks import Parameters
+from prunelab.errors import ConfigError
+from prunelab.pruning.masks import MaskedTensor, Masks
 
-Scores = Sequence[Tensor]
+Scores = list[Tensor]
 Batch = tuple[Tensor, Tensor]
-Criterion = TypeVar("Criterion", bound=Callable[..., list[Tensor]])
+Loss = Callable[[Tensor, Tensor], Tensor]
+Batches = Callable[[int], Iterable[Batch]]
 
 
-@dataclass(frozen=True)
 class Evidence:
-    """What a criterion may look at. The lists go with the prunable tensors, in their order, and have their shapes.
+    """What a criterion may look at. Lists go with the prunable tensors, in their order, and have their shapes.
 
     Attributes:
-        model: a copy in eval mode that is thrown away: plain parameters, zero where they are pruned.
-        weights: the prunable parameters of that copy.
+        names: of the tensors, such as `conv1.weight`.
+        values: the weights as they are, detached; zero where pruned. Do not write to them.
         masks: bool, False where a weight is pruned already.
-        initial: the weights that the network began with, before any training.
-        movement: Σ −∂L/∂w · w over the steps of training since the last pruning; None unless the criterion asked for it
-            (`watches`), or if there was no training.
-        batches: `batches(examples)` gives so many examples of the training split, drawn by (seed, round), in batches of
-            inputs and labels. Test and validation data are never among them.
-        shape: of one example, without the batch dimension.
+        shape: of one example, without the batch dimension; empty if unknown.
+        loss: a function of outputs and labels that gives the mean loss of a batch; cross-entropy by default.
     """
 
-    model: nn.Module
-    weights: Sequence[nn.Parameter]
-    masks: Sequence[Tensor]
-    initial: Sequence[Tensor]
-    movement: Sequence[Tensor] | None
-    batches: Callable[[int], Iterable[Batch]]
-    shape: Sequence[int]
+    def __init__(
+        self,
+        model: nn.Module,
+        items: Sequence[MaskedTensor],
+        *,
+        initial: Mapping[str, Tensor] | None = None,
+        batches: Batches | None = None,
+        shape: Sequence[int] = (),
+        loss: Loss = F.cross_entropy,
+    ) -> None:
+        self._model, self._items, self._initial, self._batches = model, items, initial, batches
+        self.names = [item.name for item in items]
+        self.values = [item.parameter.detach() for item in items]
+        self.masks = [item.kept for item in items]
+        self.shape, self.loss = tuple(shape), loss
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """A copy in eval mode, to be thrown away: plain parameters, zero where they are pruned."""
+        copy = deepcopy(self._model).eval()
+        copy.zero_grad(set_to_none=True)
+        return copy
+
+    @cached_property
+    def weights(self) -> list[nn.Parameter]:
+        """The prunable parameters of `model`, the copy."""
+        copied = dict(self.model.named_parameters())
+        return [copied[name] for name in self.names]
+
+    @property
+    def initial(self) -> list[Tensor]:
+        """The weights that the network began with, before any training.
+
+        Raises:
+            ConfigError: if they are not known.
+        """
+        if self._initial is None:
+            raise ConfigError("criterion: needs the initial weights; give Pruner(initial=...) a copy of the state dict")
+        return [self._initial[name].to(value.device) for name, value in zip(self.names, self.values, strict=True)]
+
+    def batches(self, examples: int) -> Iterable[Batch]:
+        """Return so many training examples, in batches of inputs and labels. Test and validation data are never used.
+
+        Args:
+            examples: whole number ≥ 1.
+
+        Raises:
+            ConfigError: if `examples` is out of range, or if there are no data.
+        """
+        at_least_one("examples", examples)
+        if self._batches is None:
+            raise ConfigError("criterion: needs training data; give Pruner(data=...) batches of inputs and labels")
+        return self._batches(examples)
 
 
-def gather(
-    model: nn.Module,
-    names: Sequence[str],
-    initial: Mapping[str, Tensor],
-    movement: Mapping[str, Tensor],
-    batches: Callable[[int], Iterable[Batch]],
-    shape: Sequence[int],
-) -> Evidence:
-    """The evidence on the tensors `names` of a masked model, as it is now. See `Evidence`."""
-    copy = masks.plain_copy(model).eval()
-    weights = dict(copy.named_parameters())
-    kept = {item.name: item.mask.bool() for item in masks.masked(model)}
-    found = [weights[name] for name in names]
+class Criterion:
+    """A criterion with a state of its own: what it records while the network is trained.
 
-    def listed(tensors: Mapping[str, Tensor]) -> list[Tensor]:
-        return [tensors[name].to(weight.device) for name, weight in zip(names, found, strict=True)]
-
-    moved = listed(movement) if movement else None
-    return Evidence(copy, found, [kept[name] for name in names], listed(initial), moved, batches, shape)
-
-
-def original(module: nn.Module, name: str) -> Tensor:
-    """The tensor that the optimizer moves: `weight_orig` under a mask, else `weight`."""
-    return getattr(module, f"{name}_orig", getattr(module, name)).detach()
-
-
-def mask(module: nn.Module, name: str) -> Tensor:
-    """The mask, or ones where there is none; the tensor's shape."""
-    existing = getattr(module, f"{name}_mask", None)
-    return torch.ones_like(original(module, name)) if existing is None else existing
-
-
-def magnitudes(parameters: Parameters) -> list[Tensor]:
-    """|w| of each tensor: what a strategy goes by when it is given no scores."""
-    return [original(module, name).abs() for module, name in parameters]
-
-
-def norms(weight: Tensor, n: float, dim: int) -> Tensor:
-    """The Lₙ norm of each channel along `dim`, [weight.shape[dim]]. Source: Li et al. 2017, arXiv 1608.08710."""
-    return torch.linalg.vector_norm(weight.transpose(0, dim).flatten(1).double().cpu(), ord=n, dim=1)
-
-
-def ranks(scores: Scores) -> list[Tensor]:
-    """The place, from 1, of each score in one common order, smallest first; of equals, the first comes first.
-
-    Args:
-        scores: tensors of any shapes, all ≥ 0 and finite.
-
-    Returns:
-        Tensors of the same shapes, on the same devices; float32 while that counts exactly, else float64.
-
-    Raises:
-        ValueError: for a negative, infinite or NaN score. (torch would keep a NaN and say nothing.)
+    Attributes:
+        needs_initial: whether it compares weights with those before training.
     """
-    flat = torch.cat([score.detach().flatten() for score in scores])
-    if not (torch.isfinite(flat).all() and (flat >= 0).all()):
-        raise ValueError("scores must be finite and ≥ 0: a weight or a score is NaN, infinite or negative")
-    order = torch.sort(flat, stable=True).indices
-    place = torch.empty(flat.numel(), dtype=torch.float32 if flat.numel() < 2**23 else torch.float64)
-    place[order.cpu()] = torch.arange(1, flat.numel() + 1, dtype=place.dtype)
-    parts = place.split([score.numel() for score in scores])
-    return [part.view(score.shape).to(score.device) for part, score in zip(parts, scores, strict=True)]
+
+    needs_initial = False
+
+    def __call__(self, evidence: Evidence) -> Scores:
+        """Return a score ≥ 0 for each prunable weight."""
+        raise TypeError(f"{type(self).__name__} must define __call__(evidence)")
+
+    def attach(self, masks: Masks) -> None:
+        """Begin to record; called once with the masks of the model."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what has been recorded, for a checkpoint."""
+        return {}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` returned; empty: begin anew."""
+
+    def detach(self) -> None:
+        """Stop recording."""
 
 
-def shifted(scores: Scores) -> list[Tensor]:
-    """Scores of any sign made ≥ 0, their order and differences kept: the smallest of all becomes 0."""
+def shifted(scores: Sequence[Tensor]) -> Scores:
+    """Return scores of any sign made ≥ 0 by one shift, which keeps order and differences: the smallest becomes 0."""
     least = min(float(score.min()) for score in scores)
     return [score - least for score in scores]
 
 
-def above_zero(scores: Scores, masks: Sequence[Tensor]) -> list[Tensor]:
-    """The scores, float64, raised by the least positive one; 0 where a mask is, so that what is pruned comes first."""
+def above_zero(scores: Sequence[Tensor], masks: Sequence[Tensor]) -> Scores:
+    """Return scores raised by the least positive one, float64, and 0 where a mask is, so that pruned weights rank first."""
     positive = [score[score > 0] for score in scores]
     least = min((float(some.min()) for some in positive if some.numel()), default=1.0)
     return [(exact(score) + least) * mask.to(score.device) for score, mask in zip(scores, masks, strict=True)]
-
-
-def watches(what: str) -> Callable[[Criterion], Criterion]:
-    """Marks a criterion that needs something watched during training: its attribute `watches` says what."""
-
-    def mark(criterion: Criterion) -> Criterion:
-        vars(criterion)["watches"] = what
-        return criterion
-
-    return mark
 
 
 def exact(tensor: Tensor) -> Tensor:
@@ -185,7 +175,8 @@ def derivative(value: Tensor, weights: Sequence[nn.Parameter], create_graph: boo
 def gradient(evidence: Evidence, batch: Batch, temperature: float = 1.0, create_graph: bool = False) -> list[Tensor]:
     """∂L/∂w, L the batch's mean cross-entropy of logits ÷ temperature. Call it within `differentiable`."""
     inputs, labels = batch
-    loss = F.cross_entropy(evidence.model(inputs) / temperature, labels)
+    outputs = evidence.model(inputs)
+    loss = evidence.loss(outputs if temperature == 1 else outputs / temperature, labels)
     return derivative(loss, evidence.weights, create_graph)
 
 
@@ -234,7 +225,7 @@ def _mean(evidence: Evidence, examples: int, one: Callable[[Batch], list[Tensor]
     totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
     count = 0
     with differentiable(evidence.model):
-        for batch in evidence.batches(at_least_one("examples", examples)):
+        for batch in evidence.batches(examples):
             size = len(batch[1])
             for total, part in zip(totals, one(batch), strict=True):
                 total += exact(part) * size

@@ -1,15 +1,15 @@
-"""Keeps the gradient's flow: what a weight's removal would do to the gradient's norm."""
+"""GraSP: how the removal of a weight would change the norm of the gradient."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.pruning.criteria.base import Evidence, exact, hessian_product, mean_gradient, shifted
 
 
 def grasp(evidence: Evidence, *, examples: int = 1024, temperature: float = 200.0) -> list[Tensor]:
-    """θ ⊙ (H g), shifted so that the smallest is 0; g and H of the mean loss over `examples`.
+    """Score weights by θ ⊙ (H g), shifted so that the smallest is 0; g, H: gradient and Hessian of the mean loss.
 
     Setting a weight to 0 changes ½‖g‖² by S = −θ ⊙ (H g), to first order. The paper removes the weights of highest S:
     those whose removal adds to the gradient's norm, or takes least from it. Here the smallest score goes, so the score

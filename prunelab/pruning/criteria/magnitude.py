@@ -1,4 +1,4 @@
-"""The size of a weight."""
+"""The absolute value of a weight."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from prunelab.pruning.criteria.base import Evidence
 
 
 def magnitude(evidence: Evidence) -> list[Tensor]:
-    """|w|. Source: Han et al. 2015, "Learning both weights and connections", arXiv 1506.02626."""
-    return [weight.detach().abs() for weight in evidence.weights]
+    """Score a weight by |w|. Source: Han et al. 2015, "Learning both weights and connections", arXiv 1506.02626."""
+    return [value.abs() for value in evidence.values]

@@ -1,32 +1,81 @@
-"""Whether training moved a weight away from zero or towards it, by first-order information."""
+"""Whether training moves a weight away from zero or towards it, by first-order information."""
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
 
-from prunelab.config.schema import ConfigError
-from prunelab.pruning.criteria.base import Evidence, exact, shifted, watches
+from prunelab.errors import ConfigError
+from prunelab.pruning.criteria.base import Criterion, Evidence, exact, shifted
+from prunelab.pruning.masks import Masks
 
 
-@watches("movement")
-def movement(evidence: Evidence) -> list[Tensor]:
-    """Σ −∂L/∂w · w over the steps of training since the last pruning, shifted so that the smallest is 0.
+class Movement(Criterion):
+    """Score a weight by Σ −∂L/∂w · w over the optimizer steps since the last pruning, shifted so that the smallest is 0.
 
-    Positive where gradient descent makes |w| grow, negative where it makes it shrink: a small weight on its way up is
-    kept and a large one on its way down goes. Made for fine-tuning a pretrained network.
+    The sum is positive where gradient descent makes |w| grow and negative where it makes it shrink: a small weight that
+    grows is kept, and a large one that shrinks is pruned. Made for fine-tuning a pretrained network. Scores are in
+    float64; their zero point means nothing, so sums of them (channels) mean nothing either.
 
-    Returns:
-        Scores ≥ 0 in float64. Their zero means nothing, so neither do sums of them: not for channels.
-
-    Raises:
-        ConfigError: if there was no training to go by.
-
-    Source: Sanh, Wolf & Rush 2020, "Movement pruning: adaptive sparsity by fine-tuning", section 4,
-    arXiv 2005.07683; here without the scores' own learning rate, which changes no order.
+    Source: Sanh, Wolf & Rush 2020, "Movement pruning: adaptive sparsity by fine-tuning", section 4, eq. 4,
+        arXiv 2005.07683; without the learning rate of the scores, which does not change their order.
     """
-    if evidence.movement is None:
-        raise ConfigError(
-            "movement scores how training moves the weights, so training must come before pruning; "
-            "train.epochs=0 leaves nothing to go by"
-        )
-    return shifted([exact(moved) for moved in evidence.movement])
+
+    def __init__(self) -> None:
+        self._masks: Masks | None = None
+        self._sums: dict[str, Tensor] = {}
+        self._handle: RemovableHandle | None = None
+
+    def attach(self, masks: Masks) -> None:
+        """Add up −∂L/∂w · w before each optimizer step, with the weights at which the gradient was taken."""
+        self._masks, this = masks, weakref.ref(self)
+
+        def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            criterion = this()
+            if criterion is not None:
+                criterion._record(optimizer)
+
+        self._handle = register_optimizer_step_pre_hook(before_step)
+
+    def __call__(self, evidence: Evidence) -> list[Tensor]:
+        """Return the scores.
+
+        Raises:
+            ConfigError: if there was no training since the last pruning.
+        """
+        if not self._sums:
+            raise ConfigError(
+                "criterion=movement: needs optimizer steps before each pruning; with train.epochs=0 there are none"
+            )
+        zeros = zip(evidence.names, evidence.values, strict=True)
+        return shifted([exact(self._sums.get(name, torch.zeros_like(value))) for name, value in zeros])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the sums, by the names of the tensors."""
+        return {name: value.cpu() for name, value in self._sums.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the sums; empty: begin anew."""
+        devices = {item.name: item.parameter.device for item in self._masks or ()}
+        self._sums = {name: value.clone().to(devices.get(name, value.device)) for name, value in state.items()}
+
+    def detach(self) -> None:
+        """Stop recording."""
+        if self._handle is not None:
+            self._handle.remove()
+
+    @torch.no_grad()
+    def _record(self, optimizer: Optimizer) -> None:
+        moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        for item in self._masks or ():
+            gradient = item.parameter.grad
+            if id(item.parameter) in moved and gradient is not None:
+                total = self._sums.setdefault(item.name, torch.zeros_like(item.parameter))
+                total -= gradient * item.parameter

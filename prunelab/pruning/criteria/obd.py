@@ -1,16 +1,16 @@
-"""What a weight's removal would cost at a minimum of the loss: its curvature."""
+"""Optimal brain damage: the increase of the loss by the removal of a weight, from the curvature."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.pruning.criteria.base import Evidence, at_least_one, differentiable, exact, gradient, hessian_product
 
 
 def obd(evidence: Evidence, *, hessian: str = "fisher", examples: int = 256, samples: int = 8) -> list[Tensor]:
-    """½ h w², h an estimate of the diagonal of the loss's Hessian: what the loss gains when w becomes 0.
+    """Score a weight by ½ h w², h an estimate of the diagonal of the loss's Hessian: the loss's increase when w becomes 0.
 
     Holds where training has converged (g ≈ 0) and weights act one by one (no off-diagonal curvature).
 
@@ -44,7 +44,7 @@ def _fisher(evidence: Evidence, examples: int) -> list[Tensor]:
     totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
     count = 0
     with differentiable(evidence.model):
-        for inputs, labels in evidence.batches(at_least_one("examples", examples)):
+        for inputs, labels in evidence.batches(examples):
             for one in zip(inputs.split(1), labels.split(1), strict=True):
                 for total, slope in zip(totals, gradient(evidence, one), strict=True):
                     total += exact(slope).square()

@@ -1,4 +1,4 @@
-"""How much the loss depends on whether a connection is there."""
+"""SNIP: how much the loss depends on whether a connection is there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prunelab.pruning.criteria.base import Evidence, exact, mean_gradient
 
 
 def snip(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
-    """|g·w|, g = ∂L/∂w of the mean loss over `examples`: |∂L/∂c| of a gate c = 1 on the weight.
+    """Score a weight by |g·w|, g = ∂L/∂w of the mean loss: |∂L/∂c| of a gate c = 1 on the weight.
 
     Made for pruning at initialisation (train.epochs=0). The paper divides by the sum of all scores, which changes no
     order and is left out.

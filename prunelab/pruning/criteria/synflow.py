@@ -1,4 +1,4 @@
-"""The flow of synaptic strength through a weight; no data."""
+"""SynFlow: the flow of synaptic strength through a weight; needs no data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prunelab.pruning.criteria.base import Evidence, derivative, differentiable
 
 
 def synflow(evidence: Evidence) -> list[Tensor]:
-    """|∂R/∂θ ⊙ θ|, R the sum of the outputs of the network with |θ| on an input of ones.
+    """Score weights by |∂R/∂θ ⊙ θ|, R the sum of the outputs of the network with |θ| on an input of ones.
 
     In a network of Linear, Conv, ReLU and max- or mean-pooling layers without biases, a score is the sum over all paths
     through the weight of the product of the |θ| along the path, and what flows into a unit flows out of it. Pruned to

@@ -1,18 +1,18 @@
-"""What a weight's removal would do to the loss, squared, to first order."""
+"""Taylor: the squared change of the loss by the removal of a weight, to first order."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from prunelab.pruning.criteria.base import Evidence, at_least_one, differentiable, exact, gradient
+from prunelab.pruning.criteria.base import Evidence, differentiable, exact, gradient
 
 
 def taylor(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
-    """(g·w)², averaged over batches; g = ∂L/∂w of the batch's mean loss.
+    """Score a weight by (g·w)², averaged over batches; g = ∂L/∂w of the batch's mean loss.
 
     Setting w to 0 changes the loss by −g·w to first order. Squared in each batch, effects of opposite sign in two
-    batches do not cancel, as they do in `snip`. With `strategy=ln_structured strategy.n=1` a channel's score is the
+    batches do not cancel, as they do in `snip`. With `granularity=channel granularity.n=1` a channel's score is the
     sum of its weights' contributions, Σ (g·w)², not the paper's joint one, (Σ g·w)².
 
     Args:
@@ -30,7 +30,7 @@ def taylor(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
     totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
     count = 0
     with differentiable(evidence.model):
-        for batch in evidence.batches(at_least_one("examples", examples)):
+        for batch in evidence.batches(examples):
             for total, slope, weight in zip(totals, gradient(evidence, batch), evidence.weights, strict=True):
                 total += (exact(slope) * exact(weight)).square()
             count += 1

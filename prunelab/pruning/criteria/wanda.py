@@ -1,4 +1,4 @@
-"""The size of a weight times that of what it is multiplied by."""
+"""Wanda: the absolute value of a weight times the norm of its inputs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 import torch.backends.mha
 from torch import Tensor, nn
 
-from prunelab.config.schema import ConfigError
-from prunelab.pruning.criteria.base import Evidence, at_least_one, exact
+from prunelab.errors import ConfigError
+from prunelab.pruning.criteria.base import Evidence, exact
 
 Call = dict[str, Any]  # of a module's forward: its arguments by name
 Reader = Callable[[Any, Call, Any], Tensor]  # (module, call, output) → Σ x², of a shape that broadcasts to the weight's
@@ -30,11 +30,11 @@ class Place(NamedTuple):
 
 
 def wanda(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
-    """|W_ij| · ‖X_j‖₂, X_j the j-th input feature (of a Conv: channel) over all examples and positions.
+    """Score a weight by |W_ij| · ‖X_j‖₂, X_j the j-th input feature (of a Conv: channel) over all examples and positions.
 
     Known for Linear and Conv (grouped and transposed too), for MultiheadAttention's projections, and for the input and
     recurrent weights of LSTM, GRU and RNN, where X are the states before each step. The paper ranks within each output
-    row: `strategy=l1 strategy.per=row`.
+    row: `allocation=row`.
 
     Args:
         examples: whole number ≥ 1 of training examples; the paper takes 128 sequences.
@@ -45,7 +45,6 @@ def wanda(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
     Source: Sun et al. 2024, "A simple and effective pruning approach for large language models", eq. 1,
     arXiv 2306.11695.
     """
-    at_least_one("examples", examples)
     used = [[place for place in _places(evidence.model) if place.parameter is weight] for weight in evidence.weights]
     totals: dict[str, Tensor] = {}  # Σ x², by the names of the places
     hooks = [_watch(place, place.reader, totals) for places in used for place in places if place.reader]

@@ -1,1 +1,1 @@
-"""Callbacks of the training loop: one per file."""
+"""Callbacks of the training loop, one per file."""

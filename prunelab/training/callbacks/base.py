@@ -1,61 +1,126 @@
-"""What goes along with plain training: regularizers, a teacher, pruning in the middle, sparse training. One a file.
-
-A routine is a `training.Routine` made as `Kind(phase, **options)`, anew for each phase of training.
-"""
+"""The interface of callbacks, and the phase of training that a callback is made for."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunelab.config.schema import ConfigError
-from prunelab.pruning.criteria.base import mask
-from prunelab.pruning.masks import Parameters
+from prunelab.errors import ConfigError
+from prunelab.pruning.masks import MaskedTensor, Masks
 
 
-@dataclass
-class Phase:
-    """A phase of training, dense or of one round, as a routine sees it.
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that a callback wants to have trained.
 
     Attributes:
-        model: the one that is trained.
-        parameters: its prunable tensors, which carry masks.
-        seed: of the experiment; with `round` and the iteration it seeds whatever a routine draws.
-        round: 0 for dense training.
-        iterations: optimizer steps in all.
-        batch: `batch(iteration)` gives inputs and labels of one batch of the training split, drawn by (seed, round,
-            iteration).
-        optimizer: None until the routine's own parameters are known.
+        parameters: the tensors; those that belong to the network are in no other group.
+        lr: learning rate > 0; it follows the learning-rate schedule.
+        weight_decay: ≥ 0.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    lr: float
+    weight_decay: float = 0.0
+
+
+class Callback:
+    """Base class of everything that takes part in training: regularizers, a teacher, pruning, sparse training.
+
+    Every hook of this class does nothing. Iterations are counted from 1 over one phase of training. A callback that the
+    config names is made as `Kind(phase, **options)`, anew for each phase.
+    """
+
+    def parameters(self) -> ParameterGroup | None:
+        """Return parameters of the callback's own for the optimizer, or None."""
+        return None
+
+    def begin(self, optimizer: Optimizer) -> None:
+        """Run before the first step of training, or before the first step after an interruption."""
+
+    def substitutes(self) -> Mapping[str, Tensor]:
+        """Return tensors that the next forward pass uses in the place of parameters.
+
+        Called before each forward pass, in training and in evaluation; `module.training` says which.
+
+        Returns:
+            Tensors by parameter name, each of its parameter's shape; gradients flow through them.
+        """
+        return {}
+
+    def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
+        """Return the scalar that is minimised, given the scalar from the callbacks before this one.
+
+        Args:
+            loss: scalar: the batch's cross-entropy, or what an earlier callback returned.
+            inputs: the batch, [batch, …].
+            logits: the network's output for it, [batch, classes].
+        """
+        return loss
+
+    def before_step(self, iteration: int) -> None:
+        """Run after the backward pass and before the optimizer's step."""
+
+    def after_step(self, iteration: int) -> None:
+        """Run after the optimizer's step; the gradients are still there."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must store to continue bit for bit."""
+        return {}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+
+    def finish(self) -> None:
+        """Run once after the last step, before the network is measured."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of training: dense training, or the fine-tuning of one round.
+
+    Attributes:
+        model: the network that is trained.
+        masks: its masks.
+        seed: seed of the experiment; callbacks draw by (seed, round, iteration).
+        round: number of the round; 0 is dense training.
+        iterations: optimizer steps in the phase.
+        batch: `batch(iteration)` returns inputs and labels of a training batch drawn by (seed, round, iteration).
+        tensors: names of the masked tensors that callbacks may work on; None: all. (Pruning channels adds masks of
+            biases, which are none of them.)
     """
 
     model: nn.Module
-    parameters: Parameters
+    masks: Masks
     seed: int
     round: int
     iterations: int
     batch: Callable[[int], tuple[Tensor, Tensor]]
-    optimizer: Optimizer | None = None
+    tensors: Sequence[str] | None = None
 
-
-def weight(module: nn.Module, name: str) -> Tensor:
-    """A tensor as the network computes with it, differentiable with respect to what the optimizer moves."""
-    original: Tensor = getattr(module, f"{name}_orig", getattr(module, name))
-    return original * mask(module, name).to(original.dtype)
+    def masked(self) -> list[MaskedTensor]:
+        """Return the masked tensors that callbacks may work on, in the model's order."""
+        return [item for item in self.masks if self.tensors is None or item.name in self.tensors]
 
 
 def check_number(key: str, value: object, allowed: str, fits: Callable[[float], bool]) -> None:
-    """Raises ConfigError for what is no finite number, or does not fit; says what is allowed."""
+    """Raise ConfigError unless a value is a finite number and fits.
+
+    Args:
+        key: the config key, for the message.
+        allowed: what the message says is allowed, such as `a number ≥ 0`.
+    """
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not number or not fits(value):  # type: ignore[arg-type]
         raise ConfigError(f"{key}={value}: must be {allowed}")
 
 
 def check_strength(phase: Phase, name: str, strength: float) -> None:
-    """Raises ConfigError for a negative strength, or if there is no dense training to go along with."""
+    """Raise ConfigError if a regularizer's strength is negative, or if there is no dense training."""
     check_number("regularizer.strength", strength, "a number ≥ 0", lambda x: x >= 0)
     if phase.iterations == 0:
-        raise ConfigError(f"regularizer={name}: goes along with dense training, and there is none (train.epochs=0)")
+        raise ConfigError(f"regularizer={name}: acts during dense training, and train.epochs=0 leaves none")

@@ -1,4 +1,4 @@
-"""Distillation: the dense network teaches the pruned one while it is fine-tuned."""
+"""Distillation: the dense network teaches the pruned network during fine-tuning."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.training.loop import Routine
+from prunelab.training.callbacks.base import Callback
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² · KL(p ‖ q), the mean over the batch, with p = softmax(teacher / T) and q = softmax(student / T).
+    """Return T² · KL(p ‖ q), the mean over the batch, with p = softmax(teacher / T) and q = softmax(student / T).
 
-    The slope of the KL term falls as 1/T²; the factor keeps its weight beside the cross-entropy, whatever T is.
+    The gradient of the KL term falls as 1/T²; the factor T² keeps its weight relative to the cross-entropy.
 
     Args:
         student: logits, [batch, classes].
         teacher: logits of the same shape.
-        temperature: T > 0; the higher, the more counts what the teacher says of the wrong classes.
+        temperature: T > 0; at a higher temperature the teacher's wrong classes count more.
 
     Source: Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network", §2, arXiv 1503.02531.
     """
@@ -25,15 +25,14 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 
-class Distillation(Routine):
-    """Descends (1 − alpha) · cross-entropy + alpha · `divergence` from a teacher of the same architecture.
+class Distillation(Callback):
+    """Minimise (1 − alpha) · cross-entropy + alpha · `divergence` from a teacher.
 
-    The teacher is in eval mode and never changes. It is no part of the checkpoint: its weights are those of a stage
-    that is there.
+    The teacher is in eval mode and never changes. Checkpoints do not store it: its weights are those of a stage.
 
     Args:
-        teacher: the dense network, which shares nothing with the one that is trained.
-        alpha: in [0, 1]; 1: the teacher alone.
+        teacher: the dense network; it shares no tensors with the network that is trained.
+        alpha: in [0, 1]; 1: only the teacher counts.
         temperature: > 0.
 
     Source: Hinton, Vinyals & Dean 2015, §2, arXiv 1503.02531.
@@ -43,7 +42,7 @@ class Distillation(Routine):
         self.teacher, self.alpha, self.temperature = teacher.eval().requires_grad_(False), alpha, temperature
 
     def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
-        """Mixes the loss so far with what the teacher says of the same inputs."""
+        """Mix the loss with the divergence from the teacher's logits for the same inputs."""
         with torch.no_grad():
             taught = self.teacher(inputs)
         return (1 - self.alpha) * loss + self.alpha * divergence(logits, taught, self.temperature)

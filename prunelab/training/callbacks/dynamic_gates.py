@@ -1,4 +1,4 @@
-"""Dynamic inference: a learned gate for each layer decides at run time whether the layer is executed at all."""
+"""Dynamic inference: a learned gate per layer decides at run time whether the layer is executed."""
 
 from __future__ import annotations
 
@@ -9,34 +9,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.pruning import blocks
 from prunelab.pruning.gated import gated, gated_class
-from prunelab.training.callbacks.base import Phase, check_number
-from prunelab.training.loop import Routine
+from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_number
 
-START = 2.0  # of a gate; σ(2) = 0.88: open
+START = 2.0  # initial value of a gate; σ(2) = 0.88, so it is open
 
 
-class DynamicGates(Routine):
-    """Learns which layers are worth being executed, and skips the others at run time.
+class DynamicGates(Callback):
+    """Learn which layers are worth executing, and skip the others at run time.
 
-    y = g·f(x) + (1 − g)·x with one g ∈ {0, 1} a layer, straight-through; the loss gets strength · the mean of σ(gate).
-    Only layers that keep their input's shape can be skipped. The gates are parameters of the network (`blocks.3.gate`):
-    they are stored with it, and go back with the weights when these are rewound. After dense training they stay as they
-    are: fine-tuning neither moves a gate nor executes a layer whose gate is closed.
+    The output is y = g·f(x) + (1 − g)·x with one g ∈ {0, 1} per layer, trained straight-through; strength · the mean of
+    σ(gate) is added to the loss. Only layers that keep their input's shape can be skipped. The gates are parameters of
+    the network (`blocks.3.gate`): they are stored with it, and rewinding takes them back with the weights. After dense
+    training they stay fixed: fine-tuning neither moves a gate nor executes a layer whose gate is closed.
 
     Args:
-        strength: what it costs, in nats of cross-entropy, if all gates are wide open; ≥ 0.
-        lr: of the gates, > 0. They start at 2 and close at 0, so that Adam needs at least 2/lr steps.
-        layers: patterns over the names of modules (`blocks.*`); None: the outermost modules that are no plain
-            containers, have weights of Conv, Linear, recurrent or attention layers, and keep their input's shape.
+        strength: cost of a network whose gates are all open, in nats of cross-entropy, ≥ 0.
+        lr: learning rate of the gates, > 0. They start at 2 and close at 0, so Adam needs at least 2/lr steps.
+        layers: patterns of module names (`blocks.*`); None: the outermost modules that are no plain containers, keep
+            their input's shape and have weights of Conv, Linear, recurrent or attention layers.
 
     Raises:
-        ConfigError: for a value outside its range.
+        ConfigError: if a value is outside its range.
 
     Source: Wang et al. 2018, "SkipNet", arXiv 1711.09485, and Veit & Belongie 2018, "Convolutional networks with
-    adaptive inference graphs", arXiv 1711.11503, whose gates look at x; here a gate is one number for all inputs.
+    adaptive inference graphs", arXiv 1711.11503, whose gates depend on x; here a gate is one number for all inputs.
     """
 
     def __init__(
@@ -52,12 +51,13 @@ class DynamicGates(Routine):
     def prepare(
         model: nn.Module, shape: Sequence[int] | None, layers: Sequence[str] | None = None, **other: object
     ) -> None:
-        """Gives a new model its gates, in place.
+        """Give a new model its gates, in place.
 
         Args:
-            shape: of one example, [channels, height, width], if it is known.
-            layers: as above.
-            other: not read.
+            model: a network that has just been made.
+            shape: shape of one example, [channels, height, width], or None if it is unknown.
+            layers: patterns of module names; None: see the class.
+            other: ignored.
 
         Raises:
             ConfigError: if there is no such layer, or a pattern matches none.
@@ -66,23 +66,25 @@ class DynamicGates(Routine):
         if layers is not None:
             names = _matching(model, layers, there)
         elif there is None:
-            raise ConfigError("regularizer.layers=null: finding layers needs the data's shape; name them: [blocks.*]")
+            raise ConfigError(
+                "regularizer.layers=null: must be name patterns such as [blocks.*], since the data's shape is unknown"
+            )
         else:
             names = blocks.outermost(model, there)
         blocks.need(names, model, "regularizer=dynamic_gates")
         for name in names:
             _give_gate(name, model.get_submodule(name))
 
-    def parameters(self) -> dict[str, Any]:
-        """The gates, with their own learning rate and no weight decay, which would drive them to the threshold."""
-        return {"params": [layer.gate for layer in self.layers], "lr": self.lr, "weight_decay": 0.0}
+    def parameters(self) -> ParameterGroup:
+        """Return the gates; no weight decay, which would pull them to the threshold."""
+        return ParameterGroup([layer.gate for layer in self.layers], self.lr)
 
     def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
-        """Adds strength · the mean of σ(gate)."""
+        """Add strength · the mean of σ(gate)."""
         return loss + self.strength * torch.stack([layer.gate for layer in self.layers]).sigmoid().mean()
 
     def finish(self) -> None:
-        """From now on the gates decide."""
+        """Let the gates decide from now on."""
         for layer in self.layers:
             layer.mode = "decide"
 
@@ -101,8 +103,8 @@ def _matching(model: nn.Module, patterns: Sequence[str], there: set[str] | None)
 def _give_gate(name: str, layer: nn.Module) -> None:
     for attribute in ("gate", "mode", "executed"):
         if hasattr(layer, attribute):
-            raise ConfigError(f"regularizer=dynamic_gates: {name} has an attribute `{attribute}` of its own")
-    layer.__class__ = gated_class(
-        layer.__class__
-    )  # names of parameters stay as they are, as with torch's parametrizations
+            raise ConfigError(
+                f"regularizer=dynamic_gates: {name} has an attribute `{attribute}` of its own; it cannot get a gate"
+            )
+    layer.__class__ = gated_class(layer.__class__)  # the names of the parameters stay, as in torch's parametrizations
     layer.register_parameter("gate", nn.Parameter(torch.tensor(START)))

@@ -1,8 +1,9 @@
-"""What the gates of a network save at run time, measured."""
+"""Measure what the gates of a network save at run time."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -11,24 +12,33 @@ from torch import Tensor, nn
 from prunelab.data.dataset import Split
 from prunelab.pruning.gated import Gated, gated
 
-BATCH, REPEATS, SECONDS = 256, 31, 5.0  # examples, pairs of passes, and when it stops anyway
+BATCH, REPEATS, SECONDS = 256, 31, 5.0  # examples, pairs of forward passes, time limit
 
 
-def cost(model: nn.Module, split: Split) -> dict[str, float] | None:
-    """What the gates save at run time; None for a model without gates.
+@dataclass(frozen=True)
+class GateSavings:
+    """What gates save.
 
-    Both ways of running it, as the gates say and all open, take turns on the first 256 examples; the medians count.
+    Attributes:
+        layers_executed: executed layers ÷ layers with gates.
+        time_saved: 1 − time ÷ time with all gates open; 0 if all are open.
+    """
 
-    Returns:
-        `layers_executed`: executed layers ÷ layers with gates. `time_saved`: 1 − time ÷ time with all gates open; 0 if
-        they are.
+    layers_executed: float
+    time_saved: float
+
+
+def measure(model: nn.Module, split: Split) -> GateSavings | None:
+    """Measure what the gates save on the first 256 examples of a split; return None for a model without gates.
+
+    Forward passes as the gates decide and with all gates open alternate; their medians are compared.
     """
     layers = gated(model)
     if not layers:
         return None
     executed = sum(layer.executed for layer in layers) / len(layers)
     if executed == 1:
-        return {"layers_executed": 1.0, "time_saved": 0.0}
+        return GateSavings(1.0, 0.0)
     inputs, _ = split.batch(slice(0, BATCH))
     model.eval()
     times: dict[str, list[float]] = {"decide": [], "open": []}
@@ -42,12 +52,12 @@ def cost(model: nn.Module, split: Split) -> dict[str, float] | None:
                 break
     finally:
         _set(layers, "decide")
-    return {"layers_executed": executed, "time_saved": 1 - median(times["decide"]) / median(times["open"])}
+    return GateSavings(executed, 1 - median(times["decide"]) / median(times["open"]))
 
 
 @torch.no_grad()
 def _pass(model: nn.Module, layers: list[Gated], mode: str, inputs: Tensor) -> float:
-    """Seconds of one forward pass."""
+    """Return the seconds of one forward pass."""
     _set(layers, mode)
     start = time.perf_counter()
     float(model(inputs).sum())  # waits for the device

@@ -1,19 +1,19 @@
-"""Pruning in the middle of training, every so many iterations."""
+"""Gradual pruning: prune every so many iterations while the network is trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from prunelab.training.loop import Routine
+from prunelab.training.callbacks.base import Callback
 
 
-class Gradual(Routine):
-    """Prunes once after every `every` iterations, as often as there are steps.
+class Gradual(Callback):
+    """Prune after every `every` iterations, `prunings` times in total.
 
     Args:
-        prune: `prune(step)`, with the step counted from 1.
-        every: iterations between two prunings.
-        prunings: how many.
+        prune: called as `prune(step)`, with step = 1, 2, … `prunings`.
+        every: iterations between two prunings, ≥ 1.
+        prunings: number of prunings, ≥ 1.
 
     Source: Zhu & Gupta 2017, "To prune, or not to prune", arXiv 1710.01878.
     """
@@ -22,7 +22,7 @@ class Gradual(Routine):
         self.prune, self.every, self.prunings = prune, every, prunings
 
     def after_step(self, iteration: int) -> None:
-        """Prunes if it is time; the masks are in every checkpoint, so that there is nothing else to keep."""
+        """Prune if it is time. The masks are in every checkpoint, so there is no other state."""
         step, rest = divmod(iteration, self.every)
         if rest == 0 and step <= self.prunings:
             self.prune(step)

@@ -1,36 +1,41 @@
-"""What the movement criterion goes by, gathered while the weights move."""
+"""Movement scores: recorded during training, read by the `movement` criterion."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from prunelab.pruning import masks
-from prunelab.training.loop import Routine
+from prunelab.pruning.masks import Masks
+from prunelab.training.callbacks.base import Callback
 
 
-class Movement(Routine):
-    """Adds up −∂L/∂w · w over the steps: positive where a weight moves away from zero.
+class Movement(Callback):
+    """Sum −∂L/∂w · w over the steps: positive for a weight that moves away from zero.
+
+    Args:
+        masks: every tensor that has a mask now is recorded.
 
     Source: Sanh et al. 2020, "Movement pruning", eq. 4, arXiv 2005.07683.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.items = list(masks.masked(model))
-        self.sums = {item.name: torch.zeros_like(item.original) for item in self.items}
+    def __init__(self, masks: Masks) -> None:
+        self.items = list(masks)
+        self.sums = {item.name: torch.zeros_like(item.parameter, requires_grad=False) for item in self.items}
 
     @torch.no_grad()
     def before_step(self, iteration: int) -> None:
-        """Adds a batch, with the weights at which its gradients were taken."""
+        """Add one batch, with the weights at which its gradients were computed."""
         for item in self.items:
-            if item.original.grad is not None:
-                self.sums[item.name] -= item.original.grad * item.original
+            if item.parameter.grad is not None:
+                self.sums[item.name] -= item.parameter.grad * item.parameter
 
     def state(self) -> dict[str, Tensor]:
-        """The sums, by the tensors' names."""
+        """Return the sums, by the tensors' names."""
         return {name: value.cpu() for name, value in self.sums.items()}
 
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Takes the sums back."""
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the sums."""
         for name, value in state.items():
             self.sums[name].copy_(value)

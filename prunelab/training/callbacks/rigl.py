@@ -1,30 +1,30 @@
-"""RigL: sparse training that grows the weights that the loss asks for most."""
+"""RigL: sparse training that grows the weights with the largest gradients."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from prunelab.pruning.masks import Masked
+from prunelab.pruning.masks import MaskedTensor
 from prunelab.runtime.seeding import seeded
 from prunelab.training.callbacks.drop_and_grow import DropAndGrow, dense_gradients
 
 
 class RigL(DropAndGrow):
-    """Drops the smallest weights and grows those with the largest gradient, were they there; fewer and fewer of them.
+    """Drop the smallest weights and grow the pruned ones with the largest gradients; the share falls over time.
 
-    The share that moves after iteration t is α/2 · (1 + cos(t·π/T_end)). Other than in the paper, the gradient is of
-    another batch than the step's, and a weight dropped just now cannot grow at once.
+    The share that moves after iteration t is α/2 · (1 + cos(t·π/T_end)). Two differences from the paper: the gradient
+    is that of another batch than the step's, and a weight that was just dropped cannot grow again at once.
 
     Args:
-        every: iterations between two such steps, ≥ 1; the paper's ΔT.
-        until: a fraction in (0, 1] of the iterations; the paper's T_end.
-        fraction: in (0, 1); the paper's α.
+        every: iterations between two moves, ≥ 1; the paper's ΔT.
+        until: fraction of the iterations, in (0, 1], after which no weights move; the paper's T_end.
+        fraction: share that moves at first, in (0, 1); the paper's α.
 
     Raises:
-        ConfigError: for a value outside its range, or if fine-tuning is too short for even one such step.
+        ConfigError: if a value is outside its range, or if fine-tuning is too short for a single move.
 
     Source: Evci et al. 2020, "Rigging the lottery", §3 and algorithm 1, arXiv 1911.11134.
     """
@@ -32,10 +32,10 @@ class RigL(DropAndGrow):
     name = "rigl"
 
     def share(self, iteration: int) -> float:
-        """α/2 · (1 + cos(t·π/T_end))."""
+        """Return α/2 · (1 + cos(t·π/T_end))."""
         return self.fraction / 2 * (1 + math.cos(math.pi * iteration / self.end))
 
-    def scores(self, iteration: int, items: list[Masked]) -> Mapping[str, Tensor]:
-        """|∂L/∂w| of one batch; what the network itself draws (dropout) is drawn by (seed, round, iteration)."""
+    def scores(self, iteration: int, items: Sequence[MaskedTensor]) -> Mapping[str, Tensor]:
+        """Return |∂L/∂w| of one batch. Dropout inside the network draws by (seed, round, iteration)."""
         with seeded(self.phase.seed, self.phase.round, iteration, "gradient"):
             return dense_gradients(self.phase, iteration, [item.name for item in items])

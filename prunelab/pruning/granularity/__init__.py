@@ -1,0 +1,1 @@
+"""Granularities: what is removed as one. One granularity per file."""

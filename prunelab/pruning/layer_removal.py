@@ -1,0 +1,133 @@
+"""Removal of whole layers: those without which the loss is least."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from prunelab.errors import ConfigError
+from prunelab.pruning import blocks, skipping
+from prunelab.pruning.masks import Masks
+from prunelab.pruning.prunable import is_prunable
+
+Loss = Callable[[], float]
+
+
+def mark_layers(model: nn.Module, shape: Sequence[int] | None) -> None:
+    """Mark the layers of a new model that may be removed: those that keep their input's shape.
+
+    Args:
+        shape: of one example, without the batch dimension; None if it is unknown.
+
+    Raises:
+        ConfigError: without a shape, or if there is no such layer.
+    """
+    if shape is None:
+        raise ConfigError("strategy=layer: must know the shape of an example; give your data function a `shape`")
+    names = blocks.outermost(model, blocks.keeping(model, shape, "strategy=layer"))
+    blocks.need(names, model, "strategy=layer")
+    skipping.mark(model, names)
+
+
+class LayerRemoval:
+    """Removes whole layers one after the other: always the one without which the loss is least, of equal ones the first.
+
+    The loss is computed anew after each removal, since two layers that can each be spared may not both be. All masks of
+    a removed layer are zero, biases and norms included, and the layer hands on its input. Of `amount` (of `remove`),
+    `count` and `threshold` one is given; without any of them one layer is removed.
+
+    Args:
+        masks: of a model whose removable layers are marked.
+        chosen: names of the prunable tensors; a layer may be removed if all its prunable weights are among them.
+        count: so many layers go, ≥ 1, or as many as there are.
+        threshold: layers go as long as the loss has grown by at most this since the call, in nats; ≥ 0.
+
+    Raises:
+        ConfigError: for a value outside its range, or if no layer may be removed.
+
+    Source: Veit, Wilber & Belongie 2016, "Residual networks behave like ensembles of relatively shallow networks",
+        section 4.1, arXiv 1605.06431.
+    """
+
+    def __init__(
+        self, masks: Masks, chosen: Sequence[str], count: int | None = None, threshold: float | None = None
+    ) -> None:
+        self.masks, self.count, self.threshold = masks, count, threshold
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise ConfigError(f"strategy.count={count}: must be a whole number ≥ 1")
+        number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+        if threshold is not None and not (number and 0 <= threshold < math.inf):
+            raise ConfigError(f"strategy.threshold={threshold}: must be a number ≥ 0")
+        marked = skipping.marked(masks.model)
+        self.layers = {name: layer for name, layer in marked.items() if _whole(masks, layer, set(chosen))}
+        if not self.layers:
+            raise ConfigError(
+                f"strategy=layer: prune.include and prune.exclude leave none whole of {', '.join(marked)}"
+            )
+        for layer in self.layers.values():
+            masks.add(_parameters(layer))
+
+    def remove(self, amount: float | None, loss: Loss) -> list[str]:
+        """Remove layers; return their names.
+
+        Args:
+            amount: fraction in [0, 1) of the layers that are still there; round(amount · n) of n go.
+            loss: of the network as it is now, on the validation split, in nats.
+
+        Raises:
+            ConfigError: if more than one of amount, count and threshold is given.
+        """
+        left = {n: layer for n, layer in self.layers.items() if not isinstance(layer, skipping.Skipped)}
+        if not left:
+            warnings.warn("every layer that may be removed is gone; none is removed in this round", stacklevel=2)
+        most = self.number(amount, len(left))
+        limit = loss() + (math.inf if self.threshold is None else self.threshold)
+        gone: list[str] = []
+        for _ in range(most):
+            losses = {name: _without(layer, loss) for name, layer in left.items()}
+            least = min(losses, key=losses.__getitem__)
+            if losses[least] > limit:
+                break
+            self._remove(left.pop(least))
+            gone.append(least)
+        return gone
+
+    def number(self, amount: float | None, layers: int) -> int:
+        """Return how many of so many layers go; with a threshold, how many may go."""
+        given = {"amount": amount, "strategy.count": self.count, "strategy.threshold": self.threshold}
+        chosen = [f"{key}={value}" for key, value in given.items() if value is not None]
+        if len(chosen) > 1:
+            raise ConfigError(f"{', '.join(chosen)}: must be one of them")
+        if amount is not None:
+            return round(amount * layers)
+        return layers if self.threshold is not None else min(self.count or 1, layers)
+
+    def weights(self) -> list[int]:
+        """Return how many masked weights each removable layer has."""
+        return [sum(item.mask.numel() for item in self.masks.of(_parameters(layer))) for layer in self.layers.values()]
+
+    def _remove(self, layer: nn.Module) -> None:
+        for item in self.masks.of(_parameters(layer)):
+            item.set(torch.zeros_like(item.mask))
+            item.apply()
+        skipping.set_skipped(layer, True)
+
+
+def _whole(masks: Masks, layer: nn.Module, chosen: set[str]) -> bool:
+    pairs = [(part, key) for part, key in _parameters(layer) if is_prunable(part, key)]
+    items = masks.of(pairs)
+    return len(items) == len({id(getattr(*pair)) for pair in pairs}) and all(item.name in chosen for item in items)
+
+
+def _parameters(layer: nn.Module) -> list[tuple[nn.Module, str]]:
+    """All parameters of a layer but scalars, such as a gate; prunable or not."""
+    return [(part, key) for part in layer.modules() for key, p in part.named_parameters(recurse=False) if p.dim()]
+
+
+def _without(layer: nn.Module, loss: Loss) -> float:
+    with skipping.without(layer):
+        return loss()

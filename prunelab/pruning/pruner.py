@@ -1,0 +1,257 @@
+"""The pruner: scores weights, decides which units go, and keeps them at zero. For experiments and for any training loop."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prunelab.errors import ConfigError
+from prunelab.pruning import allocation as allocations
+from prunelab.pruning import criteria, prunable
+from prunelab.pruning import granularity as granularities
+from prunelab.pruning.criteria.base import Batch, Batches, Criterion, Evidence, Loss, Scores, above_zero
+from prunelab.pruning.custom import Method
+from prunelab.pruning.lookup import find
+from prunelab.pruning.masks import Masks, last_units
+from prunelab.pruning.reports import PruneReport, Summary, tensor_report
+from prunelab.pruning.rules import Group, Rule, grouped
+from prunelab.pruning.units import Allocation, Granularity
+from prunelab.runtime.seeding import derive, seeded_by
+
+Score = Callable[[Evidence], Scores]
+
+
+class Pruner:
+    """Prunes a model in place, and keeps what is pruned at zero while the model is trained.
+
+    The model's parameters stay plain parameters under their own names. Gradients of pruned weights are zeroed as they
+    accumulate, and the masks are applied after every optimizer step and every `load_state_dict`.
+
+    Args:
+        model: any module.
+        criterion: how important a weight is: `magnitude`, `random`, `taylor`, `snip`, `grasp`, `synflow`, `obd`,
+            `movement`, `wanda`, `magnitude_increase`, or a function of `Evidence` that returns a score ≥ 0 per weight.
+        granularity: what is removed as one: `weight`, `channel`, `block`, `kernel`, or a `Granularity` with options.
+        allocation: how many units go from each tensor: `local`, `global`, `row`, `nm`, `uniform`, `erk`, `lamp`,
+            `threshold`, or an `Allocation` with options.
+        include: patterns over parameter names of what may be pruned; None: the weights of all Conv, Linear, recurrent
+            and attention layers.
+        exclude: patterns of what is left alone.
+        output_layer: whether the layer that gives the model's output is pruned too; None: unless whole output channels
+            are removed, which would be classes.
+        data: batches of inputs and labels, such as a DataLoader, for criteria that need training data; or a function
+            that returns so many examples in batches.
+        example: an input batch, to find the output layer by running the model, and for criteria that need the shape.
+        loss: the mean loss of a batch, from outputs and labels; default: cross-entropy.
+        iterations: score and prune so many times within one call of `prune`, in equal ratios, to reach its amount
+            (Tanaka et al. 2020, algorithm 1, arXiv 2006.05467).
+        rules: how tensors are pruned that are not all pruned in the same way; then granularity and allocation are
+            those of the rules.
+        method: a `torch.nn.utils.prune.BasePruningMethod` that decides in the place of criterion and allocation.
+        initial: state dict before any training, for criteria that compare with it; default: the model as it is now.
+        seed: of random scores.
+
+    Raises:
+        ConfigError: where these do not go together, or nothing is left to prune.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        criterion: str | Score = "magnitude",
+        granularity: str | Granularity = "weight",
+        allocation: str | Allocation = "global",
+        *,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        output_layer: bool | None = None,
+        data: Iterable[Batch] | Batches | None = None,
+        example: Tensor | None = None,
+        loss: Loss = F.cross_entropy,
+        iterations: int = 1,
+        rules: Sequence[Rule] = (),
+        method: Method | None = None,
+        initial: Mapping[str, Tensor] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.example, self.loss, self.seed, self.iterations = model, example, loss, seed, iterations
+        self.criterion = named_criterion(criterion) if isinstance(criterion, str) else criterion
+        self.data = data
+        unit = find(granularities, "granularity", granularity)() if isinstance(granularity, str) else granularity
+        share = find(allocations, "allocation", allocation)() if isinstance(allocation, str) else allocation
+        spares = any(rule.granularity.spares_output for rule in rules) if rules else unit.spares_output
+        prunes_output = not spares if output_layer is None else output_layer
+        spared = None if prunes_output else prunable.output_layer(model, example)
+        pairs = prunable.select(model, include, exclude, spared)
+        self.masks = Masks(model)
+        self.masks.add(pairs)
+        self.items = self.masks.of(pairs)
+        one = Group(Rule("*", unit, share, method=method), self.items, list(range(len(self.items))))
+        self.groups = grouped(self.items, rules) if rules else [one]
+        for group in self.groups:
+            group.check()
+            self.masks.add([pair for item in group.items for pair in group.rule.granularity.followers(item)])
+        self.initial = initial
+        if isinstance(self.criterion, Criterion):
+            self.criterion.attach(self.masks)
+            if self.criterion.needs_initial and initial is None:
+                self.initial = {item.name: item.parameter.detach().clone() for item in self.items}
+        self._calls = 0
+
+    def prune(
+        self, amount: float | None = None, *, seed: int | None = None, data: Batches | None = None
+    ) -> PruneReport:
+        """Remove units: tighten the masks and set the weights to zero.
+
+        Args:
+            amount: fraction in [0, 1) of the units that are not pruned yet; None for an allocation that sets its own
+                sparsity (`nm`, `threshold`).
+            seed: of random scores; default: derived from the pruner's seed and the number of calls.
+            data: in the place of the pruner's own data.
+
+        Raises:
+            ConfigError: for an amount that does not fit.
+        """
+        amounts = [group.check_amount(amount) for group in self.groups]
+        self._calls += 1
+        before = {item.name: item.kept for item in self.masks}
+        start = time.perf_counter()
+        self.masks.apply()
+        with seeded_by(derive(self.seed, self._calls, "prune") if seed is None else seed):
+            if self.iterations > 1:
+                self._in_iterations(amounts, data)
+            else:
+                self._decide(self.score(data), amounts)
+        self._remove_followers()
+        self.masks.apply()
+        if isinstance(self.criterion, Criterion):
+            self.criterion.load({})
+        return self._report(amount, (time.perf_counter() - start) * 1000, before)
+
+    def score(self, data: Batches | None = None) -> Scores:
+        """Return the criterion's scores of the prunable tensors, as they are now.
+
+        Args:
+            data: in the place of the pruner's own data.
+
+        Raises:
+            ConfigError: if the criterion does not return one score for each weight.
+        """
+        if all(group.rule.method is not None for group in self.groups):
+            return [item.parameter.detach().abs() for item in self.items]
+        shape = () if self.example is None else tuple(self.example.shape[1:])
+        evidence = Evidence(
+            self.model, self.items, initial=self.initial, batches=data or self._batches(), shape=shape, loss=self.loss
+        )
+        with torch.enable_grad():
+            scores = list(self.criterion(evidence))
+        for item, score in zip(self.items, scores, strict=True):
+            if score.shape != item.parameter.shape:
+                raise ConfigError(
+                    f"criterion: gives {list(score.shape)} scores for {item.name} {list(item.parameter.shape)}"
+                )
+        return scores
+
+    def summary(self) -> Summary:
+        """Return the prunable tensors with shape, units, nonzero weights and sparsity; printed as a table."""
+        counts = {
+            item.name: (int(g.rule.granularity.alive(item).sum()), torch.Size(g.rule.granularity.shape(item)).numel())
+            for g in self.groups
+            for item in g.items
+        }
+        ones = {item.name: (int(item.kept.sum()), item.mask.numel()) for item in self.masks if item.name not in counts}
+        return Summary(tuple(tensor_report(item, (counts | ones)[item.name]) for item in self.masks))
+
+    def detach(self) -> None:
+        """Remove masks and hooks; the zeros stay in the weights."""
+        if isinstance(self.criterion, Criterion):
+            self.criterion.detach()
+        self.masks.detach()
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Undo afterwards what is pruned inside: masks and weights are as before."""
+        weights = [(item, item.parameter.detach().clone(), item.mask.clone()) for item in self.masks]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for item, weight, mask in weights:
+                    item.parameter.copy_(weight)
+                    item.set(mask)
+            self.masks.apply()
+
+    @torch.no_grad()
+    def _decide(self, scores: Scores, amounts: Sequence[float | None]) -> None:
+        for group, amount in zip(self.groups, amounts, strict=True):
+            try:
+                group.decide([scores[place] for place in group.places], amount)
+            except ConfigError as error:
+                raise ConfigError(f"{group.label}: {error}" if group.label else str(error)) from error
+
+    def _in_iterations(self, amounts: Sequence[float | None], data: Batches | None) -> None:
+        """Each iteration prunes from where the call began, so that its count is exact; what went goes again first."""
+        start = [(item, item.parameter.detach().clone(), item.mask.clone()) for item in self.masks]
+        for step in range(1, self.iterations + 1):
+            scores = self.score(data)
+            if step > 1:
+                scores = above_zero(scores, [item.kept for item in self.items])
+            with torch.no_grad():
+                for item, weight, mask in start:
+                    item.parameter.copy_(weight)
+                    item.set(mask)
+            share = step / self.iterations
+            parts = [None if a is None else a if share == 1 else 1 - (1 - a) ** share for a in amounts]
+            self._decide(scores, parts)
+            self._remove_followers()
+            self.masks.apply()
+
+    @torch.no_grad()
+    def _remove_followers(self) -> None:
+        for group in self.groups:
+            for item in group.items:
+                for follower in self.masks.of(group.rule.granularity.followers(item)):
+                    follower.set(follower.kept & item.kept.flatten(1).any(1))
+
+    def _report(self, amount: float | None, milliseconds: float, before: Mapping[str, Tensor]) -> PruneReport:
+        kept, size = self.masks.counts()
+        was = sum(int(torch.count_nonzero(mask)) for mask in before.values())
+        asked = {item.name for item in self.items}
+        said = tuple(
+            f"{name} is down to its last {unit}, which stays: without it the layer would give nothing"
+            for name, unit in last_units(self.masks, before)
+            if name in asked
+        )
+        for sentence in said:
+            warnings.warn(sentence, stacklevel=3)
+        return PruneReport(amount, milliseconds, kept, was - kept, size, said)
+
+    def _batches(self) -> Batches | None:
+        if self.data is None or callable(self.data):
+            return self.data  # type: ignore[return-value]
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        return lambda examples: _first(self.data, examples, device)  # type: ignore[arg-type]
+
+
+def named_criterion(name: str) -> Score:
+    """Return a criterion with its default options, by the name of its file."""
+    found = find(criteria, "criterion", name)
+    criterion: Score = found() if isinstance(found, type) else found
+    return criterion
+
+
+def _first(data: Iterable[Batch], examples: int, device: torch.device) -> Iterator[Batch]:
+    """The first `examples` examples of the data, on the device."""
+    left = examples
+    for batch in data:
+        inputs, labels = batch[0][:left].to(device), batch[1][:left].to(device)
+        yield inputs, labels
+        left -= len(inputs)
+        if left <= 0:
+            return

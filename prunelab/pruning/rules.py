@@ -1,0 +1,132 @@
+"""Groups of tensors that are pruned in the same way: one for all of them, or one for each rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import Tensor
+
+from prunelab.errors import ConfigError
+from prunelab.pruning import custom
+from prunelab.pruning.allocation.global_ import Global
+from prunelab.pruning.criteria.base import Scores
+from prunelab.pruning.masks import MaskedTensor
+from prunelab.pruning.units import Allocation, Granularity
+
+ROUND = -1.0  # the amount of a rule that takes the round's amount
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the tensors that match are pruned.
+
+    Attributes:
+        match: a type such as `Conv2d`, or a pattern over parameter names such as `fc*.weight`.
+        granularity: what is removed as one.
+        allocation: how many units are removed from each tensor.
+        amount: fraction in [0, 1) for these tensors; None for an allocation that sets its own sparsity; `ROUND`: the
+            amount that `prune` is given.
+        method: a pruning method of torch's kind that decides in the place of criterion and allocation.
+    """
+
+    match: str
+    granularity: Granularity
+    allocation: Allocation
+    amount: float | None = ROUND
+    method: custom.Method | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tensors that are pruned in the same way.
+
+    Attributes:
+        rule: how.
+        items: the tensors.
+        places: of the tensors among all prunable ones.
+        label: how messages name the group; empty for the only one.
+    """
+
+    rule: Rule
+    items: list[MaskedTensor]
+    places: list[int]
+    label: str = ""
+
+    def check(self) -> None:
+        """Raise ConfigError where granularity, allocation and tensors do not go together."""
+        granularity, allocation = self.rule.granularity, self.rule.allocation
+        name = type(granularity).__name__.lower()
+        if allocation.needs_weights and name != "weight":
+            raise ConfigError(
+                f"granularity={name}: allocation={type(allocation).__name__.lower()} prunes single weights; must be weight"
+            )
+        for item in self.items:
+            granularity.check(item)
+            allocation.check(item.name, granularity.shape(item))
+
+    def check_amount(self, amount: float | None) -> float | None:
+        """Return the amount for this group.
+
+        Raises:
+            ConfigError: for a number where the allocation sets its own sparsity, for null where it does not, and for a
+                number outside [0, 1).
+        """
+        own = self.rule.amount
+        chosen = amount if own == ROUND else own
+        if self.rule.method is not None:
+            return chosen
+        name = type(self.rule.allocation).__name__.lower()
+        if self.rule.allocation.sets_amount:
+            if chosen is not None:
+                raise ConfigError(f"amount={chosen}: allocation={name} sets its own sparsity; must be null")
+        elif chosen is None or isinstance(chosen, bool) or not 0 <= chosen < 1:
+            raise ConfigError(f"amount={'null' if chosen is None else chosen}: must be a fraction in [0, 1)")
+        return chosen
+
+    def decide(self, scores: Scores, amount: float | None) -> None:
+        """Set the masks of the group's tensors and of what is pruned along with them.
+
+        Args:
+            scores: of the group's tensors, ≥ 0, of their shapes.
+            amount: from `check_amount`.
+        """
+        rule = self.rule
+        if rule.method is not None:
+            kept = custom.masks_of(rule.method, self.items, amount, together=isinstance(rule.allocation, Global))
+            for item, mask in zip(self.items, kept, strict=True):
+                item.set(mask)
+            return
+        units = [rule.granularity.units(score, item) for score, item in zip(scores, self.items, strict=True)]
+        for item, gone in zip(self.items, rule.allocation.pruned(units, amount), strict=True):
+            self.remove(item, gone)
+
+    def remove(self, item: MaskedTensor, gone: Tensor) -> None:
+        """Remove units of one tensor from its mask."""
+        item.set(item.kept & ~self.rule.granularity.spread(gone, item))
+
+
+def grouped(items: Sequence[MaskedTensor], rules: Sequence[Rule]) -> list[Group]:
+    """Return a group for each rule: a tensor belongs to the first rule that matches it, or to none.
+
+    Raises:
+        ConfigError: for a rule that matches no tensor, or none that the rules before it leave.
+    """
+    groups: list[Group] = []
+    taken: set[int] = set()
+    for i, rule in enumerate(rules):
+        matches = [place for place, item in enumerate(items) if _matches(rule.match, item)]
+        if not matches:
+            there = ", ".join(f"{item.name} ({type(item.module).__name__})" for item in items)
+            raise ConfigError(f"strategy.rules[{i}].match={rule.match}: matches no tensor; there are {there}")
+        if taken.issuperset(matches):
+            raise ConfigError(f"strategy.rules[{i}].match={rule.match}: earlier rules match all of its tensors")
+        places = [place for place in matches if place not in taken]
+        groups.append(Group(rule, [items[place] for place in places], places, f"strategy.rules[{i}] ({rule.match})"))
+        taken |= set(matches)
+    return groups
+
+
+def _matches(match: str, item: MaskedTensor) -> bool:
+    return match in {kind.__name__ for kind in type(item.module).__mro__} or fnmatchcase(item.name, match)

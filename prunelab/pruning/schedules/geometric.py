@@ -1,0 +1,15 @@
+"""The same amount in every round, chosen to end at a given sparsity."""
+
+from __future__ import annotations
+
+from prunelab.pruning.schedules.base import Amounts, towards
+
+
+def geometric(rounds: int, sparsity: float) -> Amounts:
+    """Return equal amounts that end at `sparsity`: s_t = 1 − (1 − s)^(t/T).
+
+    Args:
+        rounds: T ≥ 1.
+        sparsity: s, the final one, fraction in (0, 1).
+    """
+    return towards([1 - (1 - sparsity) ** (t / rounds) for t in range(1, rounds + 1)])

@@ -1,0 +1,47 @@
+"""Conversion to the form of torch.nn.utils.prune (`weight_orig`, `weight_mask`, a forward hook), and back."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.utils import prune
+
+from prunelab.pruning.masks import Masks
+
+
+def to_torch_prune(masks: Masks) -> nn.Module:
+    """Turn a pruned model, in place, into the form that torch.nn.utils.prune gives it.
+
+    Each masked tensor becomes a parameter `weight_orig` and a buffer `weight_mask`; a forward pre-hook computes
+    `weight = weight_orig · weight_mask`. The masks of `masks` are detached.
+
+    Returns:
+        The model.
+    """
+    items = list(masks)
+    masks.detach()
+    for item in items:
+        prune.custom_from_mask(item.module, item.key, item.mask)
+    return masks.model
+
+
+def from_torch_prune(model: nn.Module) -> Masks:
+    """Turn a model that torch.nn.utils.prune has pruned, in place, into plain parameters with masks beside them.
+
+    Returns:
+        The masks of all tensors that torch.nn.utils.prune had masked.
+    """
+    found = [
+        (module, key.removesuffix("_mask"), mask.clone())
+        for module in model.modules()
+        for key, mask in module.named_buffers(recurse=False)
+        if key.endswith("_mask") and hasattr(module, f"{key.removesuffix('_mask')}_orig")
+    ]
+    for module, key, _ in found:
+        prune.remove(module, key)
+    masks = Masks(model)
+    masks.add([(module, key) for module, key, _ in found])
+    for module, key, mask in found:
+        for item in masks.of([(module, key)]):
+            item.set(mask)
+    masks.apply()
+    return masks

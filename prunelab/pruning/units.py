@@ -1,0 +1,231 @@
+"""Units of pruning, and the one function that decides which of them are pruned."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prunelab.errors import ConfigError
+from prunelab.pruning.masks import MaskedTensor
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of one tensor: weights, channels, blocks or kernels.
+
+    Attributes:
+        name: of the tensor, such as `conv1.weight`.
+        shape: of the tensor.
+        scores: importance of each unit, ≥ 0, in the criterion's own unit; of any shape.
+        alive: True for a unit that is not pruned yet; bool, of the scores' shape.
+        inputs: the dimension of the tensor that runs over its inputs; 0 for a transposed convolution.
+        dtype: of the criterion's scores, before units were made of them.
+    """
+
+    name: str
+    shape: torch.Size
+    scores: Tensor
+    alive: Tensor
+    inputs: int
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many units a tensor has, for the plan.
+
+    Attributes:
+        name: of the tensor.
+        shape: of the tensor.
+        units: the shape of its array of units.
+        alive: how many units are not pruned.
+        inputs: as in `Units`.
+    """
+
+    name: str
+    shape: torch.Size
+    units: tuple[int, ...]
+    alive: int
+    inputs: int
+
+
+class Granularity(ABC):
+    """What is removed as one. Turns scores of weights into scores of units, and a decision on units into a mask.
+
+    Attributes:
+        spares_output: whether the output layer is left unpruned unless the user says otherwise: a pruned output channel
+            of it would be a class that is never predicted.
+    """
+
+    spares_output: ClassVar[bool] = False
+
+    def check(self, item: MaskedTensor) -> None:
+        """Raise ConfigError for a tensor that has no such units."""
+
+    @abstractmethod
+    def shape(self, item: MaskedTensor) -> tuple[int, ...]:
+        """Return the shape of a tensor's array of units."""
+
+    @abstractmethod
+    def scores(self, scores: Tensor, item: MaskedTensor) -> Tensor:
+        """Return the score of each unit, from the scores of the weights, which are zero where pruned."""
+
+    @abstractmethod
+    def alive(self, item: MaskedTensor) -> Tensor:
+        """Return True for each unit that still has a weight."""
+
+    @abstractmethod
+    def spread(self, units: Tensor, item: MaskedTensor) -> Tensor:
+        """Return a bool tensor of the weights' shape from one of the units' shape."""
+
+    def weights_per_unit(self, item: MaskedTensor) -> int | None:
+        """Return how many weights a unit has; None if the units of this tensor have different sizes."""
+        units = int(np.prod(self.shape(item)))
+        return item.parameter.numel() // units if item.parameter.numel() % units == 0 else None
+
+    def followers(self, item: MaskedTensor) -> list[tuple[nn.Module, str]]:
+        """Return the parameters that are pruned along with the units: the bias with its output channel."""
+        return []
+
+    def units(self, scores: Tensor, item: MaskedTensor) -> Units:
+        """Return the units of one tensor.
+
+        Args:
+            scores: ≥ 0 and finite, of the parameter's shape.
+        """
+        kept = item.kept
+        values = self.scores(scores.to(kept.device) * kept, item)
+        return Units(item.name, item.parameter.shape, values, self.alive(item), input_dim(item.module), scores.dtype)
+
+    def count(self, item: MaskedTensor) -> Count:
+        """Return how many units a tensor has."""
+        alive = int(self.alive(item).sum())
+        return Count(item.name, item.parameter.shape, self.shape(item), alive, input_dim(item.module))
+
+
+class Allocation(ABC):
+    """How many units are pruned from each tensor.
+
+    Attributes:
+        sets_amount: whether it decides by itself how much is pruned, so that `amount` must be null.
+        needs_weights: whether it can only prune single weights.
+    """
+
+    sets_amount: ClassVar[bool] = False
+    needs_weights: ClassVar[bool] = False
+
+    @abstractmethod
+    def pruned(self, units: Sequence[Units], amount: float | None) -> list[Tensor]:
+        """Return which units are pruned now: for each tensor a bool tensor of its units' shape.
+
+        Args:
+            units: of all tensors.
+            amount: fraction in [0, 1) of the units that are not pruned yet; None where `sets_amount`.
+        """
+
+    def check(self, name: str, units: tuple[int, ...]) -> None:
+        """Raise ConfigError for a tensor whose array of units does not fit.
+
+        Args:
+            name: of the tensor.
+            units: the shape of its array of units.
+        """
+
+    @abstractmethod
+    def left(self, counts: Sequence[Count], amount: float | None) -> list[int] | int | None:
+        """Return how many units are left afterwards, from their counts alone, for the plan.
+
+        Returns:
+            A number for each tensor; one number for all tensors together, where the scores decide which tensor loses
+            how many; None where the scores decide even that.
+        """
+
+
+def input_dim(module: nn.Module) -> int:
+    """Return which dimension of a module's weight runs over its inputs: 0 for a transposed convolution, else 1."""
+    return 0 if isinstance(module, nn.modules.conv._ConvTransposeNd) else 1
+
+
+def fraction(amount: float | None) -> float:
+    """Return the amount.
+
+    Raises:
+        ConfigError: if it is null.
+    """
+    if amount is None:
+        raise ConfigError("amount=null: must be a fraction in [0, 1)")
+    return amount
+
+
+def number(amount: float | None, units: int) -> int:
+    """Return how many of so many units are pruned: round(amount · units), but never the last one."""
+    return min(round(fraction(amount) * units), max(units - 1, 0))
+
+
+def number_together(amount: float | None, units: int, tensors: int) -> int:
+    """Return how many units of several tensors are pruned together: round(amount · units), but one of each stays.
+
+    Args:
+        units: that are not pruned yet, in all tensors.
+        tensors: how many tensors have such a unit.
+    """
+    return max(min(number(amount, units), units - tensors), 0)
+
+
+def smallest(scores: Sequence[Tensor], alive: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Return the `count` living units with the smallest scores, in one ranking of all tensors.
+
+    Of equal scores the one that stands first is pruned first, on every device. The best unit of each tensor (of equal
+    ones the last) is never pruned.
+
+    Args:
+        scores: ≥ 0 and finite, of any shapes.
+        alive: bool, of the scores' shapes.
+        count: at most the number of living units less one for each tensor that has any.
+
+    Returns:
+        Tensors of bool, of the scores' shapes and on their devices.
+
+    Raises:
+        ValueError: for a score that is negative, infinite or NaN.
+    """
+    flat = np.concatenate([_values(score) for score in scores])
+    candidate = np.concatenate([living.flatten().cpu().numpy() for living in alive])
+    start = 0
+    for score, living in zip(scores, alive, strict=True):
+        part, free = flat[start : start + score.numel()], candidate[start : start + score.numel()]
+        if free.any():
+            best = len(part) - 1 - int(np.where(free, part, -1)[::-1].argmax())
+            free[best] = False
+        start += score.numel()
+    gone = _smallest(flat, candidate, count)
+    parts = torch.from_numpy(gone).split([score.numel() for score in scores])
+    return [part.view(score.shape).to(score.device) for part, score in zip(parts, scores, strict=True)]
+
+
+def _smallest(flat: np.ndarray, candidate: np.ndarray, count: int) -> np.ndarray:
+    """True for the `count` smallest candidates; of equal ones the first."""
+    if count <= 0:
+        return np.zeros(len(flat), dtype=bool)
+    limit = np.partition(flat[candidate], count - 1)[count - 1]
+    gone: np.ndarray = candidate & (flat < limit)
+    ties = np.flatnonzero(candidate & (flat == limit))
+    gone[ties[: count - int(gone.sum())]] = True
+    return gone
+
+
+def _values(score: Tensor) -> np.ndarray:
+    """The scores as a flat array on the CPU, checked. bfloat16, which NumPy lacks, becomes float32: no two values merge."""
+    values = score.detach().flatten().cpu()
+    values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+    if values.numel():
+        low, high = values.aminmax()
+        if not (float(low) >= 0 and float(high) < float("inf")):
+            raise ValueError("scores must be finite and ≥ 0: a weight or a score is NaN, infinite or negative")
+    return values.numpy()

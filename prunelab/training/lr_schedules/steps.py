@@ -1,0 +1,31 @@
+"""A learning rate that falls in steps, with an optional warm-up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prunelab.errors import ConfigError
+from prunelab.training.lr_schedules.warmup import rising
+
+
+def steps(
+    progress: float, *, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1, warmup: float = 0.0
+) -> float:
+    """Return `gamma` to the power of the number of milestones passed.
+
+    Args:
+        progress: iterations done ÷ iterations in total, in [0, 1).
+        milestones: fractions of training, in [0, 1].
+        gamma: factor > 0.
+        warmup: fraction of training, in [0, 1), in which the rate rises linearly from 0.
+
+    Raises:
+        ConfigError: if an argument is outside its range.
+
+    Source: He et al. 2016, arXiv 1512.03385, §4.2; with warm-up, Frankle & Carbin 2019, arXiv 1803.03635, §4.
+    """
+    if not gamma > 0:
+        raise ConfigError(f"lr_schedule.gamma={gamma}: must be a number > 0")
+    if not all(0 <= milestone <= 1 for milestone in milestones):
+        raise ConfigError(f"lr_schedule.milestones={list(milestones)}: must be fractions of training, in [0, 1]")
+    return rising(progress, warmup) * gamma ** sum(progress >= milestone for milestone in milestones)

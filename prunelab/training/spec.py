@@ -1,0 +1,83 @@
+"""What determines a phase of training (`TrainSpec`), and how far it has come (`Position`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunelab.runtime.seeding import seed_torch
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """What determines one phase of training, beside the model, the optimizer, the data and the callbacks.
+
+    Attributes:
+        iterations: optimizer steps in total, ≥ 0; the last epoch may be incomplete.
+        batch_size: examples per step, ≥ 1; the last batch of an epoch may be smaller.
+        seed: seed of the experiment.
+        round: number of the round; 0 is dense training.
+        validate_every: iterations between validations for `early_stop`; None: only at the end of each epoch.
+    """
+
+    iterations: int
+    batch_size: int
+    seed: int
+    round: int = 0
+    validate_every: int | None = None
+
+
+@dataclass
+class Position:
+    """How far training has come. A checkpoint stores it; `fit` keeps it up to date at every batch.
+
+    Attributes:
+        epoch: epochs completed.
+        batch: batches completed in the next epoch.
+        losses: losses of the incomplete epoch's batches, float32 [batches]; None between epochs.
+        rng: state of torch's CPU generator in the middle of an epoch.
+        device_rng: state of the device's generator in the middle of an epoch.
+        early_stop: iteration with the smallest validation loss so far.
+        least_loss: that loss, in nats.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    losses: Tensor | None = None
+    rng: Tensor | None = None
+    device_rng: Tensor | None = None
+    early_stop: int | None = None
+    least_loss: float = math.inf
+
+    def begin_epoch(self, spec: TrainSpec, length: int, device: torch.device) -> Tensor:
+        """Seed torch's generators for a new epoch, or restore them for one that was interrupted; return its losses."""
+        if self.losses is None:
+            self.batch = 0
+            self.losses = torch.zeros(length, device=device)
+            seed_torch(spec.seed, spec.round, self.epoch, "torch")
+            return self.losses
+        self.losses = self.losses.to(device)
+        if self.rng is not None:
+            torch.set_rng_state(self.rng)
+        if self.device_rng is not None:
+            torch.get_device_module(device).set_rng_state(self.device_rng)
+        return self.losses
+
+    def end_epoch(self) -> None:
+        """Move on to the first batch of the next epoch."""
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.losses = self.rng = self.device_rng = None
+
+    def see(self, iteration: int, loss: float) -> None:
+        """Remember a validation loss if it is the smallest so far."""
+        if loss < self.least_loss:
+            self.early_stop, self.least_loss = iteration, loss
+
+    def remember_generators(self, device: torch.device) -> None:
+        """Store the states of torch's generators, after an interruption in the middle of an epoch."""
+        self.rng = torch.get_rng_state()
+        if device.type != "cpu":
+            self.device_rng = torch.get_device_module(device).get_rng_state()
