@@ -16,7 +16,7 @@ from prunelab.costs.form_cost import FormCost
 from prunelab.costs.latency import BATCHES, SECONDS, Latency, Run, race
 from prunelab.costs.memory import peak_bytes
 from prunelab.costs.no_faster import why_no_faster
-from prunelab.costs.stored_tensors import separate, stored
+from prunelab.costs.stored_tensors import contiguous, stored
 from prunelab.pruning import skipping
 
 GZIP_LEVEL = 6  # gzip's own default
@@ -89,7 +89,7 @@ def count_form(name: str, form: Form, inputs: Tensor) -> FormCost:
     gone = () if isinstance(form.run, nn.Module) else tuple(f"{layer}." for layer in skipping.skipped(model))
     tensors = (value for key, value in model.named_parameters() if not key.startswith(gone))
     nonzero, parameters = counts.nonzeros(tensors)
-    data = [path.read_bytes() for path in form.files] or [to_bytes(separate(dict(stored(model))))]
+    data = [path.read_bytes() for path in form.files] or [to_bytes(contiguous(dict(stored(model))))]
     peak, unknown = _peak(form.run, x)
     return FormCost(
         form=name,

@@ -99,8 +99,8 @@ class Granularity(ABC):
         Args:
             scores: ≥ 0 and finite, of the parameter's shape.
         """
-        kept = item.kept
-        values = self.scores(scores.to(kept.device) * kept, item)
+        values = scores.to(item.mask.device)
+        values = self.scores(values * item.kept if item.active else values, item)
         return Units(item.name, item.parameter.shape, values, self.alive(item), input_dim(item.module), scores.dtype)
 
     def count(self, item: MaskedTensor) -> Count:

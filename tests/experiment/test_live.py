@@ -88,7 +88,9 @@ def test_a_live_module_and_a_checkpoint_of_its_tensors_begin_with_the_same_stage
 
 def test_a_config_s_model_takes_the_shape_and_classes_of_live_data(tmp_path):
     images = torch.rand(60, 3, 16, 16), torch.arange(60) % 4
-    config = prunelab.compose(*overrides(tmp_path, "model=vit_tiny", "model.dim=16", "model.depth=1", "schedule.rounds=1"))
+    config = prunelab.compose(
+        *overrides(tmp_path, "model=vit_tiny", "model.dim=16", "model.depth=1", "schedule.rounds=1")
+    )
     result = prunelab.run(config, data=(images, images))
     assert result.model(images[0]).shape == (60, 4)
 
