@@ -1,168 +1,182 @@
-"""The page: one HTML file with its style sheet and its figures in it; it needs no network and no script."""
+"""The report: its content is collected here, and written as HTML (see `templates/`) and Markdown."""
 
 from __future__ import annotations
 
-import html
+import itertools
+import re
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 
-from prunelab.report.curves import Curve
+import jinja2
+
+from prunelab.report import cost_tables, differences, figures, mask_pictures, result_tables, results_frame, sentences
+from prunelab.report.curves import SHOWN, Baseline, Curve, Point, baselines, curves, final, pareto
+from prunelab.report.drawing import Figure, style
+from prunelab.report.groups import Group, group
 from prunelab.report.mask_pictures import Picture
-from prunelab.report.tables import Heat, Table
+from prunelab.report.run_folders import Run, sweep_command
+from prunelab.report.tables import Table, plain
 
-# The policy forbids what the page never does: scripts, and anything from the network.
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="prunelab.report">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>$title</title>
-<style>
-$style</style>
-</head>
-<body>
-<header>
-<p class="eyebrow">$eyebrow</p>
-<h1>$title</h1>
-<p>$compared</p>
-<ul class="counts" aria-label="Runs">$counts</ul>
-<p class="finding">$finding</p>
-<nav aria-label="Sections">$contents</nav>
-</header>
-<main>
-$sections
-</main>
-</body>
-</html>
-""")
-SHAPES = {  # as matplotlib's markers of the same curves
-    1: '<circle cx="17" cy="7" r="3.5"/>',
-    2: '<path d="M13.8 3.8h6.4v6.4h-6.4z"/>',
-    3: '<path d="M17 3l4 7.5h-8z"/>',
-    4: '<path d="M17 2.5l4.5 4.5-4.5 4.5-4.5-4.5z"/>',
-    5: '<path d="M17 11l4-7.5h-8z"/>',
-    6: '<path d="M15.7 3h2.6v2.7H21v2.6h-2.7V11h-2.6V8.3H13V5.7h2.7z"/>',
-    7: '<path d="M13.5 5.3l1.8-1.8L17 5.2l1.7-1.7 1.8 1.8L18.8 7l1.7 1.7-1.8 1.8L17 8.8l-1.7 1.7-1.8-1.8L15.2 7z"/>',
-    8: '<path d="M17 2l1.3 3.6h3.8l-3 2.3 1.1 3.7-3.2-2.2-3.2 2.2 1.1-3.7-3-2.3h3.8z"/>',
+COMMANDS = 12  # commands of single runs on the page; the others are in the CSV file
+SECTIONS = {
+    "accuracy": "Accuracy over sparsity and compression",
+    "results": "Results",
+    "pareto": "Pareto front: size and accuracy",
+    "differences": "Comparison of the experiments",
+    "inside": "Layers, masks and training",
+    "cost": "Cost and latency",
+    "failed": "Failed and missing runs",
+    "origin": "Commands and versions",
 }
 
 
-def page(values: Mapping[str, str], counts: Mapping[str, int], sections: Sequence[tuple[str, str, str]]) -> str:
-    """The whole file.
+@dataclass(frozen=True)
+class Report:
+    """The content of a report.
 
     Args:
-        values: plain text for `title`, `eyebrow`, `compared` and `finding`.
-        counts: how many runs of each status; `completed` is good news, of the others only 0 is.
-        sections: anchor, heading as plain text, content as HTML.
+        name: the names of the folders that are reported.
+        runs: number of runs.
+        counts: number of runs of each status.
+        compared: sentence on what was compared.
+        finding: sentences on the main finding.
+        curves: all curves.
+        dense: number of dense networks.
+        repeats: number of runs that are left out since another one has the same seed.
+        figures: by name.
+        tables: by name; also those that are only CSV files. Tables without rows are left out, except `failed`.
+        pictures: of masks.
+        commands: that made the runs.
+        more_commands: number of commands that are left out.
+        facts: names and values, e.g. of versions.
     """
-    chips = (
-        f"<li{'' if status == 'completed' or not number else CLASS_BAD}><b>{number:,}</b> {html.escape(status)}</li>"
-        for status, number in counts.items()
-    )
-    contents = (f'<a href="#{anchor}">{html.escape(heading)}</a>' for anchor, heading, _ in sections)
-    bodies = (
-        f'<section id="{anchor}" aria-labelledby="{anchor}-h">\n'
-        f'<h2 id="{anchor}-h">{html.escape(heading)}</h2>\n{body}\n</section>'
-        for anchor, heading, body in sections
-    )
-    return PAGE.substitute(
-        {key: html.escape(value) for key, value in values.items()},
-        style=Path(__file__).with_name("page.css").read_text(encoding="utf-8"),
-        counts="".join(chips),
-        contents=" ".join(contents),
-        sections="\n".join(bodies),
-    )
+
+    name: str
+    runs: int
+    counts: Mapping[str, int]
+    compared: str
+    finding: str
+    curves: Sequence[Curve]
+    dense: int
+    repeats: int
+    figures: Mapping[str, Figure]
+    tables: Mapping[str, Table]
+    pictures: Sequence[Picture]
+    commands: Sequence[str]
+    more_commands: int
+    facts: Mapping[str, Sequence[str]]
+
+    @property
+    def compared_with_best(self) -> bool:
+        """Whether there are too many experiments to compare every two of them."""
+        return len(self.curves) > differences.EVERY_PAIR
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """The headings by anchor: no results if no run completed, no costs if no run has any."""
+        shown = (set(SECTIONS) if self.curves else {"failed", "origin"}) - ({"cost"} - set(self.tables))
+        return {key: head for key, head in SECTIONS.items() if key in shown}
+
+    def html(self) -> str:
+        """Return the page: one file with its style and figures, without scripts, that needs no network."""
+        loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+        environment = jinja2.Environment(
+            loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        return environment.get_template("page.html.jinja").render(report=self)
+
+    def markdown(self) -> str:
+        """Return the sentences, the tables and the commands as Markdown."""
+        counted = ", ".join(f"{number} {status}" for status, number in self.counts.items())
+        text = ["# Pruning report", *map(plain, (self.compared, f"Runs: {counted}.", self.finding))]
+        text += [table.markdown() for table in self.tables.values() if table.columns and len(table.frame)]
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "".join(self.commands))), default=0))
+        commands = "\n".join(" ".join(command.split()) for command in self.commands)
+        return "\n\n".join([*map(str.strip, text), f"{fence}sh\n{commands}\n{fence}"]) + "\n"
 
 
-CLASS_BAD = ' class="bad"'
-
-
-def legend(curves: Sequence[Curve], dense: int = 0, *, levels: bool = False) -> str:
-    """The curves' names with their number of seeds; for the figures below it.
+def report(runs: Sequence[Run], folders: Sequence[Path]) -> Report:
+    """Collect the content of a report.
 
     Args:
-        dense: how many dense networks are drawn.
-        levels: whether what was never pruned is a level line there.
+        runs: all runs, completed or not.
+        folders: where they were found.
     """
-    lines = [
-        _entry(_line(curve.colour, "9 3 1.5 3" if levels and curve.flat else ""), curve.label, f"n = {curve.seeds}")
-        for curve in curves
-        if curve.colour
+    groups = group(runs)
+    found = curves(groups)
+    dense = baselines(found)
+    coloured = [curve for curve in found if curve.colour]
+    tried = (mask_pictures.picture(curve.last.group.label, curve.last.group.runs[0]) for curve in coloured)
+    pictures = [picture for picture in tried if picture]
+    front = _front(found)
+    commands = _commands(runs)
+    this = shlex.join(["prunelab", "report", *map(str, folders)])
+    return Report(
+        name=", ".join(folder.resolve().name for folder in folders),
+        runs=len(runs),
+        counts=dict(sentences.counts(runs)),
+        compared=sentences.compared(runs, groups),
+        finding=sentences.headline(found, dense),
+        curves=found,
+        dense=len(dense),
+        repeats=sum(group.repeats for group in groups),
+        figures=_figures(found, dense, [point for _, point in front]),
+        tables=_tables(runs, groups, found, dense, front, pictures),
+        pictures=pictures,
+        commands=commands[:COMMANDS],
+        more_commands=len(commands[COMMANDS:]),
+        facts={**result_tables.provenance(runs), "this page": [this]},
+    )
+
+
+def _front(found: Sequence[Curve]) -> list[tuple[str, Point]]:
+    """Return the Pareto front of all points of all curves, with their names."""
+    names = {id(p): "dense network" if p.round == 0 else p.group.label for curve in found for p in curve.points}
+    return [(names[id(point)], point) for point in pareto(point for curve in found for point in curve.points)]
+
+
+def _figures(found: Sequence[Curve], dense: Sequence[Baseline], front: Sequence[Point]) -> dict[str, Figure]:
+    with style():
+        drawn = [
+            figures.over_sparsity(found, dense),
+            figures.over_compression(found, dense),
+            figures.front(found, front),
+            *figures.training(found),
+        ]
+    return {figure.name: figure for figure in drawn if found}
+
+
+def _tables(
+    runs: Sequence[Run],
+    groups: Sequence[Group],
+    found: Sequence[Curve],
+    dense: Sequence[Baseline],
+    front: Sequence[tuple[str, Point]],
+    pictures: Sequence[Picture],
+) -> dict[str, Table]:
+    pairs = differences.all_pairs(found)
+    highest = "Paired differences in test accuracy at the highest sparsity that both experiments have"
+    each = "Paired differences in test accuracy at each sparsity that both experiments have"
+    ends = [(group, final(group)) for group in groups]
+    made = [
+        result_tables.results(ends, dense if len(dense) <= SHOWN else ()),
+        result_tables.pareto(front),
+        result_tables.differences((pair[0] for pair in pairs), "differences", highest),
+        result_tables.differences(itertools.chain.from_iterable(pairs), "differences_all", each),
+        result_tables.layers(groups),
+        result_tables.masks(pictures),
+        cost_tables.sizes(groups),
+        cost_tables.latencies(groups),
+        result_tables.failed(runs),
+        Table("runs", "All runs", [], results_frame.frame(runs)),
     ]
-    grey = sum(not curve.colour for curve in curves)
-    lines += [_entry(_line(0, "", shape=False), f"{grey} others, in the table", "")] if grey else []
-    if dense:
-        name = "dense network" if dense == 1 else "dense network of the curve of that colour"
-        lines.append(_entry(_line(-1, "1.5 3", shape=False), name, ""))
-    return f'<ul class="legend">{"".join(lines)}</ul>'
+    return {table.name: table for table in made if len(table.frame) or table.name == "failed"}
 
 
-def _entry(swatch: str, name: str, more: str) -> str:
-    return f"<li>{swatch}<span>{html.escape(name)}</span>{f'<small>{more}</small>' if more else ''}</li>"
-
-
-def _line(number: int, dashes: str, *, shape: bool = True) -> str:
-    colour = "var(--muted)" if number < 0 else f"var(--s{number})"
-    mark = SHAPES[number] if shape and not dashes else ""
-    dash = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return (
-        f'<svg viewBox="0 0 34 14" aria-hidden="true" style="fill:{colour};stroke:{colour}">'
-        f'<path d="M1 7h32" stroke-width="1.8"{dash}/>{mark}</svg>'
-    )
-
-
-def figures(drawn: Sequence[tuple[str, str]], beside: str = "") -> str:
-    """Figures side by side where there is room: (caption, SVG); and HTML to stand beside them."""
-    body = "\n".join(f"<figure><figcaption>{html.escape(text)}</figcaption>\n{svg}</figure>" for text, svg in drawn)
-    return f'<div class="figures">\n{body}\n{f"<aside>{beside}</aside>" if beside else ""}</div>'
-
-
-def masks(pictures: Sequence[Picture]) -> str:
-    """The pictures of masks, small, side by side."""
-    body = "\n".join(
-        f"<figure><figcaption><b>{html.escape(p.group)}</b><br>{html.escape(p.tensor)}, {p.shape}: {p.kept:,} of "
-        f"{p.size:,} kept{_dead(p)}</figcaption>{p.svg}</figure>"
-        for p in pictures
-    )
-    return f'<div class="masks">\n{body}\n</div>'
-
-
-def _dead(picture: Picture) -> str:
-    what = "filter" if picture.shape.count("×") > 1 else "row"
-    return f", {picture.dead} {what}{'s' * (picture.dead != 1)} empty" if picture.dead else ""
-
-
-def cut(table: Table, rows: int, heat: Sequence[Heat] = ()) -> str:
-    """A table of at most so many rows, and where the others are."""
-    more = len(table.rows) - rows
-    shown = Table(table.name, table.title, table.columns, table.rows[:rows], table.fields)
-    return shown.html(heat) + (note(f"{more:,} more rows are in report_{table.name}.csv.") if more > 0 else "")
-
-
-def note(text: str) -> str:
-    """A remark in small print."""
-    return f'<p class="note">{html.escape(text)}</p>'
-
-
-def folded(summary: str, content: str) -> str:
-    """Content that is shown when asked for."""
-    return f"<details><summary>{html.escape(summary)}</summary>\n{content}\n</details>"
-
-
-def commands(lines: Sequence[str]) -> str:
-    """Commands to be typed again."""
-    return f"<pre><code>{html.escape(chr(10).join(lines))}</code></pre>" if lines else ""
-
-
-def facts(found: Mapping[str, Sequence[str]]) -> str:
-    """Names and values."""
-    body = "".join(
-        f"<dt>{html.escape(key)}</dt>"
-        + "".join(f"<dd>{html.escape(value)}</dd>" for value in values[:1])
-        + "".join(f"<dt></dt><dd>{html.escape(value)}</dd>" for value in values[1:])
-        for key, values in found.items()
-    )
-    return f"<dl>{body}</dl>"
+def _commands(runs: Sequence[Run]) -> list[str]:
+    """Return the commands of the sweeps, and those of runs outside a sweep or in one whose command is not known."""
+    sweeps = {run.sweep: sweep_command(run.sweep) for run in runs if run.sweep}
+    single = [str(run.summary["command"]) for run in runs if not sweeps.get(run.sweep) and run.summary.get("command")]
+    return [*filter(None, sweeps.values()), *single]
