@@ -38,19 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _fail(f"{', '.join(map(str, options.folders))}: no runs found (no sweep.json, summary.json or rounds.csv)")
     out = options.out or options.folders[0] / "report.html"
     try:
-        from prunelab.report.page import report  # imported late: needs the packages of the extra
+        from prunelab.report.page import Report  # imported late: needs the packages of the extra
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in NEEDED:
             raise
         _fail(f'the report needs {package}: pip install "prunelab[report]"')
-    made = report(runs, options.folders)
+    report = Report(runs, options.folders)
     try:
         with files.writing(out.parent, "--out chooses another"):
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(made.html(), encoding="utf-8")
-            out.with_suffix(".md").write_text(made.markdown(), encoding="utf-8")
-            for table in made.tables.values():
+            out.write_text(report.html(), encoding="utf-8")
+            out.with_suffix(".md").write_text(report.markdown(), encoding="utf-8")
+            for table in report.tables.values():
                 path = out.with_name(f"{out.stem}_{table.name}.csv")
                 path.write_text(table.csv(), encoding="utf-8", newline="")
     except files.StorageError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from prunelab.report.run_folders import Numbers, Run
 from prunelab.tracking.console import percent, table
@@ -13,23 +13,15 @@ from prunelab.tracking.console import percent, table
 def sweep_text(jobs: Sequence[Run]) -> str:
     """Return the table of a sweep's jobs, the means over seeds if there are several, and what failed."""
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    text = jobs_table(jobs, common)
-    groups = over_seeds(jobs, common)
-    if any(len(members) > 1 for members in groups.values()):
-        text += f"\n\n{seeds_table(groups)}"
+    text = "\n\n".join(filter(None, [_jobs_table(jobs, common), _seeds_table(jobs, common)]))
     failed = [job for job in jobs if job.status != "completed"]
     for job in failed:
         text += f"\njob {job.number} {job.status}: {' '.join(job.overrides)}{job.error and f': {job.error}'}"
     return text + (f"\n{len(failed)} of {len(jobs)} jobs did not complete" if failed else "")
 
 
-def jobs_table(jobs: Iterable[Run], common: Collection[str] = ()) -> str:
-    """Return a table with one line per job.
-
-    Args:
-        jobs: of one sweep.
-        common: overrides that are not shown, since all jobs have them.
-    """
+def _jobs_table(jobs: Sequence[Run], common: Collection[str]) -> str:
+    """Return a table with one line per job, without the overrides that all jobs have in `common`."""
     header = ["job", "overrides", "sparsity", "compression", "test accuracy", "seconds", ""]
     rows = []
     for job in jobs:
@@ -42,29 +34,25 @@ def jobs_table(jobs: Iterable[Run], common: Collection[str] = ()) -> str:
     return table(header, rows, left=2)
 
 
-def over_seeds(jobs: Iterable[Run], common: Collection[str] = ()) -> dict[str, list[Numbers]]:
-    """Return the final rounds of the completed jobs, grouped by their overrides without the seed."""
+def _seeds_table(jobs: Sequence[Run], common: Collection[str]) -> str:
+    """Return a table of means over seeds, test accuracy ± its standard error; an empty text if each has one seed."""
     groups: dict[str, list[Numbers]] = {}
     for job in jobs:
         if job.status == "completed":
             groups.setdefault(_name(job.overrides, common, seed=False), []).append(job.result)
-    return groups
-
-
-def seeds_table(groups: Mapping[str, Sequence[Numbers]]) -> str:
-    """Return a table of means over seeds; test accuracy with its standard error."""
-    header = ["overrides", "seeds", "sparsity", "compression", "test accuracy"]
     rows = []
     for name, finals in groups.items():
-        means = {}
-        for key in ("sparsity", "compression_ratio", "test_accuracy"):
-            known = [value for final in finals if (value := final.get(key)) is not None]
-            means[key] = mean_and_error(known) if known else (None, 0.0)
-        accuracy, error = means["test_accuracy"]
+        accuracy, error = _mean(finals, "test_accuracy")
         shown = percent(accuracy, 2) + (f" ± {percent(error, 2)}" if len(finals) > 1 else "")
-        sparsity, compression = percent(means["sparsity"][0]), _times(means["compression_ratio"][0])
+        sparsity, compression = percent(_mean(finals, "sparsity")[0]), _times(_mean(finals, "compression_ratio")[0])
         rows.append([name, str(len(finals)), sparsity, compression, shown])
-    return table(header, rows)
+    several = any(len(finals) > 1 for finals in groups.values())
+    return table(["overrides", "seeds", "sparsity", "compression", "test accuracy"], rows) if several else ""
+
+
+def _mean(rows: Sequence[Numbers], key: str) -> tuple[float | None, float]:
+    values = [value for row in rows if (value := row.get(key)) is not None]
+    return mean_and_error(values) if values else (None, 0.0)
 
 
 def names(jobs: Sequence[Sequence[str]]) -> list[str]:

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import jinja2
@@ -34,50 +35,15 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Report:
-    """The content of a report.
+    """The content of a report, as the templates read it.
 
     Args:
-        name: the names of the folders that are reported.
-        runs: number of runs.
-        counts: number of runs of each status.
-        compared: sentence on what was compared.
-        finding: sentences on the main finding.
-        curves: all curves.
-        dense: number of dense networks.
-        repeats: number of runs that are left out since another one has the same seed.
-        figures: by name.
-        tables: by name; also those that are only CSV files. Tables without rows are left out, except `failed`.
-        pictures: of masks.
-        commands: that made the runs.
-        more_commands: number of commands that are left out.
-        facts: names and values, e.g. of versions.
+        runs: all runs, completed or not.
+        folders: the folders that contain them.
     """
 
-    name: str
-    runs: int
-    counts: Mapping[str, int]
-    compared: str
-    finding: str
-    curves: Sequence[Curve]
-    dense: int
-    repeats: int
-    figures: Mapping[str, Figure]
-    tables: Mapping[str, Table]
-    pictures: Sequence[Picture]
-    commands: Sequence[str]
-    more_commands: int
-    facts: Mapping[str, Sequence[str]]
-
-    @property
-    def compared_with_best(self) -> bool:
-        """Whether there are too many experiments to compare every two of them."""
-        return len(self.curves) > differences.EVERY_PAIR
-
-    @property
-    def sections(self) -> dict[str, str]:
-        """The headings by anchor: no results if no run completed, no costs if no run has any."""
-        shown = (set(SECTIONS) if self.curves else {"failed", "origin"}) - ({"cost"} - set(self.tables))
-        return {key: head for key, head in SECTIONS.items() if key in shown}
+    runs: Sequence[Run]
+    folders: Sequence[Path]
 
     def html(self) -> str:
         """Return the page: one file with its style and figures, without scripts, that needs no network."""
@@ -85,7 +51,7 @@ class Report:
         environment = jinja2.Environment(
             loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        return environment.get_template("page.html.jinja").render(report=self)
+        return environment.get_template("page.html.jinja").render(report=self, commands=COMMANDS)
 
     def markdown(self) -> str:
         """Return the sentences, the tables and the commands as Markdown."""
@@ -96,87 +62,120 @@ class Report:
         commands = "\n".join(" ".join(command.split()) for command in self.commands)
         return "\n\n".join([*map(str.strip, text), f"{fence}sh\n{commands}\n{fence}"]) + "\n"
 
+    @property
+    def name(self) -> str:
+        """The names of the folders."""
+        return ", ".join(folder.resolve().name for folder in self.folders)
 
-def report(runs: Sequence[Run], folders: Sequence[Path]) -> Report:
-    """Collect the content of a report.
+    @property
+    def sections(self) -> dict[str, str]:
+        """The headings by anchor: no results if no run completed, and no costs if no run has any."""
+        shown = (set(SECTIONS) if self.groups else {"failed", "origin"}) - ({"cost"} - set(self.tables))
+        return {key: head for key, head in SECTIONS.items() if key in shown}
 
-    Args:
-        runs: all runs, completed or not.
-        folders: where they were found.
-    """
-    groups = group(runs)
-    found = curves(groups)
-    dense = baselines(found)
-    coloured = [curve for curve in found if curve.colour]
-    tried = (mask_pictures.picture(curve.last.group.label, curve.last.group.runs[0]) for curve in coloured)
-    pictures = [picture for picture in tried if picture]
-    front = _front(found)
-    commands = _commands(runs)
-    this = shlex.join(["prunelab", "report", *map(str, folders)])
-    return Report(
-        name=", ".join(folder.resolve().name for folder in folders),
-        runs=len(runs),
-        counts=dict(sentences.counts(runs)),
-        compared=sentences.compared(runs, groups),
-        finding=sentences.headline(found, dense),
-        curves=found,
-        dense=len(dense),
-        repeats=sum(group.repeats for group in groups),
-        figures=_figures(found, dense, [point for _, point in front]),
-        tables=_tables(runs, groups, found, dense, front, pictures),
-        pictures=pictures,
-        commands=commands[:COMMANDS],
-        more_commands=len(commands[COMMANDS:]),
-        facts={**result_tables.provenance(runs), "this page": [this]},
-    )
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The number of runs of each status."""
+        return sentences.counts(self.runs)
 
+    @cached_property
+    def compared(self) -> str:
+        """What was compared."""
+        return sentences.compared(self.runs, self.groups)
 
-def _front(found: Sequence[Curve]) -> list[tuple[str, Point]]:
-    """Return the Pareto front of all points of all curves, with their names."""
-    names = {id(p): "dense network" if p.round == 0 else p.group.label for curve in found for p in curve.points}
-    return [(names[id(point)], point) for point in pareto(point for curve in found for point in curve.points)]
+    @cached_property
+    def finding(self) -> str:
+        """The main finding."""
+        return sentences.headline(self.curves, self.dense)
 
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The experiments: completed runs that differ only in their seed."""
+        return group(self.runs)
 
-def _figures(found: Sequence[Curve], dense: Sequence[Baseline], front: Sequence[Point]) -> dict[str, Figure]:
-    with style():
-        drawn = [
-            figures.over_sparsity(found, dense),
-            figures.over_compression(found, dense),
-            figures.front(found, front),
-            *figures.training(found),
+    @property
+    def repeats(self) -> int:
+        """The number of runs that are left out since a later run has the same seed."""
+        return sum(group.repeats for group in self.groups)
+
+    @cached_property
+    def curves(self) -> list[Curve]:
+        """The curves of the experiments over sparsity."""
+        return curves(self.groups)
+
+    @property
+    def compared_with_best(self) -> bool:
+        """Whether there are too many curves to compare every two of them."""
+        return len(self.curves) > differences.EVERY_PAIR
+
+    @cached_property
+    def dense(self) -> list[Baseline]:
+        """The dense networks."""
+        return baselines(self.curves)
+
+    @cached_property
+    def front(self) -> list[tuple[str, Point]]:
+        """The Pareto front of all points of all curves, with their names."""
+        points = [point for curve in self.curves for point in curve.points]
+        return [("dense network" if point.round == 0 else point.group.label, point) for point in pareto(points)]
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """The masks of the first layer, one run of each coloured curve."""
+        groups = [curve.last.group for curve in self.curves if curve.colour]
+        return [picture for group in groups if (picture := mask_pictures.picture(group.label, group.runs[0]))]
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """The figures by name."""
+        with style():
+            drawn = [
+                figures.over_sparsity(self.curves, self.dense),
+                figures.over_compression(self.curves, self.dense),
+                figures.front(self.curves, [point for _, point in self.front]),
+                *figures.training(self.curves),
+            ]
+        return {figure.name: figure for figure in drawn}
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """The tables by name, also those that are CSV files only. Empty tables are left out, except `failed`."""
+        pairs = differences.all_pairs(self.curves)
+        highest = "Paired differences in test accuracy at the highest sparsity that both experiments have"
+        each = "Paired differences in test accuracy at each sparsity that both experiments have"
+        ends = [(group, final(group)) for group in self.groups]
+        made = [
+            result_tables.results(ends, self.dense if len(self.dense) <= SHOWN else ()),
+            result_tables.pareto(self.front),
+            result_tables.differences((pair[0] for pair in pairs), "differences", highest),
+            result_tables.differences(itertools.chain.from_iterable(pairs), "differences_all", each),
+            result_tables.layers(self.groups),
+            result_tables.masks(self.pictures),
+            cost_tables.sizes(self.groups),
+            cost_tables.latencies(self.groups),
+            result_tables.failed(self.runs),
+            Table("runs", "All runs", [], results_frame.frame(self.runs)),
         ]
-    return {figure.name: figure for figure in drawn if found}
+        return {table.name: table for table in made if len(table.frame) or table.name == "failed"}
 
+    @cached_property
+    def sweeps(self) -> dict[Path | None, str | None]:
+        """The commands of the sweeps by folder; None if it is not known, and for runs outside a sweep."""
+        return {run.sweep: sweep_command(run.sweep) if run.sweep else None for run in self.runs}
 
-def _tables(
-    runs: Sequence[Run],
-    groups: Sequence[Group],
-    found: Sequence[Curve],
-    dense: Sequence[Baseline],
-    front: Sequence[tuple[str, Point]],
-    pictures: Sequence[Picture],
-) -> dict[str, Table]:
-    pairs = differences.all_pairs(found)
-    highest = "Paired differences in test accuracy at the highest sparsity that both experiments have"
-    each = "Paired differences in test accuracy at each sparsity that both experiments have"
-    ends = [(group, final(group)) for group in groups]
-    made = [
-        result_tables.results(ends, dense if len(dense) <= SHOWN else ()),
-        result_tables.pareto(front),
-        result_tables.differences((pair[0] for pair in pairs), "differences", highest),
-        result_tables.differences(itertools.chain.from_iterable(pairs), "differences_all", each),
-        result_tables.layers(groups),
-        result_tables.masks(pictures),
-        cost_tables.sizes(groups),
-        cost_tables.latencies(groups),
-        result_tables.failed(runs),
-        Table("runs", "All runs", [], results_frame.frame(runs)),
-    ]
-    return {table.name: table for table in made if len(table.frame) or table.name == "failed"}
+    @cached_property
+    def single(self) -> list[str]:
+        """The commands of the runs outside a sweep, or in one whose command is not known."""
+        runs = [run for run in self.runs if not self.sweeps[run.sweep]]
+        return [str(run.summary["command"]) for run in runs if run.summary.get("command")]
 
+    @property
+    def commands(self) -> list[str]:
+        """The commands of all sweeps and of at most `COMMANDS` single runs."""
+        return [*filter(None, self.sweeps.values()), *self.single[:COMMANDS]]
 
-def _commands(runs: Sequence[Run]) -> list[str]:
-    """Return the commands of the sweeps, and those of runs outside a sweep or in one whose command is not known."""
-    sweeps = {run.sweep: sweep_command(run.sweep) for run in runs if run.sweep}
-    single = [str(run.summary["command"]) for run in runs if not sweeps.get(run.sweep) and run.summary.get("command")]
-    return [*filter(None, sweeps.values()), *single]
+    @property
+    def facts(self) -> dict[str, list[str]]:
+        """Versions, devices and dates by name, and the command that wrote the report."""
+        this = shlex.join(["prunelab", "report", *map(str, self.folders)])
+        return {**result_tables.provenance(self.runs), "this page": [this]}

@@ -119,7 +119,7 @@ def _epochs(point: Point) -> float | None:
     if point.group.runs[0].config.get("rewind") is not None:
         return None
     rows = [row for number, row in point.group.runs[0].rounds.items() if number <= point.round]
-    known = [row["epochs"] for row in rows if row.get("epochs") is not None]
+    known = [epochs for row in rows if (epochs := row.get("epochs")) is not None]
     return sum(known) if len(known) == len(rows) else None
 
 
