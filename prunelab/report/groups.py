@@ -16,10 +16,20 @@ DOSES = (  # keys that say how much is pruned
     "schedule.compression",
     "schedule.macs",
     "strategy.threshold",
+    "allocation.threshold",
     "strategy.count",
     "tolerance",
 )
-CHOICES = ("strategy", "model", "data", "schedule", "criterion", "experiment")  # keys that a label may leave out
+CHOICES = (  # keys whose value alone names them in a label
+    "strategy",
+    "model",
+    "data",
+    "schedule",
+    "criterion",
+    "granularity",
+    "allocation",
+    "experiment",
+)
 
 
 @dataclass(frozen=True)
@@ -132,14 +142,10 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def choice(run: Run, key: str) -> str | None:
-    """Return the value of a key in a run; of a key that selects a part, such as `strategy`, the name of the part.
-
-    The overrides of the run decide, else its config. None if neither has the key.
-    """
-    given = overrides(run).get(key)
+    """Return the value of a key in a run's config; of a part, such as `strategy`, its name. None if it is missing."""
     value: Any = run.config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     if isinstance(value, Mapping):
         value = value.get("name") or str(value.get("_target_") or "").rpartition(".")[2] or None
-    return given or (None if value is None else str(value))
+    return None if value is None else str(value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunelab.report.groups import choice, differing
+from prunelab.report.groups import choice, differing, overrides
 from prunelab.report.run_folders import Run, find_runs, number
 
 if TYPE_CHECKING:
@@ -55,21 +55,20 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
         import pandas as pd
     except ModuleNotFoundError as error:
         raise ImportError('prunelab.results needs pandas: pip install "prunelab[report]"') from error
-    settings = [{"strategy": choice(run, "strategy"), **keys} for run, keys in zip(runs, differing(runs), strict=True)]
-    keys = [key for key in dict.fromkeys(key for known in settings for key in known) if key not in END] or ["strategy"]
+    keys = list(dict.fromkeys(["strategy", *(key for items in differing(runs) for key in items if key not in END)]))
     rows: list[Mapping[str, object]] = [
         {
             "folder": str(run.folder),
             "status": run.status,
             "seed": run.seed if isinstance(run.seed, int) else None,
-            **{key: _parsed(known.get(key, choice(run, key))) for key in keys},
+            **{key: _parsed(overrides(run).get(key, choice(run, key))) for key in keys},
             **{key: value for key, value in run.final.items() if key not in (*NO_NUMBERS, *keys)},
             **{key: run.summary.get(key) for key in END},
         }
-        for run, known in zip(runs, settings, strict=True)
+        for run in runs
     ]
     found = list(dict.fromkeys(key for row in rows for key in row))
-    front = ["folder", "status", "seed", *keys, *FIRST]
+    front = list(dict.fromkeys(["folder", "status", "seed", *keys, *FIRST]))
     table = pd.DataFrame(rows, columns=[*front, *(key for key in found if key not in {*front, *END}), *END])
     for key in table.columns.intersection(WHOLE):
         table[key] = table[key].map(number).astype("Float64").round().astype("Int64")
