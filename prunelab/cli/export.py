@@ -1,4 +1,4 @@
-"""python -m prunelab.export RUN [kind ...]: a finished run's network as files for elsewhere."""
+"""`prunelab export RUN [KIND ...]`: write a finished run's network in file formats for other programs."""
 
 from __future__ import annotations
 
@@ -7,34 +7,37 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from prunelab.compaction import files as storing
-from prunelab.config import build as building
 from prunelab.config.schema import ConfigError
-from prunelab.costs.card import cost_card
-from prunelab.exports import checkpoint as portable
-from prunelab.exports import forms
-from prunelab.exports import write as making
-from prunelab.exports.formats import FORMATS
-from prunelab.runtime import device as hardware
-from prunelab.tracking import cost_table as cost
 
 EPILOG = """\
-Each file is loaded again in a fresh process and compared on random inputs and test examples before it is called done.
-The graphs, onnx and torch_export, are of the compact network, if the run has one; the others have all layers.
+kinds:
+  safetensors   model.json beside model.safetensors: prunelab.load(folder) needs neither the run nor pickle
+  onnx          for any batch size, checked in onnxruntime; needs prunelab[onnx]
+  csr           Linear layers with at least 90% zeros, stored without their zeros
+  torch_export  a graph for torch.export.load
+  int8_weight   Linear layers with 8-bit weights, compared with the network rounded in the same way; needs
+                prunelab[quantize]
+  int8_dynamic  8-bit weights and 8-bit activations; needs prunelab[quantize]
 
-safetensors   model.json beside model.safetensors: prunelab.load(folder) needs neither the run nor pickle
-onnx          any batch size, checked in onnxruntime; needs prunelab[onnx]
-csr           Linear layers of which 90% or more are zero, without their zeros
-torch_export  a graph for torch.export.load
-int8_weight   Linear layers in 8 bits, compared with the network that was so rounded; needs prunelab[quantize]
-int8_dynamic  the same, and activations are rounded too"""
+A file counts as written when a fresh process has loaded it and its outputs agree on random inputs and test examples.
+onnx and torch_export hold the compact network if the run has one; the other kinds hold the network with all layers."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line. Exit status: 0, 1 for whatever failed; the other kinds are made nevertheless."""
+    """Run the command line. Return its exit status: 1 if a kind failed; the other kinds are written all the same."""
     options = _parser().parse_args(arguments)
+    import torch
+
+    from prunelab.compaction import files as storing
+    from prunelab.config import build as building
+    from prunelab.costs.card import cost_card
+    from prunelab.exports import checkpoint as portable
+    from prunelab.exports import forms
+    from prunelab.exports import write as making
+    from prunelab.exports.formats import FORMATS
+    from prunelab.runtime import device as hardware
+    from prunelab.tracking import cost_table as cost
+
     kinds = options.kinds or list(FORMATS)
     try:
         making.check(kinds)
@@ -58,15 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m prunelab.export",
+        prog="prunelab export",
         description="Writes the network of a finished run into its folder, in one or more kinds of files.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("kinds", nargs="*", metavar="kind", help=f"{', '.join(FORMATS)}; all of them by default")
-    parser.add_argument("--trusted", action="append", default=[], metavar="PACKAGE", help="of yours, with the model")
-    parser.add_argument("--no-timing", action="store_true", help="leave the times out")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help="what to write, see below; by default all kinds")
+    parser.add_argument(
+        "--trusted", action="append", default=[], metavar="PACKAGE", help="your package that the model comes from"
+    )
+    parser.add_argument("--no-timing", action="store_true", help="do not measure how long each form takes")
     return parser
 
 

@@ -1,10 +1,8 @@
-"""What one pruning call does to one module: the tour that every tutorial on pruning gives, on your own model.
-
-python -m prunelab.inspect strategy=ln_structured amount=0.5 prune.include=[conv1.weight]
-"""
+"""`prunelab inspect`: show what one pruning call does to one module of a model, without training."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -16,19 +14,19 @@ from prunelab.config.schema import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
-USAGE = """python -m prunelab.inspect [override ...]
+DESCRIPTION = """\
+Shows what one pruning call does to one module of your model, without training.
 
-Shows what one pruning call does to one module of your model, without training: the first round of the
-experiment that the same overrides give to python -m prunelab, on the first tensor that it may prune.
-
-  python -m prunelab.inspect
-  python -m prunelab.inspect strategy=l1 amount=0.3 prune.include=[fc3.weight]
-  python -m prunelab.inspect strategy=custom prune.include=[fc3.bias]
-"""
+It is the first round of the experiment that the same overrides describe, on the first tensor that may be pruned."""
+EPILOG = """\
+examples:
+  prunelab inspect
+  prunelab inspect strategy=l1 amount=0.3 prune.include=[fc3.weight]
+  prunelab inspect strategy=custom prune.include=[fc3.bias]"""
 
 
 def tour(config: DictConfig) -> str:
-    """The text of the tour.
+    """Return the text: the module before the call, after it, and when the zeros are made permanent.
 
     Raises:
         ConfigError: for a config that cannot run.
@@ -78,7 +76,7 @@ def _prune(
     amount: float | None,
     shape: Sequence[int],
 ) -> float:
-    """Prunes one tensor once, as the first round would; the milliseconds it took."""
+    """Prune one tensor as the first round would. Return the milliseconds that it took."""
     import torch
 
     from prunelab.config import build as building
@@ -88,7 +86,7 @@ def _prune(
 
     strategy = building.bind(config, "strategy", [], 0.0, given={**strategies.GIVEN, "names": [full]})
     if building.takes(strategy, "layers"):
-        raise ConfigError("strategy=layer: goes by the validation loss, and inspect loads no data")
+        raise ConfigError("strategy=layer: needs the validation loss, and inspect loads no data")
     criterion = building.bind(config, "criterion", None)
 
     def score() -> criteria.Scores:
@@ -125,7 +123,7 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 
 def _indented(name: str, tensor: object) -> list[str]:
-    """The tensor's first slice, short enough to be read."""
+    """Lines that show the first two-dimensional slice of the tensor."""
     import torch
 
     assert isinstance(tensor, torch.Tensor)
@@ -137,15 +135,21 @@ def _indented(name: str, tensor: object) -> list[str]:
     return [f"  {name}{index} =", *(f"    {line}" for line in shown)]
 
 
-def main(overrides: Sequence[str] | None = None) -> None:
-    """The command line; exit status 1 for a config that cannot run."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Return its exit status: 1 for a config that cannot run."""
+    parser = argparse.ArgumentParser(
+        prog="prunelab inspect",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="override", help="as of an experiment, such as amount=0.3")
+    options = parser.parse_args(arguments)
     from prunelab.config import compose as composing
 
-    overrides = sys.argv[1:] if overrides is None else overrides
-    if {"-h", "--help"} & set(overrides):
-        print(USAGE)
-        return
     try:
-        print(tour(composing.compose(*overrides)))
+        print(tour(composing.compose(*options.overrides)))
     except ConfigError as error:
-        sys.exit(f"prunelab: {error}")
+        print(f"prunelab: {error}", file=sys.stderr)
+        return 1
+    return 0

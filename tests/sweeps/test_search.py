@@ -94,14 +94,14 @@ def test_the_pareto_set_is_what_no_trial_beats(undisturbed):
         for number, (a, b) in enumerate(points)
         if not any(x >= a and y >= b and (x, y) != (a, b) for x, y in points)
     }
-    table = out.split("no trial beats these")[1].splitlines()[3:]
+    table = out.split("Pareto-optimal trials")[1].splitlines()[3:]
     shown = {int(line.split()[0]): line for line in table if "outputs/searches/search/" in line and line[0].isdigit()}
     assert set(shown) == best
     for number, line in shown.items():
         assert f"{rows[number]['nonzero']:,}" in line
         assert f"{100 * rows[number]['test_accuracy']:.2f}%" in line
         assert line.endswith(f"outputs/searches/search/{number}")
-    assert "test" not in out.split("no trial beats these")[0]
+    assert "test" not in out.split("Pareto-optimal trials")[0]
     assert "optuna-dashboard sqlite:///outputs/searches/search.db" in out
 
 
@@ -202,7 +202,7 @@ def test_what_cannot_run_is_refused_with_its_sentence_and_in_the_end_the_search(
     ],
 )
 def test_the_space_in_the_language_of_the_command_line(override, free):
-    assert space.parse([override, "data.limit=300"]) == (["data.limit=300"], [free])
+    assert space.parse([override, "data.limit=300"]) == space.Space(["data.limit=300"], [free])
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_the_default_space_is_what_is_left_and_fits(fixed, keys):
 @pytest.mark.parametrize(
     ("override", "why"),
     [
-        ("amount=interval(0.9,0.1)", "must go from a number to a larger one"),
+        ("amount=interval(0.9,0.1)", "must be an interval from a number to a larger one"),
         ("amount=tag(log,interval(0,1))", "must start above 0"),
         ("schedule.rounds=range(3,3)", "holds no value"),
         ("hydra/launcher=joblib", "in several processes"),

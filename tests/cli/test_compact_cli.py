@@ -1,4 +1,4 @@
-"""`python -m prunelab.compact RUN`, on a run of seconds."""
+"""`prunelab compact RUN`, on a run of seconds."""
 
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ def test_what_is_no_finished_run_is_refused(what, tmp_path, capsys):
 
 
 def test_it_says_how_to_call_it(capsys):
-    assert command.main([]) == 1
-    assert command.main(["--help"]) == 0
-    assert "python -m prunelab.compact RUN" in capsys.readouterr().out
+    for arguments, status in (([], 2), (["--help"], 0)):
+        with pytest.raises(SystemExit) as ended:
+            command.main(arguments)
+        assert ended.value.code == status
+    assert "prunelab compact [-h] [--trusted PACKAGE] RUN" in capsys.readouterr().out
