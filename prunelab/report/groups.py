@@ -10,12 +10,14 @@ from typing import Any
 from prunelab.report.run_folders import Run
 
 NEUTRAL = ("seed", "outputs", "reuse", "trusted", "latency")  # keys that do not change what an experiment computes
-# Keys that say how much is pruned, and keys whose value alone names them in a label.
-DOSES = """
-amount schedule.sparsity schedule.compression schedule.macs strategy.threshold strategy.count allocation.threshold
-tolerance
-""".split()
-CHOICES = "strategy model data schedule criterion granularity allocation experiment".split()
+# fmt: off
+DOSES = (  # keys that say how much is pruned
+    "amount", "schedule.sparsity", "schedule.compression", "schedule.macs", "strategy.threshold", "strategy.count",
+    "allocation.threshold", "tolerance",
+)
+# fmt: on
+# Keys whose value alone names them in a label.
+CHOICES = ("strategy", "model", "data", "schedule", "criterion", "granularity", "allocation", "experiment")
 
 
 @dataclass(frozen=True)

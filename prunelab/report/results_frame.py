@@ -12,10 +12,12 @@ from prunelab.report.run_folders import Run, find_runs, number
 if TYPE_CHECKING:
     import pandas as pd
 
-# The first columns of the final round; others follow.
-FIRST = """
-round sparsity compression_ratio nonzero parameters theoretical_speedup val_accuracy test_accuracy test_loss epochs
-""".split()
+# fmt: off
+FIRST = (  # the first columns of the final round; others follow
+    "round", "sparsity", "compression_ratio", "nonzero", "parameters", "theoretical_speedup", "val_accuracy",
+    "test_accuracy", "test_loss", "epochs",
+)
+# fmt: on
 END = ("seconds", "device", "threads", "started", "command")  # columns of the whole run, from its summary
 NO_NUMBERS = ("stage", "reused", "warnings")  # of the final round
 WHOLE = ("seed", "round", "nonzero", "parameters", "macs", "macs_nonzero", "epochs", "early_stop", "threads")
