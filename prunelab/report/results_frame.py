@@ -19,7 +19,7 @@ FIRST = (  # the first columns of the final round; others follow
 )
 # fmt: on
 END = ("seconds", "device", "threads", "started", "command")  # columns of the whole run, from its summary
-NO_NUMBERS = ("stage", "reused", "warnings")  # of the final round
+SKIPPED = ("stage", "reused")  # columns of the final round that are no results
 WHOLE = ("seed", "round", "nonzero", "parameters", "macs", "macs_nonzero", "epochs", "early_stop", "threads")
 Value = str | int | float | bool | None
 
@@ -56,7 +56,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
             "status": run.status,
             "seed": run.seed if isinstance(run.seed, int) else None,
             **{key: _parsed(overrides(run).get(key, choice(run, key))) for key in keys},
-            **{key: value for key, value in run.final.items() if key not in (*NO_NUMBERS, *keys)},
+            **{k: value for k, value in run.final.items() if value is not None and k not in (*SKIPPED, *keys)},
             **{key: run.summary.get(key) for key in END},
         }
         for run in runs
