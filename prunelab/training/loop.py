@@ -179,7 +179,8 @@ def _check_finite(losses: Tensor, round: int, epoch: int, per_epoch: int, optimi
     """Raise DivergedError if one of an epoch's losses is NaN or infinite."""
     if not bool(torch.isfinite(losses).all()):
         step = int((~torch.isfinite(losses)).nonzero()[0])
+        whole, lr = epoch * per_epoch + step + 1, optimizer.param_groups[0]["lr"]
         raise DivergedError(
-            f"the loss became {losses[step]:g} in round {round}, step {epoch * per_epoch + step + 1} "
-            f"(epoch {epoch + 1}), at learning rate {optimizer.param_groups[0]['lr']:g}; a smaller optimizer.lr may help"
+            f"the loss became {losses[step]:g} in round {round}, step {whole} (epoch {epoch + 1}), "
+            f"at learning rate {lr:g}; a smaller optimizer.lr may help"
         )

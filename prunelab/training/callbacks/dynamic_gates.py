@@ -67,7 +67,7 @@ class DynamicGates(Callback):
             names = _matching(model, layers, there)
         elif there is None:
             raise ConfigError(
-                "regularizer.layers=null: must be name patterns such as [blocks.*], since the data's shape is unknown"
+                "regularizer.layers=null: the data's shape is unknown; must be patterns such as [blocks.*]"
             )
         else:
             names = blocks.outermost(model, there)
@@ -103,8 +103,6 @@ def _matching(model: nn.Module, patterns: Sequence[str], there: set[str] | None)
 def _give_gate(name: str, layer: nn.Module) -> None:
     for attribute in ("gate", "mode", "executed"):
         if hasattr(layer, attribute):
-            raise ConfigError(
-                f"regularizer=dynamic_gates: {name} has an attribute `{attribute}` of its own; it cannot get a gate"
-            )
+            raise ConfigError(f"regularizer=dynamic_gates: {name} already has an attribute `{attribute}`")
     layer.__class__ = gated_class(layer.__class__)  # the names of the parameters stay, as in torch's parametrizations
     layer.register_parameter("gate", nn.Parameter(torch.tensor(START)))

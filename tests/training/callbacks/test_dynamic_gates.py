@@ -12,18 +12,17 @@ from safetensors.torch import load_file
 from torch import nn
 
 import prunelab
-from prunelab.config.schema import ConfigError
 from prunelab.costs import counts as metrics
 from prunelab.data.dataset import Split
+from prunelab.errors import ConfigError
 from prunelab.models.conv import Conv
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet import LeNet
 from prunelab.models.residual_lenet import ResidualLeNet
 from prunelab.models.vit import ViT
-from prunelab.pruning import masks
 from prunelab.training.callbacks import dynamic_gates, gate_savings
 from prunelab.training.callbacks.dynamic_gates import DynamicGates, Gated, chosen, gated
-from prunelab.training.callbacks.gate_savings import cost
+from prunelab.training.callbacks.gate_savings import GateSavings, measure
 
 SHAPE = (1, 28, 28)
 BLOCKS = [f"blocks.{number}" for number in range(4)]
@@ -73,7 +72,6 @@ def test_a_closed_layer_is_not_called(training):
 def test_neither_are_its_hooks():
     model = counted()
     set_gates(model, 2, -2, 2)
-    masks.attach(masks.select(model))
     model.eval()
     seen = [layer.name for layer in metrics.layers(model, torch.zeros(1, 4))]
     assert seen == ["0.linear", "2.linear", "3"]
@@ -114,7 +112,7 @@ def test_the_straight_through_gradient_by_hand():
 
 def test_while_it_learns_a_closed_layer_runs_so_that_it_may_open():
     model = counted()
-    routine = DynamicGates(phase(model))
+    callback = DynamicGates(phase(model))
     set_gates(model, -1, 2, 2)
     model.train()(torch.randn(5, 4)).sum().backward()
     assert [layer.calls for layer in gated(model)] == [2, 2, 2]
@@ -122,7 +120,7 @@ def test_while_it_learns_a_closed_layer_runs_so_that_it_may_open():
     model.eval()(torch.randn(5, 4))
     assert [layer.calls for layer in gated(model)] == [2, 3, 3]
     model.zero_grad()
-    routine.finish()
+    callback.finish()
     model.train()(torch.randn(5, 4)).sum().backward()
     assert [layer.calls for layer in gated(model)] == [2, 4, 4]
     assert all(layer.gate.grad is None for layer in gated(model))
@@ -131,10 +129,10 @@ def test_while_it_learns_a_closed_layer_runs_so_that_it_may_open():
 def test_the_penalty_by_hand():
     model = counted()
     set_gates(model, 0, math.log(3), -math.log(3))
-    routine = DynamicGates(phase(model), strength=6)
-    assert penalty(routine).item() == pytest.approx(6 * (0.5 + 0.75 + 0.25) / 3)
-    assert routine.objective(torch.tensor(2.0), None, None).item() == pytest.approx(2 + 3)
-    penalty(routine).backward()
+    callback = DynamicGates(phase(model), strength=6)
+    assert penalty(callback).item() == pytest.approx(6 * (0.5 + 0.75 + 0.25) / 3)
+    assert callback.objective(torch.tensor(2.0), None, None).item() == pytest.approx(2 + 3)
+    penalty(callback).backward()
     slopes = [layer.gate.grad.item() for layer in gated(model)]
     assert slopes == pytest.approx([6 / 3 * 0.25, 6 / 3 * 0.1875, 6 / 3 * 0.1875])
 
@@ -197,7 +195,7 @@ def test_layers_by_pattern():
     ("build", "shape", "layers", "message"),
     [
         (LeNet, SHAPE, None, "no layer of LeNet keeps its input's shape.*deep_mlp, residual_lenet, vit_tiny, resnet18"),
-        (DeepMLP, None, None, r"regularizer.layers=null: .*\[blocks.\*\]"),
+        (DeepMLP, None, None, r"regularizer.layers=null: .* must be .*\[blocks.\*\]"),
         (DeepMLP, SHAPE, ["stem"], r"regularizer.layers=\[stem\]: stem matches no layer .* there are blocks"),
         (DeepMLP, (3, 28, 28), None, r"the model cannot take \[3, 28, 28\]"),
     ],
@@ -210,7 +208,7 @@ def test_where_no_gate_can_be(build, shape, layers, message):
 def test_an_attribute_of_that_name_is_in_the_way():
     layer = Counted()
     layer.gate = nn.Linear(4, 4)
-    with pytest.raises(ConfigError, match=r"0 has an attribute `gate` of its own"):
+    with pytest.raises(ConfigError, match=r"0 already has an attribute `gate`"):
         DynamicGates.prepare(nn.Sequential(layer, nn.Linear(4, 2)), (4,))
 
 
@@ -226,7 +224,7 @@ def test_what_is_out_of_range(how):
 def test_copies_have_gates_of_their_own():
     model = counted()
     set_gates(model, 2, -2, 2)
-    other = masks.plain_copy(model)
+    other = copy.deepcopy(model)
     assert [layer.executed for layer in gated(other)] == [True, False, True]
     set_gates(other, -2, -2, -2)
     assert [layer.executed for layer in gated(model)] == [True, False, True]
@@ -299,13 +297,13 @@ def test_what_is_saved(tmp_path):
     model = nn.Sequential(Slow(), Slow(), Slow(), Slow(), nn.Linear(4, 2))
     DynamicGates.prepare(model, (4,))
     data = Split(torch.randn(300, 4), torch.zeros(300, dtype=torch.long))
-    assert cost(model, data) == {"layers_executed": 1.0, "time_saved": 0.0}
+    assert measure(model, data) == GateSavings(1.0, 0.0)
     set_gates(model, 2, -2, -2, -2)
-    found = cost(model, data)
-    assert found["layers_executed"] == 0.25
-    assert found["time_saved"] == pytest.approx(0.75, abs=0.2)
+    found = measure(model, data)
+    assert found.layers_executed == 0.25
+    assert found.time_saved == pytest.approx(0.75, abs=0.2)
     assert [layer.mode for layer in gated(model)] == ["decide"] * 4
-    assert cost(nn.Linear(4, 2), data) is None
+    assert measure(nn.Linear(4, 2), data) is None
 
 
 def test_summary_and_console_say_it_for_gated_models_only(tmp_path, capsys):
@@ -325,7 +323,7 @@ def test_the_measurement_takes_turns(monkeypatch):
     set_gates(model, 2, -2, 2)
     monkeypatch.setattr(gate_savings, "_pass", lambda model, layers, mode, inputs: order.append(mode) or len(inputs))
     data = Split(torch.randn(300, 4), torch.zeros(300, dtype=torch.long))
-    assert cost(model, data) == {"layers_executed": 2 / 3, "time_saved": 0.0}
+    assert measure(model, data) == GateSavings(2 / 3, 0.0)
     assert order == ["decide", "open"] * (len(order) // 2)
     assert len(order) == 2 * 33
 

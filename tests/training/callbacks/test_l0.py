@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import prunelab
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.models.lenet import LeNet
-from prunelab.pruning import masks
 from prunelab.training.callbacks.l0 import L0, probability, sample, settled
+from prunelab.training.substitution import substituted
 
 THRESHOLD = ("strategy=threshold", "strategy.threshold=0")
 
@@ -29,13 +29,22 @@ def small():
 INPUTS = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def with_gates(model, granularity, values=None, **how):
+def gated_phase(model, inputs=INPUTS, **how):
+    return phase(model, batch=lambda iteration: (inputs, None), **how)
+
+
+def with_gates(model, granularity, inputs=INPUTS, **how):
     """L0 at work; log α drawn from [−4, 4], so that some gates are closed, some half open, some open."""
-    routine = L0(phase(model, **how), granularity=granularity)
+    callback = L0(gated_phase(model, inputs, **how), granularity=granularity)
     generator = torch.Generator().manual_seed(2)
-    for gates in routine.gates:
+    for gates in callback.gates:
         gates.log_alpha.data.uniform_(-4, 4, generator=generator)
-    return routine
+    return callback
+
+
+def forward(model, callback, x=INPUTS):
+    with substituted(model, callback.substitutes()):
+        return model(x)
 
 
 # The distribution
@@ -84,15 +93,15 @@ def test_a_draw_has_a_gradient_where_it_is_between():
 
 @pytest.mark.parametrize("granularity", ["weight", "channel", "layer"])
 def test_the_penalty_is_the_share_of_weights_expected_to_be_there(granularity):
-    routine = with_gates(small(), granularity)
-    routine.strength = 3.0
+    callback = with_gates(small(), granularity)
+    callback.strength = 3.0
     expected = weights = 0.0
-    for gates in routine.gates:
-        behind = gates.item.original.numel() / gates.log_alpha.numel()
+    for gates in callback.gates:
+        behind = gates.item.parameter.numel() / gates.log_alpha.numel()
         for value in gates.log_alpha.flatten().tolist():
             expected += behind / (1 + math.exp(-(value - 2 / 3 * math.log(0.1 / 1.1))))
             weights += behind
-    assert penalty(routine).item() == pytest.approx(3 * expected / weights, rel=1e-5)
+    assert penalty(callback).item() == pytest.approx(3 * expected / weights, rel=1e-5)
     assert weights == 36 + 108 + (0 if granularity == "channel" else 480)
 
 
@@ -103,33 +112,32 @@ def test_the_penalty_is_the_share_of_weights_expected_to_be_there(granularity):
 def test_folded_gates_give_what_gates_at_work_gave(granularity):
     model = small()
     keys = set(small().state_dict())
-    routine = with_gates(model, granularity)
+    callback = with_gates(model, granularity)
     with torch.no_grad():
-        expected = model.eval()(INPUTS)
+        expected = forward(model.eval(), callback)
         torch.manual_seed(5)
-        drawn = model.train()(INPUTS), model(INPUTS)
+        drawn = forward(model.train(), callback), forward(model, callback)
         assert not torch.equal(*drawn)
-    routine.finish()
-    assert set(masks.snapshot(model)[0]) == keys
-    hooks = [hook for module in model.modules() for hook in module._forward_pre_hooks.values()]
-    assert len(hooks) == 3  # torch's own masks
-    assert not any(module._forward_hooks for module in model.modules())
+    callback.finish()
+    assert set(model.state_dict()) == keys
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+    assert not callback.substitutes()
     model[1].load_state_dict(small()[1].state_dict())  # training above moved its statistics
-    assert torch.allclose(masks.bake(model).eval()(INPUTS), expected, atol=1e-6)
+    assert torch.allclose(model.eval()(INPUTS), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("granularity", ["weight", "channel"])
 def test_closed_gates_are_exact_zeros(granularity):
     model = small()
-    routine = with_gates(model, granularity)
-    closed = {gates.item.name: settled(gates.log_alpha) == 0 for gates in routine.gates}
-    zeros = sum(int(closed[g.item.name].sum()) * g.behind for g in routine.gates)
-    routine.finish()
+    callback = with_gates(model, granularity)
+    closed = {gates.item.name: settled(gates.log_alpha) == 0 for gates in callback.gates}
+    zeros = sum(int(closed[g.item.name].sum()) * g.behind for g in callback.gates)
+    callback.finish()
     assert zeros > 20
-    assert masks.sparsity(masks.masked(model)) == pytest.approx(zeros / 624)
+    assert callback.masks.sparsity() == pytest.approx(zeros / 624)
     for name, shut in closed.items():
         module = model.get_submodule(name.split(".")[0])
-        effective = (module.weight_orig * module.weight_mask).flatten(1)
+        effective = module.weight.flatten(1)
         if granularity == "channel":
             assert (effective[shut] == 0).all()
             assert (module.bias[shut] == 0).all()
@@ -141,10 +149,10 @@ def test_closed_gates_are_exact_zeros(granularity):
 
 def test_a_closed_layer_emits_nothing():
     model = small()
-    routine = with_gates(model, "layer")
-    routine.gates[0].log_alpha.data.fill_(-5)
+    callback = with_gates(model, "layer")
+    callback.gates[0].log_alpha.data.fill_(-5)
     assert (model[0].eval()(INPUTS) == 0).all()
-    routine.finish()
+    callback.finish()
     assert (model[0](INPUTS) == 0).all()
 
 
@@ -156,17 +164,18 @@ def test_the_slope_in_a_weight_is_its_own_gate_times_the_plain_one():
     """z·w under a mask: ∂L/∂w = mask · z · ∂L/∂(effective weight)."""
     layer = nn.Linear(3, 2, bias=False)
     model = nn.Sequential(layer)
-    routine = with_gates(model, "weight")
-    layer.weight_mask[0, 0] = 0
-    model.eval()
+    callback = with_gates(model, "weight")
+    mask = callback.masks["0.weight"].mask
+    mask[0, 0] = 0
+    callback.masks.apply()
     x = torch.tensor([[1.0, 2.0, -3.0]])
-    model(x).sum().backward()
-    (gates,) = routine.gates
+    forward(model.eval(), callback, x).sum().backward()
+    (gates,) = callback.gates
     z = settled(gates.log_alpha).detach()
-    assert torch.allclose(layer.weight_orig.grad, layer.weight_mask * z * x)
+    assert torch.allclose(layer.weight.grad, mask * z * x)
     half = (z > 0) & (z < 1)
     slope = torch.sigmoid(gates.log_alpha) * (1 - torch.sigmoid(gates.log_alpha)) * 1.2
-    assert torch.allclose(gates.log_alpha.grad, half * layer.weight_mask * layer.weight_orig * x * slope, atol=1e-6)
+    assert torch.allclose(gates.log_alpha.grad, half * layer.weight * x * slope, atol=1e-6)
 
 
 class Encoder(nn.Module):
@@ -183,34 +192,37 @@ class Encoder(nn.Module):
 
 def test_weights_of_attention_and_recurrent_layers_have_gates_that_work():
     model = Encoder()
-    routine = with_gates(model, "weight")
-    assert len(routine.gates) == 5  # in_proj, out_proj, two of the LSTM, out
+    callback = with_gates(model, "weight")
+    assert len(callback.gates) == 5  # in_proj, out_proj, two of the LSTM, out
     x = torch.randn(2, 5, 4)
     torch.manual_seed(0)
-    (model.train()(x) ** 2).sum().backward()
-    for gates in routine.gates:
+    (forward(model.train(), callback, x) ** 2).sum().backward()
+    for gates in callback.gates:
         assert gates.log_alpha.grad.abs().sum() > 0, gates.item.name
     with torch.no_grad():
-        expected = model.eval()(x)
-        routine.finish()
-        assert torch.allclose(masks.bake(model)(x), expected, atol=1e-6)
+        expected = forward(model.eval(), callback, x)
+        callback.finish()
+        assert torch.allclose(model(x), expected, atol=1e-6)
         assert not torch.allclose(Encoder().eval()(x), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("granularity", ["channel", "layer"])
 def test_other_gates_of_such_layers_are_refused(granularity):
-    with pytest.raises(ConfigError, match=rf"granularity={granularity}: attention.in_proj_weight of Multi"):
-        L0(phase(Encoder()), granularity=granularity)
-    model = Encoder()
+    x = torch.randn(2, 5, 4)
+    with pytest.raises(ConfigError, match=rf"granularity={granularity}: must be weight for attention.in_proj_weight"):
+        L0(gated_phase(Encoder(), x), granularity=granularity)
+    model = Encoder().train()
     pairs = [(model.attention.out_proj, "weight")]  # a Linear layer, but attention never calls it
-    with pytest.raises(ConfigError, match=rf"granularity={granularity}: attention.out_proj.weight of"):
-        L0(phase(model, pairs=pairs), granularity=granularity)
+    with pytest.raises(ConfigError, match=rf"granularity={granularity}: must be weight for attention.out_proj.weight"):
+        L0(gated_phase(model, x, pairs=pairs), granularity=granularity)
     assert not any(module._forward_hooks for module in model.modules())
+    assert all(module.training for module in model.modules())
 
 
 def test_channels_of_a_transposed_convolution_are_refused():
-    with pytest.raises(ConfigError, match=r"0.weight of ConvTranspose2d cannot have such a gate"):
-        L0(phase(nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Conv2d(3, 1, 1))), granularity="channel")
+    model = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Conv2d(3, 1, 1))
+    with pytest.raises(ConfigError, match=r"granularity=channel: must be weight for 0.weight of ConvTranspose2d"):
+        L0(gated_phase(model, torch.randn(2, 2, 4, 4)), granularity="channel")
 
 
 @pytest.mark.parametrize(
@@ -224,21 +236,21 @@ def test_channels_of_a_transposed_convolution_are_refused():
 )
 def test_what_is_out_of_range(how, message):
     with pytest.raises(ConfigError, match=message):
-        L0(phase(small()), **how)
+        L0(gated_phase(small()), **how)
 
 
 def test_a_single_layer_has_no_channels_to_gate():
-    with pytest.raises(ConfigError, match=r"granularity=channel: there is nothing but the output layer"):
-        L0(phase(nn.Sequential(nn.Linear(2, 2))), granularity="channel")
+    with pytest.raises(ConfigError, match=r"granularity=channel: the only layer is the output layer"):
+        L0(gated_phase(nn.Sequential(nn.Linear(2, 2)), torch.randn(2, 2)), granularity="channel")
 
 
 def test_the_start_is_the_droprate():
-    routine = L0(phase(small()), droprate_init=0.2)
-    assert all(torch.allclose(gates.log_alpha.sigmoid(), torch.tensor(0.8)) for gates in routine.gates)
+    callback = L0(gated_phase(small()), droprate_init=0.2)
+    assert all(torch.allclose(gates.log_alpha.sigmoid(), torch.tensor(0.8)) for gates in callback.gates)
 
 
 def test_state_and_load():
-    first, second = with_gates(small(), "channel"), L0(phase(small()), granularity="channel")
+    first, second = with_gates(small(), "channel"), L0(gated_phase(small()), granularity="channel")
     second.load(first.state())
     assert same(second.state(), first.state())
     assert set(first.state()) == {"0.weight", "3.weight"}
@@ -267,8 +279,8 @@ def test_the_gates_have_their_own_learning_rate_and_no_weight_decay(tmp_path, mo
     monkeypatch.setattr(L0, "parameters", noted)
     how = ("regularizer=l0", "regularizer.lr=0.02", "optimizer.weight_decay=0.1", "finetune.epochs=0", *THRESHOLD)
     run(tmp_path, *how)
-    (routine,) = {id(one): one for one in seen}.values()
-    for gates in routine.gates:  # Adam: at most about lr a step
+    (callback,) = {id(one): one for one in seen}.values()
+    for gates in callback.gates:  # Adam: at most about lr a step
         moved = gates.log_alpha.detach().abs()
         assert 0.02 < moved.max() <= 5 * 0.02 * 1.2
 

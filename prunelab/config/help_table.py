@@ -1,0 +1,73 @@
+"""The table of keys for `prunelab --help`, generated from the schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from prunelab.config.keys import Key
+from prunelab.config.schema import keys
+
+# The keys that the page shows. `prunelab --cfg job` shows all of them.
+SHOWN = (
+    "amount",
+    "schedule.rounds",
+    "schedule.sparsity",
+    "schedule.compression",
+    "schedule.macs",
+    "rewind",
+    "train.epochs",
+    "finetune.epochs",
+    "finetune.distill.alpha",
+    "optimizer.lr",
+    "train.batch_size",
+    "prune.include",
+    "latency",
+    "seed",
+    "threads",
+)
+
+
+def table(conf: Path) -> str:
+    """Return lines of name, range, meaning and default.
+
+    Args:
+        conf: the folder `conf/`, whose choices set some of the defaults.
+    """
+    there, set_by_choice = {key.name: key for key in keys()}, defaults(conf)
+    lines = []
+    for name in SHOWN:
+        key = there[name]
+        default = set_by_choice.get(name, key.default)
+        said = "" if default is None else f"; default {default}"
+        lines.append(f"  {name:<22}  {interval(key):<8}  {key.meaning}{said}")
+    return "\n".join(lines)
+
+
+def interval(key: Key) -> str:
+    """Return the range of a key's numbers: `[0, 1)`, `> 0`; empty for a key without a range."""
+    low, high = key.bounds.get("ge", key.bounds.get("gt")), key.bounds.get("le", key.bounds.get("lt"))
+    if low is None:
+        return ""
+    if high is None or key.whole:
+        return f"{'≥' if 'ge' in key.bounds else '>'} {low:g}"
+    return f"{'[' if 'ge' in key.bounds else '('}{low:g}, {high:g}{']' if 'le' in key.bounds else ')'}"
+
+
+def defaults(conf: Path) -> dict[str, object]:
+    """Return the values that the default choices of the config groups set, by dotted keys of at most two names."""
+    found: dict[str, object] = {}
+    for entry in OmegaConf.load(conf / "config.yaml").defaults:
+        if isinstance(entry, str):
+            continue
+        ((group, choice),) = entry.items()
+        path = conf / str(group) / f"{choice}.yaml"
+        if choice is None or not path.is_file():
+            continue
+        packaged = path.read_text(encoding="utf-8").startswith("# @package _global_")
+        content = OmegaConf.to_container(OmegaConf.load(path))
+        nodes = content if packaged else {group: content}
+        for key, value in nodes.items():
+            found |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {str(key): value}
+    return found
