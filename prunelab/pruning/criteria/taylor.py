@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prunelab.pruning.criteria.base import Evidence, at_least_one, differentiable, exact, gradient
+from prunelab.pruning.criteria.base import Evidence, differentiable, exact, gradient
 
 
 def taylor(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
