@@ -1,4 +1,4 @@
-"""Records: frozen dataclasses whose fields have a meaning, a unit and a format; tables are derived from them."""
+"""Records: frozen dataclasses whose fields carry meaning, unit and format; columns and tags come from them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One round, dense training being round 0: a row of rounds.csv. Measured at the last epoch, under the final masks."""
+    """One round: a row of rounds.csv. Measured at the last epoch, under the final masks; round 0 is dense."""
 
     round: int = column("Number of the round; 0 is the dense network")
     amount: float | None = column("Fraction of the unpruned units that the round removed", format=".1%")

@@ -6,60 +6,60 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from prunelab.compaction.finish import CompactRecord
+    from prunelab.costs.form_cost import FormCost
 
 DESCRIPTION = """\
-Removes the channels, neurons and layers of a finished run's network that the masks left without weights.
+Removes the channels, neurons and layers of a finished run's network that have no weights left.
 
 Proves on random inputs and on the test set that the small network computes the same, writes compact.safetensors and
 compact.json beside model.safetensors, and prints what both networks cost."""
 
 
-def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[CompactRecord, list[FormCost]]:
     """Compact the network of a run folder.
 
     Args:
         folder: of a finished run.
-        trusted: your packages that may be imported for the run's model and data. The `trusted` in the run's own config
-            is not heeded.
+        trusted: your packages that the run's model and data may be imported from; the list in the run's own config
+            does not count.
 
     Returns:
-        What `prunelab.compaction.finish.finish` reports, and the rows of the cost card.
+        The record of the compaction, and the rows of the cost card.
 
     Raises:
         ConfigError: if the folder holds no finished run.
     """
-    from prunelab.compaction import finish as running
-    from prunelab.config import build as building
+    from prunelab.compaction import finish
     from prunelab.costs.card import Form, cost_card
-    from prunelab.exports import checkpoint as portable
-    from prunelab.exports import write as making
-    from prunelab.runtime import device as hardware
+    from prunelab.exports import examples, finished_run
+    from prunelab.runtime import device
 
-    network = portable.read(folder, trusted, stale=True)
-    network.config.device = "cpu"
-    hardware.prepare(network.config)
-    test = building.called(network.config, "data", building.bind(network.config, "data")).test
-    compacted, facts = running.finish(network.model, test, folder)
-    forms = {"pruned": Form(network.model), "compact": running.form(compacted, folder)}
-    return facts, cost_card(forms, making.examples(test)["test"])
+    network = finished_run.read(folder, trusted, stale=True)
+    device.prepare("cpu", (network.config or {}).get("threads"))
+    test = finished_run.test_split(network)
+    compacted, record = finish.finish(network.model, test, folder)
+    forms = {"pruned": Form(network.model), "compact": finish.form(compacted, folder)}
+    return record, cost_card(forms, examples(test)["test"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Return its exit status: 1 for what cannot be compacted, or if the proof fails."""
     options = _parser().parse_args(arguments)
     try:
-        facts, costs = run(options.folder, options.trusted)
+        record, costs = run(options.folder, options.trusted)
     except (ConfigError, OSError) as error:
         print(f"prunelab: {error}", file=sys.stderr)
         return 1
-    from prunelab.compaction.finish import table
-    from prunelab.tracking import cost_table as cost
+    from prunelab.tracking import cost_table
 
-    print(f"{cost.table(costs)}\n\n{table(facts)}")
-    return 0 if facts["agree"] else 1
+    print(f"{cost_table.table(costs)}\n\n{record}")
+    return 0 if record.agree else 1
 
 
 def _parser() -> argparse.ArgumentParser:

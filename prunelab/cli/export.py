@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 
 EPILOG = """\
 kinds:
@@ -28,34 +28,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     import torch
 
-    from prunelab.compaction import files as storing
-    from prunelab.config import build as building
+    from prunelab.compaction import compact_files
     from prunelab.costs.card import cost_card
-    from prunelab.exports import checkpoint as portable
-    from prunelab.exports import forms
-    from prunelab.exports import write as making
+    from prunelab.exports import cost_forms, export_files, finished_run
     from prunelab.exports.formats import FORMATS
-    from prunelab.runtime import device as hardware
-    from prunelab.tracking import cost_table as cost
+    from prunelab.runtime import device
+    from prunelab.tracking import cost_table
 
-    kinds = options.kinds or list(FORMATS)
+    kinds, folder, trusted = options.kinds or list(FORMATS), options.folder, options.trusted
     try:
-        making.check(kinds)
-        network = portable.read(options.folder, options.trusted, stale=True)
-        config = network.config
-        torch.set_num_threads(hardware.threads(config))
-        test = building.bind(config, "data")().test
+        export_files.check(kinds)
+        network = finished_run.read(folder, trusted, stale=True)
+        config = network.config or {}
+        torch.set_num_threads(device.threads(config.get("threads")))
+        test = finished_run.test_split(network)
         wrong: list[ConfigError] = []
-        small = storing.of_run(options.folder, options.trusted) if (options.folder / storing.SHAPES).is_file() else None
-        done = making.make(options.folder, network.model, config, test, kinds, wrong.append, small)
+        small = compact_files.of_run(folder, trusted) if (folder / compact_files.SHAPES).is_file() else None
+        done = export_files.make(folder, network.model, config, test, kinds, wrong.append, small)
     except (ConfigError, OSError) as error:
         return _say(error)
     if done:
-        print(making.table(done))
+        print(export_files.table(done))
         given = {"pruned": network.model} | ({"compact": small} if small else {})
-        named = forms.exported(options.folder, small or network.model, [row.kind for row in done], options.trusted)
-        rows = cost_card({**given, **named}, making.examples(test)["test"], not options.no_timing)
-        print(f"\n{cost.table(rows)}")
+        named = cost_forms.exported(folder, small or network.model, [row.kind for row in done], trusted)
+        rows = cost_card({**given, **named}, export_files.examples(test)["test"], not options.no_timing)
+        print(f"\n{cost_table.table(rows)}")
     return max(map(_say, wrong), default=0)
 
 

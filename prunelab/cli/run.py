@@ -19,14 +19,14 @@ from omegaconf.errors import OmegaConfBaseException
 from prunelab.config import check as checking
 from prunelab.config import compose as composing
 from prunelab.config import messages
-from prunelab.config import schema as config
+from prunelab.errors import ConfigError
 from prunelab.runtime import interrupt as signals
 from prunelab.stages.files import StorageError
 from prunelab.sweeps import job, launchers
 from prunelab.sweeps.sweep import Sweep
 
 # Errors that a user can mend, which are answered in one line. Any other is a bug and shows its traceback.
-EXPECTED = (config.ConfigError, HydraException, OmegaConfBaseException, ArithmeticError, OSError)
+EXPECTED = (ConfigError, HydraException, OmegaConfBaseException, ArithmeticError, OSError)
 TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 
@@ -43,11 +43,11 @@ def _experiment(settings: DictConfig) -> None:
         checking.check(settings)
         if job.is_complete(settings):
             return
-        from prunelab.experiment import run as experiment
+        from prunelab.experiment import api
 
-        experiment.run(settings)
+        api.run(settings)
     except EXPECTED as error:
-        if isinstance(error, config.ConfigError):
+        if isinstance(error, ConfigError):
             composing.discard_run_folder()
         if TRACEBACK_WANTED or composing.in_sweep():
             raise  # a sweep goes on with its next job, and names this one in its table

@@ -110,11 +110,11 @@ def label(overrides: Sequence[str] | None) -> str:
     return re.sub(r"[^\w=.+-]+", "-", "_".join(overrides or ()))[:100]
 
 
-def run_folder(config: DictConfig) -> Path:
+def run_folder(outputs: str) -> Path:
     """Return the folder that Hydra made for this job; from Python, a new one of the same form."""
     if HydraConfig.initialized():
         return Path(HydraConfig.get().runtime.output_dir)
-    return Path(new_folder(time.strftime(f"{config.outputs}/%Y-%m-%d/%H-%M-%S")))
+    return Path(new_folder(time.strftime(f"{outputs}/%Y-%m-%d/%H-%M-%S")))
 
 
 def discard_run_folder() -> None:

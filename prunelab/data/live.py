@@ -21,7 +21,7 @@ def as_dataset(data: Any) -> Dataset:
     Args:
         data: a `prunelab.data.Dataset`; or (train, validation, test), or (train, test), of which each is a
             `torch.utils.data.Dataset` of (input, label) pairs, a pair of tensors (inputs [n, …], labels [n]), or a
-            `Split`. Without a validation split, a tenth of the training examples is held out, the classes in proportion.
+            `Split`. Without a validation split, a tenth of the training examples is held out, in equal proportions.
 
     Raises:
         ConfigError: for anything else, or labels that are no whole numbers.

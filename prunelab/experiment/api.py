@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunelab.config import compose
-from prunelab.config.resolve import resolve
-from prunelab.config.spec import Spec
-from prunelab.tracking.run_folder import Origin
+from prunelab.runtime import device
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import nn
 
+    from prunelab.config.spec import Spec
     from prunelab.experiment.run import Result
 
 
@@ -40,8 +39,12 @@ def run(
     Raises:
         ConfigError: for an experiment that cannot run, before any training.
     """
+    device.limit_threads(config.threads)  # before torch is imported, by what follows
+    from prunelab.config.resolve import resolve
+    from prunelab.config.spec import Spec
     from prunelab.data.live import as_dataset
     from prunelab.experiment import run as experiment
+    from prunelab.tracking.run_folder import Origin
 
     spec = config if isinstance(config, Spec) else resolve(config)
     where = Path(folder) if folder is not None else compose.run_folder(spec.outputs)

@@ -71,7 +71,7 @@ class Bench:
     ) -> None:
         self.spec, self.device, self.hooks = spec, device, hooks or Hooks()
         self.live_model, self.live_data = model, data
-        self.shape = tuple(data.train.inputs.shape[1:]) if data is not None else data_facts(spec.data)[0]
+        self.shape = tuple(data.train.inputs.shape[1:]) if data is not None else data_facts(spec.data).shape
         self.model = self.new_model()
         self.initial = snapshot(self.model)
         self.pruner = self._pruner()

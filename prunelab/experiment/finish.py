@@ -33,7 +33,7 @@ def need_packages(wanted: Finish) -> None:
 
 
 def finish(bench: Bench, report: RunFolder) -> nn.Module:
-    """Write the network in every form that the spec asks for, and what each costs; return the one that is the result."""
+    """Write the network in every form that the spec asks for, with its cost; return the one that is the result."""
     spec, folder, test = bench.spec, report.folder, bench.data.test
     wanted = spec.finish
     exports.write(folder, bench.model, bench.masks)

@@ -1,4 +1,4 @@
-"""The plan: what each round will leave, computed from counts before any training; and the checks of what cannot work."""
+"""The plan: what each round will leave, computed from counts; and checks before training of what cannot work."""
 
 from __future__ import annotations
 

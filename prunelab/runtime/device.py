@@ -6,9 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -16,10 +14,10 @@ if TYPE_CHECKING:
 MOST_THREADS = 4  # small networks get slower with more
 
 
-def threads(config: DictConfig) -> int:
+def threads(wanted: int | None) -> int:
     """Return the number of CPU threads: `threads`, or OMP_NUM_THREADS, or the number of cores, at most 4."""
-    if config.threads is not None:
-        return int(config.threads)
+    if wanted is not None:
+        return wanted
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
@@ -27,21 +25,31 @@ def threads(config: DictConfig) -> int:
     return min(cores, MOST_THREADS)
 
 
-def prepare(config: DictConfig) -> torch.device:
+def limit_threads(wanted: int | None) -> int:
+    """Set the number of CPU threads before torch is imported, since torch keeps the threads that it starts with.
+
+    Returns:
+        The number of threads.
+    """
+    count = threads(wanted)
+    if "torch" not in sys.modules:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+    return count
+
+
+def prepare(device: str, wanted: int | None) -> torch.device:
     """Set threads and determinism, and return the device. Call it before torch does any work.
 
     Raises:
         ConfigError: if this machine has no such device.
     """
-    count = threads(config)
-    if "torch" not in sys.modules:  # torch keeps the threads that it starts with
-        os.environ["OMP_NUM_THREADS"] = str(count)
+    count = limit_threads(wanted)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
     import torch
 
     torch.set_num_threads(count)
     there = available()
-    name = there[0] if config.device == "auto" else config.device
+    name = there[0] if device == "auto" else device
     if name not in there:
         raise ConfigError(f"device={name}: this machine has none; must be auto or {' or '.join(reversed(there))}")
     # The same as use_deterministic_algorithms(True, warn_only=True), which would also import torch.compile.

@@ -1,4 +1,4 @@
-"""The store of finished stages: looked up by name, written whole or not at all, verified before use, locked while computed.
+"""The store of finished stages: looked up by name, written whole or not at all, verified before use.
 
 stages/<name>/            a finished stage: weights, masks, rows, and a manifest with the SHA-256 of every file
 stages/<name>.work/<n>/   its last checkpoint while it is being computed, a folder of the same kind

@@ -1,4 +1,4 @@
-"""What a person sees of a run: the plan, a progress bar, the table of rounds, and where the results are. No torch here."""
+"""What a person sees of a run: the plan, a progress bar, the table of rounds, where the results are. No torch here."""
 
 from __future__ import annotations
 

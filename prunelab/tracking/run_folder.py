@@ -131,7 +131,7 @@ class RunFolder:
         self.console.describe(f"round {row.round}, validation {percent(row.val_accuracy, 2)}")
 
     def end(self, state: State, masks: Masks) -> None:
-        """Write a finished round; `masks` and their model carry its state. The epochs of a reused stage are replayed."""
+        """Write a finished round, whose state the masks and their model carry; replay the epochs of a reused stage."""
         for epoch in state.epochs if state.reused else ():
             self.epoch(replace(epoch, reused=True))
         row = replace(state.row, round=self.round, stage=self.stage, reused=state.reused)

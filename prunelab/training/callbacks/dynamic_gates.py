@@ -11,56 +11,10 @@ from torch import Tensor, nn
 
 from prunelab.errors import ConfigError
 from prunelab.pruning import blocks
+from prunelab.pruning.gated import gated, gated_class
 from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_number
 
 START = 2.0  # initial value of a gate; σ(2) = 0.88, so it is open
-
-
-class Gated(nn.Module):
-    """Mixin for the class of a layer that can be skipped.
-
-    Attributes:
-        gate: scalar parameter of the layer; the layer is executed if σ(gate) > 0.5.
-        mode: `decide`: the gate decides whether the layer runs or returns its input; `learn`: in training mode the
-            layer runs and the gate gets a gradient, in eval mode as `decide`; `open`: it runs; `closed`: it does not.
-    """
-
-    gate: nn.Parameter
-    mode: str = "decide"
-
-    def __call__(self, x: Tensor, *args: Any, **keywords: Any) -> Any:
-        """Return the layer's output, or `x` if the gate is closed; then neither the layer nor its hooks are called."""
-        if self.mode == "learn" and self.training:
-            return chosen(self.gate, super().__call__(x, *args, **keywords), x)
-        if self.mode == "closed" or (self.mode != "open" and not self.executed):
-            return x
-        return super().__call__(x, *args, **keywords)
-
-    @property
-    def executed(self) -> bool:
-        """Whether σ(gate) > 0.5."""
-        return bool(self.gate > 0)
-
-
-def chosen(gate: Tensor, output: Tensor, x: Tensor) -> Tensor:
-    """Return g·f(x) + (1 − g)·x, where g is 1 if σ(gate) > 0.5, else 0, and has the gradient of σ(gate).
-
-    Args:
-        gate: scalar.
-        output: f(x), of the shape of x.
-        x: the layer's input.
-
-    Source: Bengio, Léonard & Courville 2013, "Estimating or propagating gradients through stochastic neurons",
-    arXiv 1308.3432 (straight-through).
-    """
-    soft = torch.sigmoid(gate)
-    hard = (gate > 0).to(soft.dtype) + (soft - soft.detach())
-    return hard * output + (1 - hard) * x
-
-
-def gated_class(kind: type[nn.Module]) -> type[nn.Module]:
-    """Return a subclass with a gate. Its name begins with that of `kind`, by which some code finds its layers."""
-    return type(f"{kind.__name__}Gated", (Gated, kind), {})
 
 
 class DynamicGates(Callback):
@@ -133,20 +87,6 @@ class DynamicGates(Callback):
         """Let the gates decide from now on."""
         for layer in self.layers:
             layer.mode = "decide"
-
-
-def gated(model: nn.Module) -> list[Gated]:
-    """Return the layers that have gates, in the model's order."""
-    return [module for module in model.modules() if isinstance(module, Gated)]
-
-
-def settle(model: nn.Module) -> None:
-    """Fix what the gates decide now, for `torch.export` and ONNX, whose graphs cannot depend on a parameter's value.
-
-    Layers whose gates are closed are then left out of the graph.
-    """
-    for layer in gated(model):
-        layer.mode = "open" if layer.executed else "closed"
 
 
 def _matching(model: nn.Module, patterns: Sequence[str], there: set[str] | None) -> list[str]:
