@@ -8,7 +8,7 @@ from conftest import overrides, table
 
 from prunelab import compose, run
 from prunelab.cli.stages import entries, main
-from prunelab.config.build import identity
+from prunelab.config.resolve import resolve
 from prunelab.experiment.lab import Lab
 from prunelab.experiment.run import dense, prune_and_finetune
 from prunelab.pruning.schedules import Round
@@ -115,10 +115,10 @@ def test_an_edited_model_is_another_model(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     chosen = ("model._target_=edited.Net", "trusted=[edited]")
     (tmp_path / "edited.py").write_text(source)
-    before = identity(compose(*chosen), "model")
-    assert identity(compose(*chosen), "model") == before
+    before = resolve(compose(*chosen)).model.identity
+    assert resolve(compose(*chosen)).model.identity == before
     (tmp_path / "edited.py").write_text(source + "# another\n")
-    assert identity(compose(*chosen), "model") != before
+    assert resolve(compose(*chosen)).model.identity != before
 
 
 def test_a_run_into_the_same_folder_shows_each_tag_and_step_once(tmp_path):

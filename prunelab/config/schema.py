@@ -91,7 +91,7 @@ class Strategy:
     )
     rules: list[Any] = key(
         list,
-        "rules for tensors that are not all pruned alike; the first rule that matches a tensor prunes it; empty: all alike",
+        "the first of these rules that matches a tensor prunes it; empty: all tensors are pruned alike",
         "a list of rules such as {match: Conv2d, granularity: channel, allocation: local, amount: 0.2}",
     )
     layers: bool = key(False, "remove whole layers: those without which the validation loss is least", "true or false")
@@ -135,7 +135,7 @@ class Config:
     )
     rewind: Any = key(
         None,
-        "starting weights of fine-tuning: null (current), 0 (initial), 2ep, 500it (of that time)",
+        "weights that fine-tuning starts from: null (current), 0 (initial), 2ep, 500it (of then)",
         "null, 0, epochs such as 2ep, or iterations such as 500it",
     )
     control: Optional[str] = key(None, "what a ticket is compared with, trained under the same masks", choices=CONTROLS)

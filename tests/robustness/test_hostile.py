@@ -11,12 +11,12 @@ import torch
 from harness import is_full, record, sizes
 
 from prunelab import compose, report
-from prunelab.config import build as building
-from prunelab.config.schema import ConfigError
+from prunelab.config.allow_list import locate
+from prunelab.errors import ConfigError
 from prunelab.stages import files
 from prunelab.stages.store import Stage, State, Store, Work, name_of
 
-KEYS = ("data._target_", "model._target_", "schedule._target_", "optimizer._target_", "strategy._target_")
+KEYS = ("data._target_", "model._target_", "schedule._target_", "optimizer._target_", "granularity._target_")
 NAMES = (
     "os.system",
     "os.remove",
@@ -34,8 +34,8 @@ NAMES = (
     "prunelab.data.mnist.shutil.rmtree",
     "prunelab.models.lenet.torch.load",
     "prunelab.models.lenet.F.torch.hub.load",
-    "prunelab.pruning.schedules.building.inspect.os.system",
-    "prunelab.pruning.strategies.custom.inspect.os.system",
+    "prunelab.pruning.schedules.base.prod.os.system",
+    "prunelab.pruning.custom.inspect.os.system",
     "torch.optim.adam.torch.load",
     "torch.optim.torch.hub.load",
     "torchvision.models.torch.hub.load",
@@ -56,7 +56,7 @@ class Payload:
 def attempt(key, name):
     custom = ("strategy=custom",) if key == "strategy.method" else ()
     config = compose(*custom, f"{key}='{name}'")
-    building.locate(name, key, config.trusted)
+    locate(name, key, config.trusted)
 
 
 @pytest.mark.parametrize("count", sizes(20, 100))
