@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from prunelab.report.curves import Baseline, Curve, Point
 from prunelab.report.drawing import GRID, INK, MARKERS, MUTED, Drawing, Figure, colour
-from prunelab.tracking.console import percent
+from prunelab.text import percent
 
 ACCURACY = "Test accuracy, last epoch (%)"
 UNNAMED = 60  # grey curves that are drawn at most, to limit the size of the page

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Collection, Iterable, Sequence
 
 from prunelab.report.run_folders import Numbers, Run
-from prunelab.tracking.console import percent, table
+from prunelab.text import percent, table
 
 
 def sweep_text(jobs: Sequence[Run]) -> str:

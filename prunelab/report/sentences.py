@@ -9,7 +9,7 @@ from prunelab.report.curves import Baseline, Curve, Point
 from prunelab.report.differences import SAME, Difference, difference, in_points
 from prunelab.report.groups import Group, choice, in_order, overrides
 from prunelab.report.run_folders import Run
-from prunelab.tracking.console import percent
+from prunelab.text import percent
 
 MANY = 8  # names that a sentence lists at most; more are counted
 PARTS = ("model", "data", "schedule")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from prunelab.tracking.console import percent
+from prunelab.text import percent
 
 Row = Mapping[str, object]  # one row of the DataFrame; None where a value is missing
 AT_MOST = 60  # rows of a table on the page and in Markdown; the CSV has all of them
