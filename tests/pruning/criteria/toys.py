@@ -9,20 +9,25 @@ import torch
 from torch import nn
 
 from prunelab.pruning.criteria.base import Evidence
+from prunelab.pruning.masks import Masks, named
 
 
-def evidence(model, inputs, labels=None, *, weights=None, masks=None, initial=None, movement=None, batch_size=4):
+def evidence(model, inputs, labels=None, *, weights=None, masks=None, initial=None, batch_size=4):
     """By default all parameters of two and more dimensions are prunable, and nothing is pruned yet."""
     if weights is None:
         weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     labels = torch.zeros(len(inputs), dtype=torch.long) if labels is None else labels
-    masks = [torch.ones_like(w, dtype=torch.bool) for w in weights] if masks is None else masks
+    all_masks = Masks(model)
+    all_masks.add([(module, key) for _, module, key, p in named(model) if any(p is w for w in weights)])
+    items = [next(item for item in all_masks if item.parameter is weight) for weight in weights]
+    for item, mask in zip(items, masks or (), strict=False):
+        item.set(mask)
+    all_masks.apply()
+    initial = [w.detach().clone() for w in weights] if initial is None else initial
     return Evidence(
-        model=model.eval(),
-        weights=weights,
-        masks=masks,
-        initial=[w.detach().clone() for w in weights] if initial is None else initial,
-        movement=movement,
+        model,
+        items,
+        initial={item.name: value for item, value in zip(items, initial, strict=True)},
         batches=lambda n: list(zip(inputs[:n].split(batch_size), labels[:n].split(batch_size), strict=True)),
         shape=inputs.shape[1:],
     )
@@ -126,9 +131,9 @@ def toy(name, dtype=torch.float32, seed=0):
         model = build().to(dtype)
         inputs, labels = torch.randn(10, *shape, dtype=dtype), torch.randint(3, (10,))
         weights = list(model.parameters())
-        training = [torch.randn_like(w) for w in weights if w.dim() > 1]
-    initial = [w.detach() + t for w, t in zip([w for w in weights if w.dim() > 1], training, strict=True)]
-    return evidence(model, inputs, labels, initial=initial, movement=training)
+        trained = [torch.randn_like(w) for w in weights if w.dim() > 1]
+    initial = [w.detach() + t for w, t in zip([w for w in weights if w.dim() > 1], trained, strict=True)]
+    return evidence(model, inputs, labels, initial=initial)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from toys import Attention, Recurrent, evidence, linear, local_seed
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.pruning.criteria.wanda import wanda
 
 

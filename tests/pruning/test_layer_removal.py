@@ -11,7 +11,7 @@ from torch import nn
 
 import prunelab
 from prunelab.config import build as building
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.costs import counts as metrics
 from prunelab.experiment import pruning
 from prunelab.experiment.lab import Lab

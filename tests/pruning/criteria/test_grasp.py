@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from toys import MODELS, evidence, gradients, hessian_times, linear, regression, slope, toy
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.pruning.criteria import base as criteria
 from prunelab.pruning.criteria.grasp import grasp
 

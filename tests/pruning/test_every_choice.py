@@ -30,7 +30,7 @@ from oracles import (
 )
 from torch import nn
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.pruning import masks
 from prunelab.pruning.strategies import base as strategies
 from prunelab.pruning.strategies.block import block

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from toys import evidence, linear, local_seed, probabilities, regression, slope, toy
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.pruning.criteria.obd import obd
 
 

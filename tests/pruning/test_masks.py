@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.models.lenet import LeNet
 from prunelab.pruning import masks
 

@@ -1,4 +1,4 @@
-"""`global`: the smallest of all tensors, in one ranking; and of four weights, what `l1` does too."""
+"""allocation=global: the smallest of all tensors, in one ranking; and of four weights, what local does too."""
 
 import numpy as np
 import pytest
@@ -12,21 +12,18 @@ from oracles import (
     global_oracle,
     in_rounds,
     integers,
-    network,
     pruned,
+    pruner,
     put,
     seeds,
     shapes,
 )
 
-from prunelab.pruning.strategies.global_unstructured import global_unstructured
-from prunelab.pruning.strategies.l1 import l1
-
 
 @few
-@given(shapes, amount_each_round, seeds)
-def test_global_is_the_oracle(shapes, plan, seed):
-    in_rounds(global_unstructured, global_oracle, shapes, plan, seed)
+@given(shapes, amount_each_round, seeds, st.booleans())
+def test_global_is_the_oracle(shapes, plan, seed, scattered):
+    in_rounds(pruner(shapes, "global"), global_oracle, plan, seed, scattered)
 
 
 @pytest.mark.parametrize(
@@ -43,41 +40,40 @@ def test_global_is_the_oracle(shapes, plan, seed):
         ((1, 2, 3, 4), (0, 1, 0, 0), 0.99, [0, 1, 0, 0]),
     ],
 )
-@pytest.mark.parametrize("strategy", [l1, global_unstructured])
-def test_magnitude_of_four(strategy, weights, mask, amount, expected):
-    _, parameters = four(weights, mask)
-    strategy(parameters, amount)
-    assert flat(parameters) == expected
+@pytest.mark.parametrize("allocation", ["local", "global"])
+def test_magnitude_of_four(allocation, weights, mask, amount, expected):
+    found = four(weights, mask, allocation=allocation)
+    pruned(found, amount)
+    assert flat(found) == expected
 
 
 def test_local_takes_from_each_tensor_and_global_from_where_the_smallest_are():
     weights = [np.array([[1, 2]]), np.array([[3, 4], [5, 6]])]
-    _, parameters = network([(1, 2), (2, 2)])
-    put(parameters, weights)
-    l1(parameters, 0.5)
-    assert flat(parameters) == [0, 1, 0, 0, 1, 1]
-    _, parameters = network([(1, 2), (2, 2)])
-    put(parameters, weights)
-    global_unstructured(parameters, 0.5)
-    assert flat(parameters) == [0, 1, 0, 0, 1, 1]  # 2 is the last of its tensor: 4 goes instead
-    global_unstructured(parameters, 0.9)
-    assert flat(parameters) == [0, 1, 0, 0, 0, 1]
+    local, together = pruner([(1, 2), (2, 2)]), pruner([(1, 2), (2, 2)], "global")
+    put(local, weights)
+    pruned(local, 0.5)
+    assert flat(local) == [0, 1, 0, 0, 1, 1]
+    put(together, weights)
+    pruned(together, 0.5)
+    assert flat(together) == [0, 1, 0, 0, 1, 1]  # 2 is the last of its tensor: 4 goes instead
+    pruned(together, 0.9)
+    assert flat(together) == [0, 1, 0, 0, 0, 1]
 
 
 def test_global_ties_go_in_the_order_of_the_tensors():
-    _, parameters = network([(2, 2), (2, 2)])
-    put(parameters, [np.ones((2, 2)), np.ones((2, 2))])
-    global_unstructured(parameters, 5 / 8)
-    assert flat(parameters) == [0, 0, 0, 1, 0, 0, 1, 1]
+    found = pruner([(2, 2), (2, 2)], "global")
+    put(found, [np.ones((2, 2)), np.ones((2, 2))])
+    pruned(found, 5 / 8)
+    assert flat(found) == [0, 0, 0, 1, 0, 0, 1, 1]
 
 
 @few
 @given(shapes, st.floats(0, 0.99), seeds)
 def test_global_largest_pruned_is_at_most_smallest_kept(shapes, amount, seed):
-    model, parameters = network(shapes)
+    found = pruner(shapes, "global")
     weights = integers(shapes, seed)
-    put(parameters, weights)
-    new = pruned(model, parameters, global_unstructured, amount)
+    put(found, weights)
+    new = pruned(found, amount)
     gone = [np.abs(weight)[~mask] for weight, mask in zip(weights, new, strict=True)]
     # A tensor's last weight stays however small it is.
     kept = [np.abs(weight)[mask] for weight, mask in zip(weights, new, strict=True) if mask.sum() > 1]

@@ -3,7 +3,7 @@ import pytest
 import torch
 from toys import evidence, linear, regression, slope
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.pruning.criteria.snip import snip
 from prunelab.pruning.criteria.taylor import taylor
 

@@ -1,39 +1,42 @@
-"""What every criterion promises, on every kind of network."""
+"""What every criterion promises, on every kind of network; the criteria are found by discovery."""
 
 import inspect
-from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from toys import MODELS, evidence, local_seed, toy
 
-import prunelab
-from prunelab.config import build as building
-from prunelab.pruning.criteria import base as criteria
+from prunelab.pruning import criteria
+from prunelab.pruning.criteria.base import Criterion
+from prunelab.pruning.lookup import choices, find
+from prunelab.pruning.pruner import named_criterion
+from prunelab.pruning.units import smallest
 
-FILES = sorted((Path(prunelab.__file__).parent.parent / "conf" / "criterion").glob("*.yaml"))
-TARGETS = {path.stem: OmegaConf.load(path) for path in FILES}
-OF_THE_CORE = {"_target_", "iterations"}  # of every criterion, read by what calls it
-
-
-def criterion(name):
-    module, _, function = TARGETS[name]._target_.rpartition(".")
-    return getattr(__import__(module, fromlist=[function]), function)
+NAMES = sorted(choices(criteria))
 
 
 def cheap(name):
-    return {"examples": 10} if "examples" in inspect.signature(criterion(name)).parameters else {}
+    return {"examples": 10} if "examples" in inspect.signature(find(criteria, "criterion", name)).parameters else {}
 
 
-VARIANTS = [(name, {}) for name in TARGETS] + [("obd", {"hessian": "hutchinson"})]
+VARIANTS = [(name, {}) for name in NAMES] + [("obd", {"hessian": "hutchinson"})]
 every = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value))
 network = pytest.mark.parametrize("model", MODELS)
 
 
+def call(name, given, **options):
+    """Calls a criterion; one that records while the network is trained is given what it has recorded."""
+    scorer = named_criterion(name)
+    if isinstance(scorer, Criterion):
+        with local_seed(1):
+            scorer.load({n: torch.randn_like(value) for n, value in zip(given.names, given.values, strict=True)})
+        return scorer(given)
+    return scorer(given, **cheap(name), **options)
+
+
 def scored(name, given, **options):
     with local_seed(7):
-        return criterion(name)(given, **cheap(name), **options)
+        return call(name, given, **options)
 
 
 def flags():
@@ -48,22 +51,12 @@ def flags():
     }
 
 
-def test_there_are_files_for_all_of_them():
-    source = Path(criteria.__file__).parent
-    assert {path.stem for path in source.glob("*.py")} - {"__init__"} == set(TARGETS)
-
-
-@pytest.mark.parametrize("name", TARGETS)
-def test_the_yaml_says_what_the_function_takes_with_its_defaults(name):
-    options = list(inspect.signature(criterion(name)).parameters.values())[1:]
-    assert all(option.kind is option.KEYWORD_ONLY for option in options)
-    written = {key: value for key, value in TARGETS[name].items() if key not in OF_THE_CORE}
-    assert written == {option.name: option.default for option in options}
-
-
-@pytest.mark.parametrize("name", TARGETS)
-def test_the_config_may_name_it(name):
-    assert building.locate(TARGETS[name]._target_, "criterion._target_") is criterion(name)
+@pytest.mark.parametrize("name", NAMES)
+def test_options_are_keywords_with_defaults(name):
+    options = list(inspect.signature(find(criteria, "criterion", name)).parameters.values())
+    for option in options[0 if isinstance(named_criterion(name), Criterion) else 1 :]:
+        assert option.kind is option.KEYWORD_ONLY
+        assert option.default is not option.empty
 
 
 @every
@@ -71,9 +64,9 @@ def test_the_config_may_name_it(name):
 def test_scores_are_ranked_as_they_come(name, options, model):
     given = toy(model)
     found = scored(name, given, **options)
-    assert [score.shape for score in found] == [weight.shape for weight in given.weights]
+    assert [score.shape for score in found] == [weight.shape for weight in given.values]
     assert not any(score.requires_grad for score in found)
-    criteria.ranks(found)  # finite and ≥ 0, else it raises
+    smallest(found, given.masks, 0)  # finite and ≥ 0, else it raises
     assert len(torch.cat([score.flatten() for score in found]).unique()) > 10
 
 
@@ -110,7 +103,7 @@ def test_whoever_calls_it_may_have_turned_gradients_off(name, options, model):
 def test_only_what_draws_at_random_moves_torchs_generator(name, options):
     before = torch.get_rng_state()
     with torch.random.fork_rng(devices=[]):
-        criterion(name)(toy("encoder"), **cheap(name), **options)
+        call(name, toy("encoder"), **options)
         moved = not torch.equal(torch.get_rng_state(), before)
     assert moved == (name == "random" or options == {"hessian": "hutchinson"})
 
@@ -119,10 +112,12 @@ def test_only_what_draws_at_random_moves_torchs_generator(name, options):
     ("name", "options"), [v for v in VARIANTS if v[0] in {"taylor", "snip", "obd", "synflow"}], ids=str
 )
 def test_a_frozen_or_unused_tensor_has_no_gradient(name, options):
-    given = toy("perceptron")
-    given.weights[0].requires_grad_(False)
-    spare = torch.nn.Parameter(torch.ones(2, 2))
-    more = evidence(given.model, torch.ones(4, 5), weights=[*given.weights, spare], batch_size=2)
+    with local_seed(0):
+        model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
+        inputs = torch.randn(4, 5)
+    model.register_parameter("spare", torch.nn.Parameter(torch.ones(2, 2)))
+    model[0].weight.requires_grad_(False)
+    more = evidence(model, inputs, weights=[model[0].weight, model[2].weight, model.spare], batch_size=2)
     frozen, active, unused = scored(name, more, **options)
     assert (frozen == 0).all()
     assert (unused == 0).all()

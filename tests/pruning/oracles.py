@@ -1,11 +1,10 @@
-"""Small networks, and an oracle in NumPy for each strategy: arrays of weights and masks in, masks out.
+"""Small networks, and an oracle in NumPy for each way of pruning: arrays of weights and masks in, masks out.
 
 None of the oracles calls torch or prunelab.
 """
 
 import warnings
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -13,11 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prunelab.pruning import masks
-from prunelab.pruning.criteria import base as criteria
-from prunelab.pruning.criteria.random import random as random_scores
-from prunelab.pruning.strategies import base as strategies
-from prunelab.pruning.strategies.l1 import l1
+from prunelab.pruning.pruner import Pruner
 
 few = settings(deadline=None, max_examples=60, derandomize=True)
 
@@ -48,39 +43,50 @@ def layer(shape):
     return nn.Conv2d(shape[1], shape[0], shape[2:])
 
 
-def network(shapes):
-    model = nn.Sequential(*map(layer, shapes))
-    parameters = masks.select(model)
-    masks.attach(parameters)
-    return model, parameters
+def pruner(shapes, allocation="local", granularity="weight", **how):
+    """A pruner of one layer for each shape; the last one is pruned too."""
+    return Pruner(
+        nn.Sequential(*map(layer, shapes)), granularity=granularity, allocation=allocation, output_layer=True, **how
+    )
 
 
-def put(parameters, arrays):
-    for (module, name), array in zip(parameters, arrays, strict=True):
-        with torch.no_grad():
-            getattr(module, f"{name}_orig").copy_(torch.tensor(array, dtype=torch.float32))
-            setattr(module, name, getattr(module, f"{name}_orig") * getattr(module, f"{name}_mask"))
+def put(pruner, arrays):
+    """Gives the prunable tensors these weights, zero where they are pruned."""
+    with torch.no_grad():
+        for item, array in zip(pruner.items, arrays, strict=True):
+            item.parameter.copy_(torch.tensor(array, dtype=torch.float32))
+    pruner.masks.apply()
 
 
-def put_masks(parameters, arrays):
-    for (module, name), array in zip(parameters, arrays, strict=True):
-        getattr(module, f"{name}_mask").copy_(torch.tensor(array))
+def put_masks(pruner, arrays):
+    for item, array in zip(pruner.items, arrays, strict=True):
+        item.set(torch.tensor(array))
+    pruner.masks.apply()
 
 
-def four(weights, mask=(1, 1, 1, 1), shape=(1, 4)):
-    model, parameters = network([shape])
-    put_masks(parameters, [np.reshape(mask, shape)])
-    put(parameters, [np.reshape(weights, shape)])
-    return model, parameters
+def four(weights, mask=(1, 1, 1, 1), shape=(1, 4), **axes):
+    """A pruner of one Linear layer with these weights and this mask."""
+    found = pruner([shape], **axes)
+    put_masks(found, [np.reshape(mask, shape)])
+    put(found, [np.reshape(weights, shape)])
+    return found
 
 
-def now(parameters):
+def now(pruner):
     """The masks, as arrays of booleans."""
-    return [getattr(module, f"{name}_mask").numpy().astype(bool) for module, name in parameters]
+    return [item.kept.numpy() for item in pruner.items]
 
 
-def flat(parameters):
-    return [int(x) for mask in now(parameters) for x in mask.ravel()]
+def flat(pruner):
+    return [int(x) for mask in now(pruner) for x in mask.ravel()]
+
+
+def biases(pruner):
+    """The masks of the biases, as arrays of booleans; None for a layer whose bias has none."""
+    return [
+        pruner.masks[name].kept.numpy() if name in pruner.masks else None
+        for name in (item.name.replace("weight", "bias") for item in pruner.items)
+    ]
 
 
 def keep_one(mask):
@@ -277,32 +283,26 @@ def assert_equal(actual, expected):
         assert np.array_equal(mask, by_hand)
 
 
-def in_rounds(strategy, oracle, shapes, plan, seed, scattered=False):
+def in_rounds(pruner, oracle, plan, seed, scattered=False):
     """Prunes in several rounds, with new weights before each: every mask must be the oracle's.
 
     With `scattered`, some weights are gone before the first.
     """
-    _, parameters = network(shapes)
+    shapes = [tuple(item.parameter.shape) for item in pruner.items]
     if scattered:
-        put_masks(parameters, [keep_one(mask > -2) for mask in integers(shapes, seed + 99)])
+        put_masks(pruner, [keep_one(mask > -2) for mask in integers(shapes, seed + 99)])
     for t, amount in enumerate(plan):
-        weights, old = integers(shapes, seed + t), now(parameters)
-        put(parameters, weights)
-        strategy(parameters, amount)
-        assert_equal(now(parameters), oracle(weights, old, amount))
+        weights, old = integers(shapes, seed + t), now(pruner)
+        put(pruner, weights)
+        assert_equal(pruned(pruner, amount), oracle(weights, old, amount))
 
 
-def pruned(model, parameters, strategy, amount):
+def pruned(pruner, amount, **how):
+    """Prunes once, whatever is said of last units; the masks."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        strategies.prune(model, parameters, strategy, amount)
-    return now(parameters)
-
-
-def random(parameters, amount, **options):
-    """`strategy=random`: l1 by the criterion `random`, which sees the weights."""
-    weights = [criteria.original(module, name) for module, name in parameters]
-    l1(parameters, amount, scores=random_scores(SimpleNamespace(weights=weights)), **options)
+        warnings.filterwarnings("ignore", r".*\.weight is down to its last")
+        pruner.prune(amount, **how)
+    return now(pruner)
 
 
 def count(units, of):

@@ -9,7 +9,7 @@ from conftest import broken_off, numbers, overrides
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 from prunelab.data.mnist import mnist
 from prunelab.models.lenet import LeNet
 from prunelab.pruning import masks
