@@ -54,7 +54,7 @@ def test_global_weights_are_global_unstructured(seed):
 @pytest.mark.parametrize("dim", [0, 1])
 def test_local_channels_are_ln_structured(n, dim):
     mine, pairs = networks()
-    pairs = pairs[:1] + pairs[1:] if dim == 0 else pairs[1:]  # the first convolution has one input
+    pairs = pairs if dim == 0 else pairs[1:]  # the first convolution has one input
     exclude = [] if dim == 0 else ["conv1.*"]
     pruner = Pruner(mine, granularity=Channel(n, dim), allocation="local", output_layer=True, exclude=exclude)
     for amount in AMOUNTS:
@@ -71,6 +71,6 @@ def test_scores_of_ones_own_are_importance_scores():
         scores = [torch.rand_like(module.weight) for module, _ in pairs]
     pruner = Pruner(mine, lambda evidence: scores)
     pruner.prune(0.7)
-    importance = {pair: score for pair, score in zip(pairs, scores, strict=True)}
+    importance = dict(zip(pairs, scores, strict=True))
     prune.global_unstructured(pairs, prune.L1Unstructured, importance_scores=importance, amount=0.7)
     assert_same(pruner, pairs)

@@ -1,8 +1,10 @@
 """Which layers of a network can be left out, and which are only stacks of such layers."""
 
+import pytest
 import torch
 from torch import nn
 
+from prunelab.errors import ConfigError
 from prunelab.models.deep_mlp import Block
 from prunelab.models.torchvision_models import torchvision_model
 from prunelab.pruning import blocks
@@ -57,3 +59,17 @@ def test_torchvisions_vision_transformer():
     names = [f"encoder.layers.encoder_layer_{i}" for i in range(12)]
     keep = {"encoder", "encoder.layers", *names, *(f"{name}.mlp" for name in names)}
     assert blocks.outermost(model, keep) == names
+
+
+def test_looking_for_blocks_leaves_each_module_in_its_own_mode():
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4), nn.Dropout())
+    model[0].eval()
+    assert blocks.keeping(model, (4,), "test") == {"0", "1", "2"}
+    assert [module.training for module in model.modules()] == [True, False, True, True]
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_shape_that_the_model_cannot_take_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"^strategy=layer: the model cannot take \[5\]: ") as caught:
+        blocks.keeping(nn.Linear(4, 4), (5,), "strategy=layer")
+    assert "\n" not in str(caught.value)

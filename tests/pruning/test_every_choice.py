@@ -114,7 +114,9 @@ def test_every_cell_is_exact_or_refused(cell):
         assert all(not bool((after[key] & ~before[key]).any()) for key in after)  # nothing revives
         assert all(count >= 1 for count in left)
         assert promised is None or (sum(left) if isinstance(promised, int) else left) == promised
-        assert report.pruned == weights - pruner.masks.counts()[0] == weights - sum(int(m.sum()) for m in after.values())
+        assert (
+            report.pruned == weights - pruner.masks.counts()[0] == weights - sum(int(m.sum()) for m in after.values())
+        )
         assert all(bool((item.parameter[~item.kept] == 0).all()) for item in pruner.masks)
         prune(twin, amount)
         assert all(torch.equal(mask, after[key]) for key, mask in masks(twin).items())  # deterministic

@@ -32,7 +32,11 @@ def four(weights=(1.0, 2.0, 3.0, 4.0), mask=(1, 1, 1, 1), rows=1):
 
 def test_adding_masks_of_ones_changes_nothing():
     model = drawn(mlp)
-    before, keys, x = {k: v.clone() for k, v in model.state_dict().items()}, list(dict(model.named_parameters())), torch.rand(3, 6)
+    before, keys, x = (
+        {k: v.clone() for k, v in model.state_dict().items()},
+        list(dict(model.named_parameters())),
+        torch.rand(3, 6),
+    )
     output = model(x)
     masks = masked(model)
     assert torch.equal(model(x), output)

@@ -296,7 +296,12 @@ def test_optimizer_steps_within_the_backward_pass_move_no_pruned_weight():
     model, masks = halved(mlp)
     for parameter in model.parameters():
         one = torch.optim.SGD([parameter], 0.1, momentum=0.9)
-        parameter.register_post_accumulate_grad_hook(lambda p, one=one: (one.step(), one.zero_grad()) and None)
+
+        def step(parameter, one=one):
+            one.step()
+            one.zero_grad()
+
+        parameter.register_post_accumulate_grad_hook(step)
     inputs, labels = batch()
     for _ in range(2):
         F.cross_entropy(model(inputs), labels).backward()

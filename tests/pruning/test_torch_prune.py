@@ -74,7 +74,9 @@ def test_masks_of_torch_become_masks_of_ours():
     weights = [model[0].weight.clone(), model[0].bias.clone(), model[2].weight.clone()]
     masks = from_torch_prune(model)
     assert {name: mask.tolist() for name, mask in masks.state().items()} == expected
-    assert all(torch.equal(a, b) for a, b in zip(weights, [model[0].weight, model[0].bias, model[2].weight], strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights, [model[0].weight, model[0].bias, model[2].weight], strict=True)
+    )
     assert set(dict(model.named_parameters())) == {"0.weight", "0.bias", "2.weight", "2.bias"}
     assert not any(module._forward_pre_hooks for module in model.modules())
 

@@ -68,7 +68,10 @@ def test_smallest_is_the_oracle(shapes, seed, amount):
 def test_other_memory_formats_are_ranked_in_logical_order():
     array = integers((2, 3, 2, 2), seed=0)
     expected = take(array.ravel(), np.ones(array.size, dtype=bool), 9).reshape(array.shape)
-    for score in (torch.tensor(array).to(memory_format=torch.channels_last), torch.tensor(array.T.copy()).permute(3, 2, 1, 0)):
+    for score in (
+        torch.tensor(array).to(memory_format=torch.channels_last),
+        torch.tensor(array.T.copy()).permute(3, 2, 1, 0),
+    ):
         (found,) = smallest([score], [torch.ones(array.shape, dtype=torch.bool)], 9)
         assert np.array_equal(found.numpy(), expected)
 

@@ -3,7 +3,20 @@
 import numpy as np
 import torch
 from hypothesis import given
-from oracles import amount_each_round, assert_equal, few, flat, integers, l1_oracle, now, pruned, pruner, put, seeds, shapes
+from oracles import (
+    amount_each_round,
+    assert_equal,
+    few,
+    flat,
+    integers,
+    l1_oracle,
+    now,
+    pruned,
+    pruner,
+    put,
+    seeds,
+    shapes,
+)
 
 
 @few

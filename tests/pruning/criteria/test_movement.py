@@ -5,8 +5,8 @@ import itertools
 
 import pytest
 import torch
-from toys import evidence, linear
 from torch import nn
+from toys import evidence, linear
 
 from prunelab.errors import ConfigError
 from prunelab.pruning.criteria.movement import Movement
