@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from prunelab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 DESCRIPTION = """\
 Shows what one pruning call does to one module of your model, without training.
@@ -66,7 +66,10 @@ def tour(config: DictConfig) -> str:
     prune.remove(module, key)
     lines += _section("after prune.remove: the zeros are permanent, mask and hook are gone", _contents(module))
     lines += _indented(key, getattr(module, key))
-    lines += ["", "prunelab itself keeps the weight a plain parameter and the mask beside it; nothing is hooked into the"]
+    lines += [
+        "",
+        "prunelab itself keeps the weight a plain parameter and the mask beside it; nothing is hooked into the",
+    ]
     return "\n".join([*lines, "forward pass. prunelab.to_torch_prune(masks) gives the form shown here."])
 
 

@@ -96,7 +96,7 @@ def test_the_dense_network_teaches_every_round_and_is_trained_once(tmp_path, tea
     rows = table(half.folder / "rounds.csv")
     dense, *later = rows
     assert [row["reused"] for row in rows] == ["true", "false", "false"]
-    assert dense["stage"] == table(plain.folder / "rounds.csv")[0]["stage"]
+    assert dense.stage == table(plain.folder / "rounds.csv")[0]["stage"]
     store = stages.Store(tmp_path / "outputs" / "stages")
     weights = store.load(dense["stage"]).weights
     for routine, weights_given in teachers:
@@ -119,7 +119,7 @@ def test_the_training_loss_in_the_rows_is_the_cross_entropy_alone(tmp_path, alph
     """At a rate so small that no weight moves, every loss is that of the network after pruning, whatever alpha is."""
     how = ("schedule.rounds=1", "optimizer.lr=1e-30", "optimizer=sgd")
     plain, half = run(tmp_path, *how), run(tmp_path, *how, f"finetune.distill.alpha={alpha}")
-    assert half.rounds[1]["train_loss"] == plain.rounds[1]["train_loss"]
+    assert half.rounds[1].train_loss == plain.rounds[1].train_loss
 
 
 @pytest.mark.parametrize("batch", [6, 8])  # 5 in an epoch; in the first and in the second distilled round
@@ -174,11 +174,11 @@ def test_with_everything_else(tmp_path, teachers, how):
     test = building.bind(prunelab.compose("data.limit=300"), "data")().test
     for routine, _ in teachers:
         assert same(routine.teacher.state_dict(), dense)
-        assert evaluate(routine.teacher, test)[1] == pytest.approx(result.rounds[0]["test_loss"], rel=1e-5)
+        assert evaluate(routine.teacher, test)[1] == pytest.approx(result.rounds[0].test_loss, rel=1e-5)
     assert len(teachers) == (2 if "schedule.rounds=2" in how or "control=shuffled_masks" in how else 1)
-    assert result.rounds[0]["test_loss"] == plain.rounds[0]["test_loss"]
-    assert result.rounds[-1]["test_loss"] != plain.rounds[-1]["test_loss"]
-    assert result.rounds[-1]["sparsity"] > 0
+    assert result.rounds[0].test_loss == plain.rounds[0].test_loss
+    assert result.rounds[-1].test_loss != plain.rounds[-1].test_loss
+    assert result.rounds[-1].sparsity > 0
 
 
 def test_a_checkpoint_teaches(tmp_path, teachers):

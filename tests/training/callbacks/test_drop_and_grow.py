@@ -301,7 +301,7 @@ def test_every_tensor_keeps_its_number_of_weights_at_every_step(tmp_path, counts
     for found in counts:
         assert {tensor: int(mask.sum()) for tensor, mask in found.items()} == start
     assert sum(start.values()) == round(0.1 * 59_838)
-    assert result.rounds[0]["epochs"] == 0
+    assert result.rounds[0].epochs == 0
     changes = [any(not torch.equal(a[t], b[t]) for t in a) for a, b in itertools.pairwise(counts)]
     # After steps 2, 4, … 28; the first step's masks are seen after it, so change i is step i + 2.
     expected = [step % 2 == 0 for step in range(2, 31)]
@@ -325,9 +325,9 @@ def test_the_presets_are_sparse_from_the_first_step(tmp_path):
         assert config.strategy.budget == "erk"
         assert config.criterion._target_ == "prunelab.pruning.criteria.random.random"
         result = prunelab.run(prunelab.compose(f"sparse_training={name}", "data.limit=3000", f"outputs={tmp_path}"))
-        assert [row["epochs"] for row in result.rounds] == [0, 4]
-        assert 0.8999 < result.rounds[1]["sparsity"] < 0.91  # of a unit that never fires, what grew stays at 0
-        assert result.rounds[1]["test_accuracy"] > 0.5
+        assert [row.epochs for row in result.rounds] == [0, 4]
+        assert 0.8999 < result.rounds[1].sparsity < 0.91  # of a unit that never fires, what grew stays at 0
+        assert result.rounds[1].test_accuracy > 0.5
 
 
 @pytest.mark.parametrize("name", ["set", "rigl"])

@@ -235,13 +235,13 @@ def test_rounds_keep_the_gates_as_dense_training_left_them(tmp_path):
     how = ("regularizer=dynamic_gates", "model=residual_lenet", "regularizer.lr=0.5", "optimizer.weight_decay=0.1")
     how = (*how, "train.epochs=2", "schedule.rounds=2", "regularizer.strength=0.5", "data.limit=200")
     result = run(tmp_path, *how)
-    dense = load_file(tmp_path / "outputs" / "stages" / result.rounds[0]["stage"] / "weights.safetensors")
+    dense = load_file(tmp_path / "outputs" / "stages" / result.rounds[0].stage / "weights.safetensors")
     final = load_file(result.folder / "model.safetensors")
     gates = [name for name in final if name.endswith(".gate")]
     assert gates == [f"blocks.{number}.gate" for number in range(3)]
     for name in gates:
         assert final[name] == dense[name] != 2
-    assert result.rounds[2]["sparsity"] == pytest.approx(1 - 0.8**2, abs=1e-3)
+    assert result.rounds[2].sparsity == pytest.approx(1 - 0.8**2, abs=1e-3)
     assert not torch.equal(final["blocks.0.conv1.weight"], dense["blocks.0.conv1.weight"])
 
 

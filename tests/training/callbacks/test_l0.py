@@ -289,8 +289,8 @@ def test_the_threshold_makes_zeros_permanent(tmp_path):
     how = ("regularizer=l0", "regularizer.strength=10", "regularizer.lr=0.5", "train.epochs=3", "data.limit=600")
     result = run(tmp_path, *how, *THRESHOLD)
     dense, pruned = result.rounds
-    assert dense["sparsity"] > 0.3
-    assert pruned["sparsity"] == pytest.approx(dense["sparsity"], abs=1e-3)
+    assert dense.sparsity > 0.3
+    assert pruned.sparsity == pytest.approx(dense.sparsity, abs=1e-3)
     assert same(load_file(result.folder / "model.safetensors"), result.model.state_dict())
 
 
@@ -303,8 +303,8 @@ def test_l0_on_a_slice(tmp_path):
     """Measured: 84.7% at 92.1%."""
     how = ("experiment=l0", "data.limit=3000", "regularizer.lr=0.2", "train.batch_size=64", "train.epochs=8")
     result = prunelab.run(prunelab.compose(*how, f"outputs={tmp_path}"))
-    assert result.rounds[-1]["sparsity"] >= 0.8
-    assert result.rounds[-1]["test_accuracy"] >= 0.88
+    assert result.rounds[-1].sparsity >= 0.8
+    assert result.rounds[-1].test_accuracy >= 0.88
     assert set(result.model.state_dict()) == {f"fc{n}.{kind}" for n in (1, 2, 3) for kind in ("weight", "bias")}
 
 
@@ -313,5 +313,5 @@ def test_l0_on_a_slice(tmp_path):
 def test_l0_reaches_its_sparsity_at_its_accuracy(tmp_path, seed):
     """All of MNIST, a minute each. Measured over these seeds: 92.6 to 92.9% at 98.0 to 98.2%."""
     result = prunelab.run(prunelab.compose("experiment=l0", f"seed={seed}", f"outputs={tmp_path}"))
-    assert result.rounds[-1]["sparsity"] >= 0.92
-    assert result.rounds[-1]["test_accuracy"] >= 0.975
+    assert result.rounds[-1].sparsity >= 0.92
+    assert result.rounds[-1].test_accuracy >= 0.975
