@@ -1,16 +1,18 @@
 """Rounds that are more than prune and fine-tune: targets of compression, pruning while training, stopping in time."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import broken_off, numbers, overrides
 from safetensors.torch import load_file, save_file
 
 import prunelab
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
+from prunelab.experiment import phase
 from prunelab.models.lenet import LeNet
-from prunelab.pruning import masks
-from prunelab.pruning.strategies import base as strategies
-from prunelab.training import loop as training
+from prunelab.pruning.pruner import Pruner
+from prunelab.training import loop
 
 
 def run(folder, *more):
@@ -29,7 +31,7 @@ def test_a_compression_counts_what_cannot_be_pruned(target, tmp_path):
     kept = sum(int(mask.sum()) for mask in load_file(result.folder / "masks.safetensors").values())
     assert left > 0
     assert kept + 236 == round(60_074 / target)  # 236 biases stay
-    assert row["compression_ratio"] == pytest.approx(target, rel=0.01)
+    assert row.compression_ratio == pytest.approx(target, rel=0.01)
 
 
 def test_a_compression_beyond_what_can_be_pruned_is_refused(tmp_path):
@@ -45,31 +47,37 @@ GRADUAL = ("schedule=gradual", "schedule.sparsity=0.8", "schedule.every=2", "sch
 
 @pytest.fixture
 def prunings(monkeypatch):
-    """Prunable weights left after each call of a strategy on the network that is trained."""
+    """Prunable weights left after each pruning of the network that is trained."""
     left = []
-    prune = strategies.prune
+    prune = Pruner.prune
 
-    def noted(model, *args, **keywords):
-        took = prune(model, *args, **keywords)
-        left.append(masks.count(model)[0])
-        return took
+    def noted(self, *args, **keywords):
+        report = prune(self, *args, **keywords)
+        left.append(self.masks.counts()[0])
+        return report
 
-    monkeypatch.setattr(strategies, "prune", noted)
+    monkeypatch.setattr(Pruner, "prune", noted)
     return left
 
 
 def test_gradual_prunes_while_it_trains_along_the_cubic_curve(tmp_path, prunings, monkeypatch):
     steps = []
-    step = training._step
-    monkeypatch.setattr(training, "_step", lambda *args: (step(*args), steps.append(len(prunings)))[0])
+    step = loop.train_step
+
+    def counted(*args):
+        before = len(prunings)
+        loss = step(*args)
+        steps.append(before)
+        return loss
+
+    monkeypatch.setattr(loop, "train_step", counted)
     result = run(tmp_path, *GRADUAL)
     sparsities = [0.8 * (1 - (1 - t / 4) ** 3) for t in range(1, 5)]
     expected = [59_838 * (1 - s) for s in sparsities]
-    real = prunings[12:]  # after three rehearsals
-    assert real == pytest.approx(expected, abs=3)
-    assert steps[:5] == [12] * 5  # dense training
-    assert [number - 12 for number in steps[5:]] == [0, 1, 1, 2, 2, 3, 3, 4, 4, 4]  # after every second step
-    assert result.rounds[1]["sparsity"] == pytest.approx(0.8, abs=1e-4)
+    assert prunings == pytest.approx(expected, abs=3)
+    assert steps[:5] == [0] * 5  # dense training
+    assert steps[5:] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]  # after every second step
+    assert result.rounds[1].sparsity == pytest.approx(0.8, abs=1e-4)
     assert len(result.rounds) == 2
 
 
@@ -85,7 +93,7 @@ def test_gradual_interrupted_ends_as_if_it_had_not_been(batch, tmp_path):
 
 
 def test_more_prunings_than_iterations_are_refused_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "fit", lambda *args, **how: pytest.fail("trained"))
+    monkeypatch.setattr(phase, "fit", lambda *args, **how: pytest.fail("trained"))
     with pytest.raises(ConfigError, match=r"need 600 iterations of fine-tuning; finetune.epochs=1 are 5"):
         run(tmp_path, "schedule=gradual", "schedule.sparsity=0.5")
 
@@ -95,18 +103,18 @@ def test_more_prunings_than_iterations_are_refused_before_training(tmp_path, mon
 
 def test_until_ends_with_the_sparsest_round_within_the_tolerance(tmp_path, monkeypatch):
     accuracies = iter([0.9, 0.89, 0.88, 0.895, 0.87, 0.95])  # of dense training, then of rounds
-    fit = training.fit
+    fit = phase.fit
 
     def known(*args, **how):
         for row in fit(*args, **how):
-            yield {**row, "val_accuracy": next(accuracies)}
+            yield replace(row, val_accuracy=next(accuracies))
 
-    monkeypatch.setattr(training, "fit", known)
+    monkeypatch.setattr(phase, "fit", known)
     result = run(tmp_path, "schedule=until", "tolerance=0.02", "schedule.rounds=6")
-    assert [row["round"] for row in result.rounds] == [0, 1, 2, 3, 4]  # round 2 loses just 0.02: within it
+    assert [row.round for row in result.rounds] == [0, 1, 2, 3, 4]  # round 2 loses just 0.02: within it
     left = sum(int(mask.sum()) for mask in load_file(result.folder / "masks.safetensors").values())
-    assert left == result.rounds[3]["nonzero"] - 236
-    from prunelab.report import read_summary
+    assert left == result.rounds[3].nonzero - 236
+    from prunelab.report.jobs import read_summary
 
     summary = read_summary(result.folder)
     assert summary["final"]["round"] == 3
@@ -115,11 +123,11 @@ def test_until_ends_with_the_sparsest_round_within_the_tolerance(tmp_path, monke
 
 def test_until_may_find_that_no_round_is_good_enough(tmp_path, monkeypatch):
     accuracies = iter([0.9, 0.1])
-    fit = training.fit
+    fit = phase.fit
     monkeypatch.setattr(
-        training,
+        phase,
         "fit",
-        lambda *args, **how: ({**row, "val_accuracy": next(accuracies)} for row in fit(*args, **how)),
+        lambda *args, **how: (replace(row, val_accuracy=next(accuracies)) for row in fit(*args, **how)),
     )
     result = run(tmp_path, "schedule=until")
     assert len(result.rounds) == 2
@@ -139,14 +147,14 @@ def test_a_checkpoint_is_pruned_as_it_is_and_dense_training_left_out(tmp_path):
         for name in ("net.safetensors", "net.pt")
     ]
     for result in results:
-        assert result.rounds[0]["epochs"] == 0
+        assert result.rounds[0].epochs == 0
         kept = load_file(result.folder / "masks.safetensors")
         for name, mask in kept.items():
             assert torch.equal(result.model.state_dict()[name], trained[name] * mask)
-    assert not results[1].rounds[0]["reused"]  # another file; but the same content under another name is the same:
+    assert results[1].rounds[0].reused  # the same tensors in another file are the same initial state
     (tmp_path / "net.safetensors").rename(tmp_path / "other.safetensors")
     again = run(tmp_path, f"model.checkpoint={tmp_path / 'other.safetensors'}", "finetune.epochs=0")
-    assert again.rounds[0]["reused"]
+    assert again.rounds[0].reused
 
 
 @pytest.mark.parametrize("content", [None, b"no checkpoint", b"\x80\x04cos\nsystem\n(S'true'\ntR."])

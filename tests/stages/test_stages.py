@@ -9,10 +9,11 @@ from conftest import overrides, table
 from prunelab import compose, run
 from prunelab.cli.stages import entries, main
 from prunelab.config.resolve import resolve
-from prunelab.experiment.lab import Lab
-from prunelab.experiment.run import dense, prune_and_finetune
+from prunelab.experiment.bench import Bench
+from prunelab.experiment.round import dense, init, prune_and_finetune
 from prunelab.pruning.schedules import Round
-from prunelab.stages.store import Stage, State, Store
+from prunelab.stages.stage import Stage, State
+from prunelab.stages.store import Store
 
 
 def stage(kind="dense", parent=None, **inputs):
@@ -24,11 +25,11 @@ def names(*more):
     import torch
 
     config = compose("data.limit=300", "threads=1", *more)
-    lab = Lab(config, torch.device("cpu"), lambda: None)
-    lab.load_data()
-    first = dense(lab, lambda row: None)
-    parent = State({}, {}, {}, stage=first.name)
-    return first.name, prune_and_finetune(lab, 1, Round((config.amount,)), parent, None, lambda row: None).name
+    bench = Bench(resolve(config), torch.device("cpu"))
+    bench.load_data()
+    first = dense(bench, State({}, stage=init(bench).name), lambda row: None)
+    parent = State({}, stage=first.name)
+    return first.name, prune_and_finetune(bench, 1, Round((config.amount,)), parent, None, lambda row: None).name
 
 
 def test_a_name_is_a_hash_of_everything_and_of_nothing_else():
@@ -40,7 +41,7 @@ def test_a_name_is_a_hash_of_everything_and_of_nothing_else():
 def test_a_name_can_be_worked_out_by_hand():
     import hashlib
 
-    text = '{"format":1,"inputs":{"amount":0.2,"seed":0},"kind":"round","parent":"abc"}'
+    text = '{"format":2,"inputs":{"amount":0.2,"seed":0},"kind":"round","parent":"abc"}'
     assert stage("round", "abc", seed=0, amount=0.2, rewind=None).name == hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -83,7 +84,7 @@ def test_no_stage_reads_what_changes_nothing(override):
 
 
 def reused(result):
-    return [row["reused"] for row in result.rounds]
+    return [row.reused for row in result.rounds]
 
 
 def test_more_rounds_after_fewer_compute_only_the_rest(tmp_path):
@@ -92,7 +93,9 @@ def test_more_rounds_after_fewer_compute_only_the_rest(tmp_path):
     assert reused(few) == [False] * 3
     assert reused(more) == [True] * 3 + [False] * 2
     columns = ("round", "stage", "test_accuracy", "nonzero", "seconds")
-    assert [[row[c] for c in columns] for row in more.rounds[:3]] == [[row[c] for c in columns] for row in few.rounds]
+    assert [[getattr(row, c) for c in columns] for row in more.rounds[:3]] == [
+        [getattr(row, c) for c in columns] for row in few.rounds
+    ]
 
 
 def test_another_strategy_reuses_the_dense_network(tmp_path):
@@ -150,11 +153,13 @@ def cli(outputs, *arguments):
 def test_list_shows_the_chain(outputs, capsys):
     assert cli(outputs) == 0
     text = capsys.readouterr().out
-    found = {entry.inputs.get("round"): entry for entry in entries(outputs / "stages")}
-    assert found[1].parent == found[None].name
+    found = {entry.inputs.get("round", entry.kind): entry for entry in entries(outputs / "stages")}
+    assert found["init"].parent == ""
+    assert found["dense"].parent == found["init"].name
+    assert found[1].parent == found["dense"].name
     assert found[2].parent == found[1].name
     assert all(entry.name[:12] in text for entry in found.values())
-    assert "3 stages" in text
+    assert "4 stages" in text
 
 
 def test_verify_finds_the_damaged_one(outputs, capsys):
@@ -162,23 +167,23 @@ def test_verify_finds_the_damaged_one(outputs, capsys):
     target = entries(outputs / "stages")[0]
     (target.folder / "round.json").write_bytes(b"{}")
     assert cli(outputs, "verify") == 1
-    assert "2 whole, 1 damaged" in capsys.readouterr().out
+    assert "3 whole, 1 damaged" in capsys.readouterr().out
     assert not target.folder.exists()
 
 
 def test_remove_by_config_age_and_size(outputs, capsys):
     root = outputs / "stages"
     assert cli(outputs, "remove", "--where", "round=2", "--dry-run") == 0
-    assert len(entries(root)) == 3
+    assert len(entries(root)) == 4
     assert cli(outputs, "remove", "--where", "round=2") == 0
-    assert len(entries(root)) == 2
+    assert len(entries(root)) == 3
     old = entries(root)[0].folder
     os.utime(old, (time.time() - 3 * 86400,) * 2)
     assert cli(outputs, "remove", "--older-than", "2d") == 0
     assert not old.exists()
-    assert len(entries(root)) == 1
+    assert len(entries(root)) == 2
     assert cli(outputs, "remove", "--down-to", "10GB") == 0
-    assert len(entries(root)) == 1
+    assert len(entries(root)) == 2
     assert cli(outputs, "remove", "--down-to", "0B") == 0
     assert entries(root) == []
     capsys.readouterr()

@@ -6,10 +6,13 @@ from conftest import overrides
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab.config.schema import CONTROLS, ConfigError
-from prunelab.experiment import controls
-from prunelab.pruning import masks
-from prunelab.training import loop as training
+from prunelab.config.schema import CONTROLS
+from prunelab.errors import ConfigError
+from prunelab.experiment import controls, phase
+from prunelab.experiment.bench import Bench, snapshot
+from prunelab.models.lenet import LeNet
+from prunelab.runtime.seeding import derive
+from prunelab.training import loop
 
 TICKET = ("strategy=lottery_ticket", "schedule.rounds=2", "amount=0.5")
 
@@ -21,19 +24,28 @@ def run(folder, *more):
 @pytest.fixture
 def starts(monkeypatch):
     """Weights and masks at the start of each training that is really done, in their order, with its round."""
-    found = []
-    fit = training.fit
+    found, benches = [], []
+    fit, load = phase.fit, Bench.load_data
 
-    def noted(model, *args, **how):
-        found.append((how["round"], *masks.snapshot(model), how["seed"]))
-        return fit(model, *args, **how)
+    def load_data(self):
+        benches.append(self)
+        load(self)
 
-    monkeypatch.setattr(training, "fit", noted)
+    def noted(model, optimizer, train, validation, spec, *args, **how):
+        found.append((spec.round, snapshot(model), benches[-1].masks.state(), spec.seed))
+        return fit(model, optimizer, train, validation, spec, *args, **how)
+
+    monkeypatch.setattr(Bench, "load_data", load_data)
+    monkeypatch.setattr(phase, "fit", noted)
     return found
 
 
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def pruned(weights, kept):
+    return {name: value * kept[name] if name in kept else value for name, value in weights.items()}
 
 
 def rows(mask):
@@ -43,6 +55,8 @@ def rows(mask):
 @pytest.mark.parametrize("control", CONTROLS)
 def test_a_control_shares_with_its_ticket_all_but_one_thing(control, tmp_path, starts):
     run(tmp_path)
+    torch.manual_seed(derive(0, "init"))
+    origin = LeNet().state_dict()
     ticket = {number: (weights, kept, seed) for number, weights, kept, seed in starts}
     starts.clear()
     result = run(tmp_path, f"control={control}")
@@ -53,7 +67,8 @@ def test_a_control_shares_with_its_ticket_all_but_one_thing(control, tmp_path, s
         sizes = {name: int(mask.sum()) for name, mask in kept.items()}
         assert sizes == {name: int(mask.sum()) for name, mask in masked.items()}
         assert same(kept, masked) == (control in ("reinit", "signs"))
-        assert same(weights, first) == (control in ("random_masks", "shuffled_masks"))
+        assert same(first, pruned(origin, masked))
+        assert same(weights, pruned(origin, kept)) == (control in ("random_masks", "shuffled_masks"))
         if control == "shuffled_masks":
             assert all(torch.equal(rows(kept[name]), rows(masked[name])) for name in kept)
         if control == "random_masks":
@@ -61,9 +76,9 @@ def test_a_control_shares_with_its_ticket_all_but_one_thing(control, tmp_path, s
         if control == "signs":
             for name in kept:
                 assert torch.equal(weights[name].sign(), first[name].sign())
-                assert weights[name].abs().unique().numel() == 1
-                assert float(weights[name].abs().max()) == pytest.approx(float(first[name].std()))
-    assert [row["round"] for row in result.rounds] == [0, 1, 2]
+                assert weights[name][kept[name]].abs().unique().numel() == 1
+                assert float(weights[name].abs().max()) == pytest.approx(float(origin[name].std()))
+    assert [row.round for row in result.rounds] == [0, 1, 2]
     if control in ("reinit", "signs"):
         assert same(load_file(result.folder / "masks.safetensors"), starts[-1][2])
 
@@ -76,7 +91,9 @@ def test_reinit_draws_other_weights_of_the_same_kind_and_the_same_each_time(tmp_
     assert all(same(one, other) for one, other in zip(first, [w for _, w, *_ in starts], strict=True))
     dense, _, ticket, again = first[0], first[1], first[1], first[2]
     assert not torch.equal(dense["fc1.weight"], again["fc1.weight"])
-    assert float(again["fc1.weight"].std()) == pytest.approx(float(dense["fc1.weight"].std()), rel=0.02)
+    left = again["fc1.weight"] != 0
+    assert torch.equal(left, ticket["fc1.weight"] != 0)
+    assert float(again["fc1.weight"][left].std()) == pytest.approx(float(dense["fc1.weight"].std()), rel=0.02)
     assert ticket.keys() == again.keys()
 
 
@@ -86,7 +103,7 @@ def test_signs_of_four_by_hand():
 
 
 def test_a_control_is_refused_where_nothing_goes_back(tmp_path):
-    with pytest.raises(ConfigError, match=r"control=reinit: is for tickets"):
+    with pytest.raises(ConfigError, match=r"control=reinit: compares tickets"):
         prunelab.compose("control=reinit")
     with pytest.raises(ConfigError, match=r"control=other: must be null, reinit"):
         prunelab.compose("control=other", "rewind=0")
@@ -95,20 +112,20 @@ def test_a_control_is_refused_where_nothing_goes_back(tmp_path):
 def test_the_iteration_of_the_least_validation_loss_is_recorded(tmp_path, monkeypatch):
     """300 examples in batches of 64 are 5 steps an epoch; the loss is looked at after every second one and at ends."""
     losses = iter([9, 5, 7, 6, 8, 4, 5])  # after steps 2, 4, 5 (end), 6, 8, 10, 10 (end)
-    evaluate = training.evaluate
+    evaluate = loop.evaluate
 
-    def known(model, split):
-        accuracy, loss = evaluate(model, split)
-        return accuracy, next(losses, loss)
+    def known(model, split, callbacks=()):
+        accuracy, loss = evaluate(model, split, callbacks)
+        return loop.Evaluation(accuracy, next(losses, loss))
 
-    monkeypatch.setattr(training, "evaluate", known)
+    monkeypatch.setattr(loop, "evaluate", known)
     few = overrides(tmp_path, "train.epochs=2", "schedule.rounds=1", "train.validate_every=2")
     result = prunelab.run(prunelab.compose(*few))
-    assert result.rounds[0]["early_stop"] == 10
+    assert result.rounds[0].early_stop == 10
 
 
 def test_looking_at_the_validation_loss_changes_nothing_else(tmp_path):
     one = run(tmp_path / "a", "train.validate_every=1")
     other = run(tmp_path / "b")
     assert same(one.model.state_dict(), other.model.state_dict())
-    assert one.rounds[1]["early_stop"] <= other.rounds[1]["early_stop"] == 5
+    assert one.rounds[1].early_stop <= other.rounds[1].early_stop == 5

@@ -12,11 +12,11 @@ from conftest import broken_off, numbers, overrides, table
 from safetensors.torch import load_file
 
 import prunelab
-from prunelab.experiment import lab as bench
+from prunelab.experiment import phase
+from prunelab.experiment.bench import Bench, snapshot
 from prunelab.models.lenet import LeNet
-from prunelab.pruning import masks
 from prunelab.runtime.seeding import derive
-from prunelab.training import loop as training
+from prunelab.training import loop
 from prunelab.training.loop import DivergedError
 
 PRUNABLE = {"conv1.weight": 54, "conv2.weight": 864, "fc1.weight": 48_000, "fc2.weight": 10_080, "fc3.weight": 840}
@@ -31,24 +31,25 @@ class Spy:
     """Records what `fit` is given: at its start, before each batch, and at the end of each epoch."""
 
     def __init__(self) -> None:
+        self.bench: Bench
         self.starts: dict[tuple[int, int], tuple] = {}
         self.batches: dict[tuple[int, int], list] = {}
         self.ends: dict[tuple[int, int], list] = {}
         self.splits: list = []
-        self.real = training.fit
+        self.real = phase.fit
 
-    def fit(self, model, optimizer, train, validation, *, on_batch, **how):
-        key = how["round"], how["iterations"]
-        self.starts[key] = masks.snapshot(model)
+    def fit(self, model, optimizer, train, validation, spec, callbacks, *, on_batch, **how):
+        key = spec.round, spec.iterations
+        self.starts[key] = snapshot(model), self.bench.masks.state()
         self.batches[key], self.ends[key] = [], []
         self.splits += [train, validation]
 
         def noted():
-            self.batches[key].append(masks.snapshot(model)[0])
+            self.batches[key].append(snapshot(model))
             on_batch()
 
-        for row in self.real(model, optimizer, train, validation, on_batch=noted, **how):
-            self.ends[key].append(masks.snapshot(model)[0])
+        for row in self.real(model, optimizer, train, validation, spec, callbacks, on_batch=noted, **how):
+            self.ends[key].append(snapshot(model))
             yield row
 
     def start(self, round: int) -> tuple:
@@ -59,8 +60,14 @@ class Spy:
 
 @pytest.fixture
 def spy(monkeypatch):
-    spy = Spy()
-    monkeypatch.setattr(training, "fit", spy.fit)
+    spy, load = Spy(), Bench.load_data
+
+    def load_data(self):
+        spy.bench = self
+        load(self)
+
+    monkeypatch.setattr(Bench, "load_data", load_data)
+    monkeypatch.setattr(phase, "fit", spy.fit)
     return spy
 
 
@@ -87,7 +94,7 @@ def test_lottery_ticket_starts_each_round_from_initial_weights_times_mask(tmp_pa
     before = None
     for round in (1, 2, 3):
         weights, kept = spy.start(round)
-        assert same(times_mask(weights, kept), times_mask(initial(7), kept))
+        assert same(weights, times_mask(initial(7), kept))
         assert set(kept) <= set(PRUNABLE)
         if before:
             assert all(not (kept[name] & ~before[name]).any() for name in before)
@@ -98,7 +105,8 @@ def test_without_rewinding_a_round_goes_on_from_where_the_last_one_ended(tmp_pat
     run(tmp_path, "strategy=global", "schedule.rounds=2")
     for round in (1, 2):
         (ended,) = (value for (number, _), value in spy.ends.items() if number == round - 1)
-        assert same(spy.start(round)[0], ended[-1])
+        weights, kept = spy.start(round)
+        assert same(weights, times_mask(ended[-1], kept))
 
 
 @pytest.mark.parametrize(("rewind", "batches"), [("1ep", 10), ("3it", 3), ("13it", 13)])
@@ -109,22 +117,23 @@ def test_late_rewinding_starts_each_round_from_that_point_of_dense_training(tmp_
     point = spy.batches[0, 20][batches]  # before the batch after it
     for round in (1, 2):
         weights, kept = spy.start(round)
-        assert same(weights, point)
+        assert same(weights, times_mask(point, kept))
         assert kept
-    assert [row["round"] for row in result.rounds] == [0, 1, 2]
+    assert [row.round for row in result.rounds] == [0, 1, 2]
 
 
 def test_rewinding_to_the_end_of_dense_training(tmp_path, spy):
     run(tmp_path, "schedule.rounds=2", "rewind=1ep")
     (ended,) = (value for (number, _), value in spy.ends.items() if number == 0)
     for round in (1, 2):
-        assert same(spy.start(round)[0], ended[-1])
+        weights, kept = spy.start(round)
+        assert same(weights, times_mask(ended[-1], kept))
 
 
 def test_rewinding_beyond_dense_training_is_refused(tmp_path):
-    with pytest.raises(prunelab.config.schema.ConfigError, match=r"rewind=6it.*5it"):
+    with pytest.raises(prunelab.ConfigError, match=r"rewind=6it.*5it"):
         run(tmp_path, "rewind=6it")
-    with pytest.raises(prunelab.config.schema.ConfigError, match=r"rewind=2ep.*1ep"):
+    with pytest.raises(prunelab.ConfigError, match=r"rewind=2ep.*1ep"):
         run(tmp_path, "rewind=2ep")
 
 
@@ -155,11 +164,11 @@ def test_global_strategies_are_exact_to_one_weight(tmp_path, strategy, amount):
     result = run(tmp_path, f"strategy={strategy}", f"amount={amount}", "schedule.rounds=3")
     left = TOTAL
     for row, found in zip(result.rounds, layer_counts(result), strict=True):
-        if row["round"]:
+        if row.round:
             left -= round(amount * left)
         assert sum(found.values()) == left
-        assert row["sparsity"] == pytest.approx(1 - left / TOTAL, abs=1e-12)
-        assert row["nonzero"] == left + 236
+        assert row.sparsity == pytest.approx(1 - left / TOTAL, abs=1e-12)
+        assert row.nonzero == left + 236
 
 
 def test_custom_by_default_takes_every_second_weight(tmp_path):
@@ -182,8 +191,8 @@ def test_the_plan_comes_true(tmp_path):
     plan = json.loads((result.folder / "summary.json").read_text())["plan"]
     for planned, found, row in zip(plan, layer_counts(result)[1:], result.rounds[1:], strict=True):
         assert planned["left"] == sum(found.values())
-        assert planned["round"] == row["round"]
-        assert planned["sparsity"] == pytest.approx(row["sparsity"], abs=1e-12)
+        assert planned["round"] == row.round
+        assert planned["sparsity"] == pytest.approx(row.sparsity, abs=1e-12)
 
 
 def test_ln_structured_prunes_whole_channels_with_their_biases(tmp_path):
@@ -217,9 +226,9 @@ def test_pruned_weights_are_exactly_zero_after_fine_tuning(tmp_path, spy, strate
 def test_amount_zero_is_the_dense_baseline(tmp_path):
     result = run(tmp_path, "amount=0", "schedule.rounds=2")
     for row in result.rounds:
-        assert row["sparsity"] == 0
-        assert row["nonzero"] == row["parameters"] == 60_074
-        assert row["compression_ratio"] == 1
+        assert row.sparsity == 0
+        assert row.nonzero == row.parameters == 60_074
+        assert row.compression_ratio == 1
     assert layer_counts(result) == [PRUNABLE] * 3
 
 
@@ -233,7 +242,7 @@ def test_a_small_mask_is_printed_with_the_milliseconds(tmp_path, capsys):
     run(tmp_path, "strategy=custom", "prune.include=[fc3.bias]")
     out = capsys.readouterr().out
     assert " ms" in out
-    assert "fc3.bias_mask = [" in out
+    assert "fc3.bias mask = [" in out
 
 
 def test_a_layer_keeps_its_last_weight_and_a_warning_says_so(tmp_path, caplog):
@@ -250,12 +259,12 @@ def test_the_same_seed_gives_the_same_numbers(tmp_path):
     first, second = run(tmp_path, *how), run(tmp_path, *how)
     assert first.folder != second.folder
     assert numbers(first.folder) == numbers(second.folder)
-    assert not any(row["reused"] for row in second.rounds)
+    assert not any(row.reused for row in second.rounds)
     assert same(first.model.state_dict(), second.model.state_dict())
     other = run(tmp_path, *how, "seed=1")
     assert numbers(other.folder) != numbers(first.folder)
     for name in ("train_loss", "test_loss"):
-        assert all(a[name] != b[name] for a, b in zip(first.rounds, other.rounds, strict=True))
+        assert all(getattr(a, name) != getattr(b, name) for a, b in zip(first.rounds, other.rounds, strict=True))
 
 
 def test_what_ran_before_does_not_matter(tmp_path):
@@ -270,27 +279,27 @@ def test_what_ran_before_does_not_matter(tmp_path):
 
 def test_the_dense_stage_is_shared_by_all_strategies(tmp_path):
     first = run(tmp_path, "strategy=l1", "schedule.rounds=1")
-    assert [row["reused"] for row in first.rounds] == [False, False]
+    assert [row.reused for row in first.rounds] == [False, False]
     for more in (["strategy=ln_structured"], ["strategy=custom"], ["strategy=lottery_ticket"]):
         result = run(tmp_path, "schedule.rounds=1", *more)
-        assert [row["reused"] for row in result.rounds] == [True, False]
-        assert result.rounds[0]["stage"] == first.rounds[0]["stage"]
-    assert [row["reused"] for row in run(tmp_path, "strategy=l1", "schedule.rounds=1").rounds] == [True, True]
+        assert [row.reused for row in result.rounds] == [True, False]
+        assert result.rounds[0].stage == first.rounds[0].stage
+    assert [row.reused for row in run(tmp_path, "strategy=l1", "schedule.rounds=1").rounds] == [True, True]
     for more in ("seed=1", "train.batch_size=32", "optimizer.lr=0.002"):
-        assert not run(tmp_path, "strategy=l1", "schedule.rounds=1", more).rounds[0]["reused"]
+        assert not run(tmp_path, "strategy=l1", "schedule.rounds=1", more).rounds[0].reused
 
 
 def test_more_rounds_go_on_from_the_ones_there_are(tmp_path):
     run(tmp_path, "schedule.rounds=2")
     longer = run(tmp_path, "schedule.rounds=3")
-    assert [row["reused"] for row in longer.rounds] == [True, True, True, False]
+    assert [row.reused for row in longer.rounds] == [True, True, True, False]
     assert numbers(run(tmp_path / "fresh", "schedule.rounds=3").folder) == numbers(longer.folder)
 
 
 def test_late_rewinding_shares_the_dense_stage(tmp_path):
     run(tmp_path, "strategy=l1", "schedule.rounds=1", "rewind=3it")
     result = run(tmp_path, "strategy=global", "schedule.rounds=1", "rewind=3it")
-    assert [row["reused"] for row in result.rounds] == [True, False]
+    assert [row.reused for row in result.rounds] == [True, False]
 
 
 @pytest.mark.parametrize("how", [("lottery_ticket", 0.2), ("ln_structured", 0.5), ("ln_structured", 0.05)])
@@ -298,7 +307,7 @@ def test_a_reused_run_leaves_what_the_first_one_left(tmp_path, how):
     """Also where a bias of ln_structured has a mask from which nothing is pruned yet."""
     more = (f"strategy={how[0]}", f"amount={how[1]}", "schedule.rounds=2")
     first, second = run(tmp_path, *more), run(tmp_path, *more)
-    assert all(row["reused"] for row in second.rounds)
+    assert all(row.reused for row in second.rounds)
     assert numbers(first.folder) == numbers(second.folder)
     assert table(first.folder / "layers.csv") == table(second.folder / "layers.csv")
     for name in ("model.safetensors", "masks.safetensors"):
@@ -324,7 +333,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, how, batch):
     with broken_off(batch):
         run(tmp_path, *more)
     result = run(tmp_path, *more)
-    assert [row["reused"] for row in result.rounds] == [batch >= 5, batch >= 10, False]
+    assert [row.reused for row in result.rounds] == [batch >= 5, batch >= 10, False]
     assert numbers(result.folder) == numbers(expected.folder)
     assert table(result.folder / "layers.csv") == table(expected.folder / "layers.csv")
     assert same(result.model.state_dict(), expected.model.state_dict())
@@ -335,24 +344,25 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, how, batch):
 
 def test_training_never_sees_test_data_and_nothing_is_chosen_by_it(tmp_path, monkeypatch, spy):
     data, events = [], []
-    load, evaluate, fit = bench.Lab.load_data, training.evaluate, training.fit
+    load, evaluate, fit = Bench.load_data, loop.evaluate, phase.fit
 
     def load_data(self):
         load(self)
         data.append(self.data)
 
-    def noted_evaluate(model, split):
+    def noted_evaluate(model, split, *callbacks):
         events.append("test" if split is data[-1].test else "other")
-        return evaluate(model, split)
+        return evaluate(model, split, *callbacks)
 
     def noted_fit(*args, **how):
         events.append("begin")
         yield from fit(*args, **how)
         events.append("end")
 
-    monkeypatch.setattr(bench.Lab, "load_data", load_data)
-    monkeypatch.setattr(training, "evaluate", noted_evaluate)
-    monkeypatch.setattr(training, "fit", noted_fit)
+    monkeypatch.setattr(Bench, "load_data", load_data)
+    monkeypatch.setattr(loop, "evaluate", noted_evaluate)
+    monkeypatch.setattr(phase, "evaluate", noted_evaluate)
+    monkeypatch.setattr(phase, "fit", noted_fit)
     run(tmp_path, "schedule.rounds=2")
     assert len(spy.splits) == 6
     for split in spy.splits:
@@ -367,8 +377,8 @@ def test_training_never_sees_test_data_and_nothing_is_chosen_by_it(tmp_path, mon
 def test_from_python(tmp_path):
     result = prunelab.run(prunelab.compose("strategy=global", "amount=0.3", *overrides(tmp_path)), tmp_path / "mine")
     assert result.folder == tmp_path / "mine"
-    assert [row["round"] for row in result.rounds] == list(range(6))
-    assert 0 <= result.rounds[-1]["test_accuracy"] <= 1
+    assert [row.round for row in result.rounds] == list(range(6))
+    assert 0 <= result.rounds[-1].test_accuracy <= 1
     assert isinstance(result.model, LeNet)
     assert set(result.model.state_dict()) == set(LeNet().state_dict())
     rounds, model, folder = result
@@ -378,8 +388,8 @@ def test_from_python(tmp_path):
 
 def test_no_training_at_all(tmp_path):
     result = run(tmp_path, "train.epochs=0", "finetune.epochs=0", "schedule.rounds=2")
-    assert [row["epochs"] for row in result.rounds] == [0, 0, 0]
-    assert [row["train_loss"] for row in result.rounds] == [None] * 3
+    assert [row.epochs for row in result.rounds] == [0, 0, 0]
+    assert [row.train_loss for row in result.rounds] == [None] * 3
     weights = initial()
     kept = result.model.fc1.weight != 0
     assert torch.equal(result.model.fc1.weight, weights["fc1.weight"] * kept)
@@ -421,6 +431,10 @@ class Front(prune.BasePruningMethod):
 
 def broken(weight):
     raise RuntimeError("this is broken")
+
+class Broken(Front):
+    def compute_mask(self, t, default_mask):
+        raise RuntimeError("this is broken")
 """
 
 
@@ -448,13 +462,14 @@ def test_a_pruning_method_of_yours(tmp_path, mine):
     for name in PRUNABLE:
         flat = result.model.state_dict()[name].flatten()
         assert (flat == 0).nonzero().flatten().tolist() == [0, 1, 2, 3]
-    assert result.rounds[1]["amount"] is None
+    assert result.rounds[1].amount is None
 
 
-def test_a_method_of_yours_that_fails_is_found_before_training(tmp_path, mine, monkeypatch):
-    monkeypatch.setattr(bench.Lab, "load_data", lambda self: pytest.fail("data was loaded"))
-    more = ("strategy=custom", f"strategy.method={mine}.broken", f"trusted=[{mine}]")
-    with pytest.raises(prunelab.config.schema.ConfigError, match="this is broken"):
+@pytest.mark.parametrize(("name", "amount"), [("broken", "0.5"), ("Broken", "null")])
+def test_a_method_of_yours_that_fails_is_found_before_training(tmp_path, mine, monkeypatch, name, amount):
+    monkeypatch.setattr(phase, "fit", lambda *args, **how: pytest.fail("trained"))
+    more = ("strategy=custom", f"strategy.method={mine}.{name}", f"trusted=[{mine}]", f"amount={amount}")
+    with pytest.raises(prunelab.ConfigError, match=rf"strategy.method={mine}.{name}: cannot .*this is broken"):
         run(tmp_path, *more)
 
 
@@ -470,7 +485,7 @@ def test_a_model_of_yours_with_buffers_and_dropout(tmp_path, mine):
 def test_an_edited_model_is_another_model(tmp_path, mine):
     model = (f"model._target_={mine}.Net", f"trusted=[{mine}]", "schedule.rounds=1")
     run(tmp_path, *model)
-    assert run(tmp_path, *model).rounds[0]["reused"]
+    assert run(tmp_path, *model).rounds[0].reused
     source = tmp_path / f"{mine}.py"
     source.write_text(source.read_text() + "\n# edited\n")
-    assert not run(tmp_path, *model).rounds[0]["reused"]
+    assert not run(tmp_path, *model).rounds[0].reused
