@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from prunelab.pruning.strategies import base as strategies
 
 import prunelab
 from prunelab.config import build as building
@@ -19,7 +20,6 @@ from prunelab.config import compose as composing
 from prunelab.config import schema as configs
 from prunelab.config.schema import ConfigError
 from prunelab.pruning import schedules
-from prunelab.pruning.strategies import base as strategies
 
 CONF = composing.folder()
 GROUPS = ("data", "model", "optimizer", "schedule", "strategy")

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from conftest import broken_off, numbers, overrides
+from prunelab.pruning.strategies import base as strategies
 from safetensors.torch import load_file, save_file
 
 import prunelab
 from prunelab.config.schema import ConfigError
 from prunelab.models.lenet import LeNet
 from prunelab.pruning import masks
-from prunelab.pruning.strategies import base as strategies
 from prunelab.training import loop as training
 
 

@@ -6,6 +6,8 @@ import sys
 import pytest
 import torch
 from conftest import broken_off, numbers, overrides
+from prunelab.pruning.strategies import base as strategies
+from prunelab.pruning.strategies.global_unstructured import global_unstructured
 from safetensors.torch import load_file
 
 import prunelab
@@ -13,8 +15,6 @@ from prunelab.config.schema import ConfigError
 from prunelab.data.mnist import mnist
 from prunelab.models.lenet import LeNet
 from prunelab.pruning import masks
-from prunelab.pruning.strategies import base as strategies
-from prunelab.pruning.strategies.global_unstructured import global_unstructured
 from prunelab.training import loop as training
 
 UNTRAINED = ("train.epochs=0", "finetune.epochs=0", "schedule=linear", "schedule.rounds=1")

@@ -5,11 +5,11 @@ import time
 
 import pytest
 from conftest import overrides, table
+from prunelab.config.build import identity
+from prunelab.experiment.lab import Lab
 
 from prunelab import compose, run
 from prunelab.cli.stages import entries, main
-from prunelab.config.build import identity
-from prunelab.experiment.lab import Lab
 from prunelab.experiment.run import dense, prune_and_finetune
 from prunelab.pruning.schedules import Round
 from prunelab.stages.store import Stage, State, Store

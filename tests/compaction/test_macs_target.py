@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import numbers, overrides, undisturbed_and_resumed
+from prunelab.pruning.strategies.ln_structured import ln_structured
 from torch import nn
 from toy_networks import zero_channels
 
@@ -10,7 +11,6 @@ import prunelab
 from prunelab.compaction import macs_target as reaching
 from prunelab.errors import ConfigError
 from prunelab.pruning import masks, schedules
-from prunelab.pruning.strategies.ln_structured import ln_structured
 
 X = torch.zeros(1, 4)
 

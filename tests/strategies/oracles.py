@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
+from prunelab.pruning.strategies import base as strategies
+from prunelab.pruning.strategies.l1 import l1
 from torch import nn
 
 from prunelab.pruning import masks
 from prunelab.pruning.criteria import base as criteria
 from prunelab.pruning.criteria.random import random as random_scores
-from prunelab.pruning.strategies import base as strategies
-from prunelab.pruning.strategies.l1 import l1
 
 few = settings(deadline=None, max_examples=60, derandomize=True)
 

@@ -22,13 +22,13 @@ from oracles import (
     seeds,
     shapes,
 )
+from prunelab.pruning.strategies.block import block
 from torch import nn
 
 import prunelab
 from prunelab.config import build as building
 from prunelab.config.schema import ConfigError
 from prunelab.pruning import masks
-from prunelab.pruning.strategies.block import block
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 4))
 scopes = st.sampled_from(["local", "global"])

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import amount_each_round, few, flat, four, global_oracle, in_rounds, l1_oracle, network, seeds, shapes
 from oracles import distance_from_one as distance_from_one  # looked up here by name
+from prunelab.pruning.strategies.custom import EverySecond, custom
 from torch.nn.utils import prune
 
 from prunelab.config.schema import ConfigError
-from prunelab.pruning.strategies.custom import EverySecond, custom
 
 EVERY_SECOND = "prunelab.pruning.strategies.custom.EverySecond"
 

@@ -28,10 +28,6 @@ from oracles import (
     seeds,
     shapes,
 )
-from torch import nn
-
-from prunelab.config.schema import ConfigError
-from prunelab.pruning import masks
 from prunelab.pruning.strategies import base as strategies
 from prunelab.pruning.strategies.block import block
 from prunelab.pruning.strategies.custom import custom
@@ -43,6 +39,10 @@ from prunelab.pruning.strategies.ln_structured import ln_structured
 from prunelab.pruning.strategies.nm import nm
 from prunelab.pruning.strategies.rules import rules
 from prunelab.pruning.strategies.threshold import threshold
+from torch import nn
+
+from prunelab.config.schema import ConfigError
+from prunelab.pruning import masks
 
 scored = functools.partial(custom, method="oracles.distance_from_one", trusted=("oracles",))
 # Single weights: the amount is of each tensor's …

@@ -18,7 +18,6 @@ from oracles import (
     seeds,
     shapes,
 )
-
 from prunelab.pruning.strategies.global_unstructured import global_unstructured
 from prunelab.pruning.strategies.l1 import l1
 

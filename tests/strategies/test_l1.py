@@ -23,11 +23,11 @@ from oracles import (
     seeds,
     shapes,
 )
+from prunelab.pruning.strategies.l1 import l1
 from torch import nn
 
 from prunelab.config.schema import ConfigError
 from prunelab.pruning import masks
-from prunelab.pruning.strategies.l1 import l1
 
 
 @few

@@ -20,7 +20,6 @@ from oracles import (
     seeds,
     shapes,
 )
-
 from prunelab.pruning.strategies.lamp import lamp
 
 

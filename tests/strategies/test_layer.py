@@ -6,6 +6,9 @@ import json
 import pytest
 import torch
 from conftest import numbers, overrides, undisturbed_and_resumed
+from prunelab.experiment.lab import Lab
+from prunelab.pruning.strategies import base as strategies
+from prunelab.pruning.strategies.layer import layer
 from safetensors.torch import load_file
 from torch import nn
 
@@ -14,12 +17,9 @@ from prunelab.config import build as building
 from prunelab.config.schema import ConfigError
 from prunelab.costs import counts as metrics
 from prunelab.experiment import pruning
-from prunelab.experiment.lab import Lab
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet import LeNet
 from prunelab.pruning import masks, skipping
-from prunelab.pruning.strategies import base as strategies
-from prunelab.pruning.strategies.layer import layer
 from prunelab.tracking.console import without_layers
 from prunelab.training import loop as training
 

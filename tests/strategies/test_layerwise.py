@@ -23,12 +23,12 @@ from oracles import (
     seeds,
     shapes,
 )
+from prunelab.pruning.strategies.layerwise import apportioned, layerwise
 from torch import nn
 
 import prunelab
 from prunelab.config.schema import ConfigError
 from prunelab.pruning import masks
-from prunelab.pruning.strategies.layerwise import apportioned, layerwise
 
 erk = functools.partial(layerwise, budget="erk")
 uniform = functools.partial(layerwise, budget="uniform")

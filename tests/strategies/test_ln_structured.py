@@ -27,12 +27,12 @@ from oracles import (
     seeds,
     shapes,
 )
+from prunelab.pruning.strategies import base as strategies
+from prunelab.pruning.strategies.ln_structured import ln_structured
 from torch import nn
 
 from prunelab.config.schema import ConfigError
 from prunelab.pruning import masks
-from prunelab.pruning.strategies import base as strategies
-from prunelab.pruning.strategies.ln_structured import ln_structured
 
 
 @few

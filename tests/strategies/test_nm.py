@@ -20,12 +20,12 @@ from oracles import (
     seeds,
     shapes,
 )
+from prunelab.pruning.strategies.nm import nm
 from torch import nn
 
 import prunelab
 from prunelab.config.schema import ConfigError
 from prunelab.pruning import masks
-from prunelab.pruning.strategies.nm import nm
 
 patterns = st.sampled_from([(1, 2), (2, 4), (1, 4), (3, 4), (2, 3), (4, 8)])
 

@@ -22,6 +22,7 @@ from oracles import (
     put,
     seeds,
 )
+from prunelab.pruning.strategies.rules import rules
 from torch import nn
 from torch.nn.utils import prune
 
@@ -29,7 +30,6 @@ import prunelab
 from prunelab.config import build as building
 from prunelab.config.schema import ConfigError
 from prunelab.pruning import masks
-from prunelab.pruning.strategies.rules import rules
 
 SHAPES = [(4, 2, 2, 2), (3, 4, 1, 1), (5, 6), (4, 5)]
 NAMES = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"]

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import channels, few, flat, four, in_rounds, network, now, put, put_masks, seeds, shapes, threshold_oracle
+from prunelab.pruning.strategies.threshold import threshold
 from torch import nn
 
 import prunelab
 from prunelab.config.schema import ConfigError
 from prunelab.pruning import masks
-from prunelab.pruning.strategies.threshold import threshold
 
 
 @few

@@ -322,7 +322,7 @@ def test_the_presets_are_sparse_from_the_first_step(tmp_path):
     for name in ("set", "rigl"):
         config = prunelab.compose(f"sparse_training={name}")
         assert (config.train.epochs, config.finetune.epochs, config.amount) == (0, 4, 0.9)
-        assert config.strategy.budget == "erk"
+        assert config.allocation._target_.startswith("prunelab.pruning.allocation.erk.")
         assert config.criterion._target_ == "prunelab.pruning.criteria.random.random"
         result = prunelab.run(prunelab.compose(f"sparse_training={name}", "data.limit=3000", f"outputs={tmp_path}"))
         assert [row.epochs for row in result.rounds] == [0, 4]
@@ -330,8 +330,7 @@ def test_the_presets_are_sparse_from_the_first_step(tmp_path):
         assert result.rounds[1].test_accuracy > 0.5
 
 
-@pytest.mark.parametrize("name", ["set", "rigl"])
-@pytest.mark.parametrize("batch", [3, 8])
+@pytest.mark.parametrize(("name", "batch"), [("set", 3), ("rigl", 8)])
 def test_a_broken_off_run_ends_the_same(tmp_path, name, batch):
     how = (f"sparse_training={name}", "train.epochs=0", *SHORT)
     expected = run(tmp_path / "whole", *how)

@@ -15,7 +15,7 @@ from prunelab.models.lenet import LeNet
 from prunelab.training.callbacks.l0 import L0, probability, sample, settled
 from prunelab.training.substitution import substituted
 
-THRESHOLD = ("strategy=threshold", "strategy.threshold=0")
+THRESHOLD = ("strategy=threshold", "allocation.threshold=0")
 
 
 def small():
@@ -259,8 +259,7 @@ def test_state_and_load():
 # Real runs
 
 
-@pytest.mark.parametrize("granularity", ["weight", "channel", "layer"])
-@pytest.mark.parametrize("batch", [3, 7])
+@pytest.mark.parametrize(("granularity", "batch"), [("weight", 3), ("channel", 7)])
 def test_a_broken_off_run_ends_the_same(tmp_path, granularity, batch):
     how = ("regularizer=l0", f"regularizer.granularity={granularity}", "regularizer.lr=0.3", *THRESHOLD)
     expected = run(tmp_path / "whole", *how, "train.epochs=2")
