@@ -1,4 +1,4 @@
-"""Writes docs/keys.md, the table of all keys of the config, from the schema: `python scripts/keys.py`."""
+"""Write docs/keys.md, the table of all keys of the config, from the schema: `python scripts/keys.py`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def page() -> str:
 
 
 def _default(key: Key, set_by_choice: Mapping[str, object]) -> str:
-    """The default as one would type it."""
+    """Return the default as one types it on the command line."""
     value = set_by_choice.get(key.name, key.default)
     if value is None and "null" not in key.allowed:
         return "–"
