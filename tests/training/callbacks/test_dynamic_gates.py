@@ -82,9 +82,9 @@ def test_a_gated_linear_layer_counts_no_multiplications_when_closed():
     model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 2))
     DynamicGates.prepare(model, (6,))
     example = torch.zeros(1, 6)
-    assert metrics.cost(model, metrics.layers(model, example))["macs"] == 36 + 12
+    assert metrics.count(model, metrics.layers(model, example)).macs == 36 + 12
     set_gates(model, -1)
-    assert metrics.cost(model, metrics.layers(model, example))["macs"] == 12
+    assert metrics.count(model, metrics.layers(model, example)).macs == 12
 
 
 def test_at_a_half_it_is_skipped():
