@@ -1,78 +1,77 @@
-"""prunelab: config-driven experiments on neural-network pruning.
+"""prunelab: prune neural networks, in experiments or in a training loop of your own.
 
-From Python::
+In a training loop::
 
-    from prunelab import compose, run
+    pruner = prunelab.Pruner(model, criterion="taylor", granularity="channel", data=loader, example=inputs)
+    for amount in prunelab.schedules.cubic(sparsity=0.8, rounds=5):
+        pruner.prune(amount)
+        train(model)
+    small = prunelab.compact(model, inputs).model
 
-    result = run(compose("strategy=global", "amount=0.3"))
-    result.rounds[-1]["test_accuracy"], result.model
+An experiment::
+
+    result = prunelab.run(prunelab.compose("strategy=global", "amount=0.3"))
+    result.rounds[-1].test_accuracy, result.model
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from prunelab.compaction.shrink import compact
+    from prunelab.config.compose import compose
+    from prunelab.costs.network_cost import cost
+    from prunelab.errors import ConfigError
+    from prunelab.experiment.api import load, run
+    from prunelab.exports.export_files import export
+    from prunelab.pruning import schedules
+    from prunelab.pruning.masks import Masks
+    from prunelab.pruning.pruner import Pruner
+    from prunelab.pruning.torch_prune import from_torch_prune, to_torch_prune
+    from prunelab.report.results_frame import results
 
-    from omegaconf import DictConfig
-    from torch import nn
-
-    from prunelab.experiment.run import Result
-
-__all__ = ["__version__", "compose", "load", "run"]
-__version__ = "0.1.0"
-
-
-# Both import late: `import prunelab` must not cost the seconds that torch takes.
-def compose(*overrides: str) -> DictConfig:
-    """Composes an experiment's config from `conf/`, as the command line does.
-
-    Args:
-        overrides: as on the command line, e.g. `"strategy=global"`, `"amount=0.3"`.
-
-    Raises:
-        ConfigError: for a key, a choice or a value that is not allowed.
-    """
-    from prunelab.config import compose as composing
-
-    return composing.compose(*overrides)
-
-
-def load(folder: str | Path, trusted: Sequence[str] = (), compact: bool = False) -> nn.Module:
-    """The network of a finished run, rebuilt from its config and its safetensors; nothing is unpickled.
-
-    Args:
-        folder: the run folder.
-        trusted: packages of yours that the run's model may come from.
-        compact: the compact network, of a run with compact=true or after `python -m prunelab.compact`.
-
-    Raises:
-        ConfigError: if there is no finished run, its files are damaged, or there is no compact network.
-    """
-    if compact:
-        from prunelab.compaction import files as storing
-
-        return storing.of_run(Path(folder), trusted)
-    from prunelab import exports as export
-
-    return export.load(folder, trusted)
+__version__ = "0.2.0"
+__all__ = [
+    "ConfigError",
+    "Masks",
+    "Pruner",
+    "__version__",
+    "compact",
+    "compose",
+    "cost",
+    "export",
+    "from_torch_prune",
+    "load",
+    "results",
+    "run",
+    "schedules",
+    "to_torch_prune",
+]
+_WHERE = {  # imported when first used: the command line answers without the seconds that torch takes
+    "ConfigError": "prunelab.errors",
+    "Masks": "prunelab.pruning.masks",
+    "Pruner": "prunelab.pruning.pruner",
+    "compact": "prunelab.compaction.shrink",
+    "compose": "prunelab.config.compose",
+    "cost": "prunelab.costs.network_cost",
+    "export": "prunelab.exports.export_files",
+    "from_torch_prune": "prunelab.pruning.torch_prune",
+    "load": "prunelab.experiment.api",
+    "results": "prunelab.report.results_frame",
+    "run": "prunelab.experiment.api",
+    "schedules": "prunelab.pruning",
+    "to_torch_prune": "prunelab.pruning.torch_prune",
+}
 
 
-def run(config: DictConfig, folder: str | Path | None = None) -> Result:
-    """Runs one experiment: train dense, then rounds of prune → rewind → fine-tune, then finish.
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'prunelab' has no attribute '{name}'")
+    module = import_module(_WHERE[name])
+    return import_module("prunelab.pruning.schedules") if name == "schedules" else getattr(module, name)
 
-    Args:
-        config: from `compose`.
-        folder: the run folder; by default a new one, `outputs/<date>/<time>`.
 
-    Returns:
-        The rounds (a list of rows, 0 = dense), the final model (masks baked in) and the folder.
-
-    Raises:
-        ConfigError: for a config that cannot run, before any data is loaded.
-    """
-    from prunelab.experiment import run as experiment
-
-    return experiment.run(config, folder)
+def __dir__() -> list[str]:
+    return __all__

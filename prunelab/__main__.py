@@ -1,6 +1,6 @@
 """`python -m prunelab`: the same as the command `prunelab`."""
 
-from prunelab.cli.run import main
+from prunelab.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""`python -m prunelab.compact`: the older form of `prunelab compact`."""
+"""`python -m prunelab.compact`: an older form of `prunelab compact`."""
 
 import sys
 

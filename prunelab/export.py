@@ -1,4 +1,4 @@
-"""`python -m prunelab.export`: the older form of `prunelab export`."""
+"""`python -m prunelab.export`: an older form of `prunelab export`."""
 
 import sys
 

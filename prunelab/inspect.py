@@ -1,4 +1,4 @@
-"""`python -m prunelab.inspect`: the older form of `prunelab inspect`."""
+"""`python -m prunelab.inspect`: an older form of `prunelab inspect`."""
 
 import sys
 

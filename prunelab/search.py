@@ -1,4 +1,4 @@
-"""`python -m prunelab.search`: the older form of `prunelab search`."""
+"""`python -m prunelab.search`: an older form of `prunelab search`."""
 
 import sys
 

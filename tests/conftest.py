@@ -135,7 +135,7 @@ def python() -> Callable[..., subprocess.CompletedProcess]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> object:
     """One finished run for all tests of exports; nobody changes its folder."""
-    from networks import config  # of tests/export
+    from export_networks import config
 
     outputs = tmp_path_factory.mktemp("exports")
     return prunelab.run(config(outputs, "model=lenet_300_100", "strategy=l1"), outputs / "run")

@@ -1,1 +1,1 @@
-"""The command line: one file per subcommand."""
+"""The command line `prunelab`: `main` chooses what to do, and there is one file for each subcommand."""

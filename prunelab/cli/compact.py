@@ -1,64 +1,73 @@
-"""python -m prunelab.compact RUN: makes the network of a finished run really smaller, and proves it."""
+"""`prunelab compact RUN`: make the network of a finished run really smaller, and prove that it computes the same."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 
-USAGE = """python -m prunelab.compact RUN [--trusted=PACKAGE ...]
+if TYPE_CHECKING:
+    from prunelab.compaction import Compacted
+    from prunelab.costs.form_cost import FormCost
 
-Removes from the network of a finished run folder what its masks left without weights, proves on random inputs and on
-the test set that it still computes the same, writes compact.safetensors and compact.json beside model.safetensors,
-and prints what it costs now. A model from a package of yours is made only if you say that you trust it.
-"""
+DESCRIPTION = """\
+Removes the channels, neurons and layers of a finished run's network that have no weights left.
+
+Proves on random inputs and on the test set that the small network computes the same, writes compact.safetensors and
+compact.json beside model.safetensors, and prints what both networks cost."""
 
 
-def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Compacts the network of a run folder.
+def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[Compacted, list[FormCost]]:
+    """Compact the network of a run folder.
 
     Args:
-        trusted: packages of yours that the run's model and data may come from; what its config calls trusted is data.
+        folder: of a finished run.
+        trusted: your packages that the run's model and data may be imported from; the list in the run's own config
+            does not count.
 
     Returns:
-        The facts of `prunelab.compaction.finish.finish`, and the rows of the cost card.
+        The compact network with its proof, and the rows of the cost card.
 
     Raises:
-        ConfigError: for a folder that holds no finished run.
+        ConfigError: if the folder holds no finished run.
     """
-    from prunelab.compaction import finish as running
-    from prunelab.config import build as building
+    from prunelab.compaction import finish
     from prunelab.costs.card import Form, cost_card
-    from prunelab.exports import checkpoint as portable
-    from prunelab.exports import write as making
-    from prunelab.runtime import device as hardware
+    from prunelab.exports import examples, finished_run
+    from prunelab.runtime import device
 
-    network = portable.read(folder, trusted, stale=True)
-    network.config.device = "cpu"
-    hardware.prepare(network.config)
-    test = building.called(network.config, "data", building.bind(network.config, "data")).test
-    compacted, facts = running.finish(network.model, test, folder)
-    forms = {"pruned": Form(network.model), "compact": running.form(compacted, folder)}
-    return facts, cost_card(forms, making.examples(test)["test"])
+    network = finished_run.read(folder, trusted, stale=True)
+    device.prepare("cpu", (network.config or {}).get("threads"))
+    test = finished_run.test_split(network)
+    compacted = finish.finish(network.model, test, folder)
+    forms = {"pruned": Form(network.model), "compact": finish.form(compacted, folder)}
+    return compacted, cost_card(forms, examples(test)["test"])
 
 
-def main(arguments: list[str]) -> int:
-    """The command line; exit status 1 for what cannot be compacted, or where the proof fails."""
-    folders = [argument for argument in arguments if not argument.startswith("--trusted=")]
-    if len(folders) != 1 or {"-h", "--help"} & set(arguments):
-        print(USAGE)
-        return 0 if {"-h", "--help"} & set(arguments) else 1
-    trusted = [argument.partition("=")[2] for argument in arguments if argument.startswith("--trusted=")]
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Return its exit status: 1 for what cannot be compacted, or if the proof fails."""
+    options = _parser().parse_args(arguments)
     try:
-        facts, costs = run(Path(folders[0]), trusted)
+        compacted, costs = run(options.folder, options.trusted)
     except (ConfigError, OSError) as error:
         print(f"prunelab: {error}", file=sys.stderr)
         return 1
-    from prunelab.compaction.finish import table
-    from prunelab.tracking import cost_table as cost
+    from prunelab.tracking import cost_table
 
-    print(f"{cost.table(costs)}\n\n{table(facts)}")
-    return 0 if facts["agree"] else 1
+    print(f"{cost_table.table(costs)}\n\n{compacted}")
+    return 0 if compacted.proof.agree else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="prunelab compact", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
+    parser.add_argument(
+        "--trusted", action="append", default=[], metavar="PACKAGE", help="your package that the model comes from"
+    )
+    return parser

@@ -1,4 +1,4 @@
-"""python -m prunelab.export RUN [kind ...]: a finished run's network as files for elsewhere."""
+"""`prunelab export RUN [KIND ...]`: write a finished run's network in file formats for other programs."""
 
 from __future__ import annotations
 
@@ -7,66 +7,68 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from prunelab.compaction import files as storing
-from prunelab.config import build as building
-from prunelab.config.schema import ConfigError
-from prunelab.costs.card import cost_card
-from prunelab.exports import checkpoint as portable
-from prunelab.exports import forms
-from prunelab.exports import write as making
-from prunelab.exports.formats import FORMATS
-from prunelab.runtime import device as hardware
-from prunelab.tracking import cost_table as cost
+from prunelab.errors import ConfigError
 
 EPILOG = """\
-Each file is loaded again in a fresh process and compared on random inputs and test examples before it is called done.
-The graphs, onnx and torch_export, are of the compact network, if the run has one; the others have all layers.
+kinds:
+  safetensors   model.json beside model.safetensors: prunelab.load(folder) needs neither the run nor pickle
+  onnx          for any batch size, checked in onnxruntime; needs prunelab[onnx]
+  csr           Linear layers with at least 90% zeros, stored without their zeros
+  torch_export  a graph for torch.export.load
+  int8_weight   Linear layers with 8-bit weights, compared with the network rounded in the same way; needs
+                prunelab[quantize]
+  int8_dynamic  8-bit weights and 8-bit activations; needs prunelab[quantize]
 
-safetensors   model.json beside model.safetensors: prunelab.load(folder) needs neither the run nor pickle
-onnx          any batch size, checked in onnxruntime; needs prunelab[onnx]
-csr           Linear layers of which 90% or more are zero, without their zeros
-torch_export  a graph for torch.export.load
-int8_weight   Linear layers in 8 bits, compared with the network that was so rounded; needs prunelab[quantize]
-int8_dynamic  the same, and activations are rounded too"""
+A file counts as written when a fresh process has loaded it and its outputs agree on random inputs and test examples.
+onnx and torch_export hold the compact network if the run has one; the other kinds hold the network with all layers."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line. Exit status: 0, 1 for whatever failed; the other kinds are made nevertheless."""
+    """Run the command line. Return its exit status: 1 if a kind failed; the other kinds are written all the same."""
     options = _parser().parse_args(arguments)
-    kinds = options.kinds or list(FORMATS)
+    import torch
+
+    from prunelab.compaction import compact_files
+    from prunelab.costs.card import cost_card
+    from prunelab.exports import cost_forms, export_files, finished_run
+    from prunelab.exports.formats import FORMATS
+    from prunelab.runtime import device
+    from prunelab.tracking import cost_table
+
+    kinds, folder, trusted = options.kinds or list(FORMATS), options.folder, options.trusted
     try:
-        making.check(kinds)
-        network = portable.read(options.folder, options.trusted, stale=True)
-        config = network.config
-        torch.set_num_threads(hardware.threads(config))
-        test = building.bind(config, "data")().test
+        export_files.check(kinds)
+        network = finished_run.read(folder, trusted, stale=True)
+        config = network.config or {}
+        torch.set_num_threads(device.threads(config.get("threads")))
+        test = finished_run.test_split(network)
         wrong: list[ConfigError] = []
-        small = storing.of_run(options.folder, options.trusted) if (options.folder / storing.SHAPES).is_file() else None
-        done = making.make(options.folder, network.model, config, test, kinds, wrong.append, small)
+        small = compact_files.of_run(folder, trusted) if (folder / compact_files.SHAPES).is_file() else None
+        done = export_files.make(folder, network.model, config, test, kinds, wrong.append, small)
     except (ConfigError, OSError) as error:
         return _say(error)
     if done:
-        print(making.table(done))
+        print(export_files.table(done))
         given = {"pruned": network.model} | ({"compact": small} if small else {})
-        named = forms.exported(options.folder, small or network.model, [row.kind for row in done], options.trusted)
-        rows = cost_card({**given, **named}, making.examples(test)["test"], not options.no_timing)
-        print(f"\n{cost.table(rows)}")
+        named = cost_forms.exported(folder, small or network.model, [row.kind for row in done], trusted)
+        rows = cost_card({**given, **named}, export_files.examples(test)["test"], not options.no_timing)
+        print(f"\n{cost_table.table(rows)}")
     return max(map(_say, wrong), default=0)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m prunelab.export",
+        prog="prunelab export",
         description="Writes the network of a finished run into its folder, in one or more kinds of files.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("kinds", nargs="*", metavar="kind", help=f"{', '.join(FORMATS)}; all of them by default")
-    parser.add_argument("--trusted", action="append", default=[], metavar="PACKAGE", help="of yours, with the model")
-    parser.add_argument("--no-timing", action="store_true", help="leave the times out")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help="what to write, see below; by default all kinds")
+    parser.add_argument(
+        "--trusted", action="append", default=[], metavar="PACKAGE", help="your package that the model comes from"
+    )
+    parser.add_argument("--no-timing", action="store_true", help="do not measure how long each form takes")
     return parser
 
 

@@ -1,108 +1,76 @@
-"""What one pruning call does to one module: the tour that every tutorial on pruning gives, on your own model.
-
-python -m prunelab.inspect strategy=ln_structured amount=0.5 prune.include=[conv1.weight]
-"""
+"""`prunelab inspect`: show what one pruning call does to one module of a model, without training."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
-USAGE = """python -m prunelab.inspect [override ...]
+DESCRIPTION = """\
+Shows what one pruning call does to one module of your model, without training.
 
-Shows what one pruning call does to one module of your model, without training: the first round of the
-experiment that the same overrides give to python -m prunelab, on the first tensor that it may prune.
-
-  python -m prunelab.inspect
-  python -m prunelab.inspect strategy=l1 amount=0.3 prune.include=[fc3.weight]
-  python -m prunelab.inspect strategy=custom prune.include=[fc3.bias]
-"""
+It is the first round of the experiment that the same overrides describe, on the first tensor that may be pruned."""
+EPILOG = """\
+examples:
+  prunelab inspect
+  prunelab inspect strategy=l1 amount=0.3 prune.include=[fc3.weight]
+  prunelab inspect strategy=custom prune.include=[fc3.bias]"""
 
 
 def tour(config: DictConfig) -> str:
-    """The text of the tour.
+    """Return the text: one module before a pruning call, after it in torch's form, and when the zeros are permanent.
 
     Raises:
         ConfigError: for a config that cannot run.
     """
+    import torch
     from torch.nn.utils import prune
 
-    from prunelab.config import build as building
-    from prunelab.pruning import masks, schedules
-    from prunelab.runtime import device as hardware
-    from prunelab.runtime.seeding import seed_torch
+    from prunelab.config.resolve import resolve
+    from prunelab.config.rounds import rounds
+    from prunelab.experiment.bench import Bench
+    from prunelab.pruning.torch_prune import to_torch_prune
+    from prunelab.runtime import device
+    from prunelab.runtime.seeding import derive
 
-    hardware.prepare(config)
-    seed_torch(int(config.seed), "init")
-    facts = building.data_facts(config)
-    model = building.network(config)
-    output = None if config.prune.output_layer else masks.output_layer(model)
-    module, name = masks.select(model, config.prune.include, config.prune.exclude, output)[0]
-    path = next(path for path, found in model.named_modules() if found is module)
-    full = f"{path}.{name}".lstrip(".")
-    amount = schedules.rounds(config)[0].amounts[0]
-
-    lines = [f"{full} of {type(model).__name__}: {module}", *_section("before", _contents(module))]
-    prune.identity(module, name)
-    took = _prune(config, model, (module, name), full, amount, facts.get("shape", ()))
-    (item,) = [found for found in masks.masked(model) if found.name == full]
-    gone = item.mask.numel() - int(item.mask.sum())
-    call = f"{config.strategy._target_.rsplit('.', 1)[-1]}, amount={amount}"
-    lines += _section(f"after {call}: {gone} of {item.mask.numel()} pruned in {took:.2f} ms", _contents(module))
+    spec = resolve(config)
+    if spec.strategy.layers:
+        raise ConfigError("strategy=layer: removes layers by the validation loss, and inspect loads no data")
+    bench = Bench(spec, device.prepare("cpu", spec.threads))
+    item = bench.pruner.items[0]
+    module, key = item.module, item.key
+    lines = [f"{item.name} of {type(bench.model).__name__}: {module}", *_section("before", _contents(module))]
+    amount, weight = rounds(spec)[0].amounts[0], item.parameter.detach().clone()
+    report = bench.pruner.prune(amount, seed=derive(spec.seed, 1, "prune"))
+    gone = item.mask.numel() - int(item.kept.sum())
+    to_torch_prune(bench.masks)
+    with torch.no_grad():  # as if torch had pruned: the weights under the mask are still there
+        getattr(module, f"{key}_orig").copy_(weight)
+    call = f"{spec.strategy.name}, amount={amount}"
+    title = f"after {call}: {gone} of {item.mask.numel()} pruned in {report.milliseconds:.2f} ms"
+    lines += _section(f"{title}, in the form of torch.nn.utils.prune", _contents(module))
     lines += [
-        f"  {name}_orig is the parameter that the optimizer moves, {name}_mask a buffer;",
-        f"  {name} = {name}_orig · {name}_mask is computed before each forward pass, by a hook:",
+        f"  {key}_orig is the parameter that the optimizer moves, {key}_mask a buffer;",
+        f"  {key} = {key}_orig · {key}_mask is computed before each forward pass, by a hook:",
         *(f"    {hook!r}".split(" object at")[0] for hook in module._forward_pre_hooks.values()),
-        *_indented(f"{name}_orig", item.original),
-        *_indented(f"{name}_mask", item.mask),
-        *_indented(name, item.effective),
+        *(line for name in (f"{key}_orig", f"{key}_mask", key) for line in _indented(name, getattr(module, name))),
     ]
-    masks.bake(model)
+    prune.remove(module, key)
     lines += _section("after prune.remove: the zeros are permanent, mask and hook are gone", _contents(module))
-    return "\n".join([*lines, *_indented(name, getattr(module, name))])
-
-
-def _prune(
-    config: DictConfig,
-    model: nn.Module,
-    pair: tuple[nn.Module, str],
-    full: str,
-    amount: float | None,
-    shape: Sequence[int],
-) -> float:
-    """Prunes one tensor once, as the first round would; the milliseconds it took."""
-    import torch
-
-    from prunelab.config import build as building
-    from prunelab.pruning.criteria import base as criteria
-    from prunelab.pruning.strategies import base as strategies
-    from prunelab.runtime.seeding import seed_torch
-
-    strategy = building.bind(config, "strategy", [], 0.0, given={**strategies.GIVEN, "names": [full]})
-    if building.takes(strategy, "layers"):
-        raise ConfigError("strategy=layer: goes by the validation loss, and inspect loads no data")
-    criterion = building.bind(config, "criterion", None)
-
-    def score() -> criteria.Scores:
-        initial = {full: criteria.original(*pair)}
-        with torch.enable_grad():
-            return criterion(criteria.gather(model, [full], initial, {}, _no_data, shape))
-
-    seed_torch(int(config.seed), 1, "prune")
-    scored = score if building.takes(strategy, "scores") else None
-    return strategies.prune(model, [pair], strategy, amount, scored, config.criterion.iterations)
-
-
-def _no_data(examples: int) -> NoReturn:
-    raise ConfigError("criterion: inspect loads no data; magnitude, random and synflow need none")
+    lines += _indented(key, getattr(module, key))
+    lines += [
+        "",
+        "prunelab itself keeps the weight a plain parameter and the mask beside it; nothing is hooked into the",
+    ]
+    return "\n".join([*lines, "forward pass. prunelab.to_torch_prune(masks) gives the form shown here."])
 
 
 def _contents(module: object) -> list[str]:
@@ -125,7 +93,7 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 
 def _indented(name: str, tensor: object) -> list[str]:
-    """The tensor's first slice, short enough to be read."""
+    """Lines that show the first two-dimensional slice of the tensor."""
     import torch
 
     assert isinstance(tensor, torch.Tensor)
@@ -137,15 +105,21 @@ def _indented(name: str, tensor: object) -> list[str]:
     return [f"  {name}{index} =", *(f"    {line}" for line in shown)]
 
 
-def main(overrides: Sequence[str] | None = None) -> None:
-    """The command line; exit status 1 for a config that cannot run."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Return its exit status: 1 for a config that cannot run."""
+    parser = argparse.ArgumentParser(
+        prog="prunelab inspect",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="override", help="as of an experiment, such as amount=0.3")
+    options = parser.parse_args(arguments)
     from prunelab.config import compose as composing
 
-    overrides = sys.argv[1:] if overrides is None else overrides
-    if {"-h", "--help"} & set(overrides):
-        print(USAGE)
-        return
     try:
-        print(tour(composing.compose(*overrides)))
+        print(tour(composing.compose(*options.overrides)))
     except ConfigError as error:
-        sys.exit(f"prunelab: {error}")
+        print(f"prunelab: {error}", file=sys.stderr)
+        return 1
+    return 0

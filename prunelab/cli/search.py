@@ -1,4 +1,4 @@
-"""The command line of a search. Exit status: 0, 1 for whatever failed, 130 after Ctrl-C, 143 after SIGTERM."""
+"""`prunelab search`: find networks that are accurate and small."""
 
 from __future__ import annotations
 
@@ -21,49 +21,51 @@ from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.sweeps.search import interrupts
 from prunelab.sweeps.search import space as spaces
 
-DESCRIPTION = """Looks for networks that are accurate and small: validation accuracy up, nonzero parameters down.
+DESCRIPTION = f"""\
+Searches for networks with high validation accuracy and few nonzero parameters.
 
-An override is what it is for python -m prunelab, and holds for all trials. One with several values is left to the
-search:
+An override with one value holds for all trials, as it does for an experiment. An override with several values is chosen
+by the search, for each trial:
 
-  amount=interval(0.1,0.9)                     a number in between
-  optimizer.lr=tag(log,interval(1e-4,1e-2))    the same, by its logarithm
+  amount=interval(0.1,0.9)                     a number in this interval
+  optimizer.lr=tag(log,interval(1e-4,1e-2))    a number in this interval, uniform in its logarithm
   strategy=choice(l1,global)                   one of these; also strategy=l1,global and strategy=glob(l*)
   schedule.rounds=range(1,6)                   1, 2, 3, 4 or 5; also int(interval(1,5))
 
-Where none is left to it, it searches over
-  {default}"""
-EPILOG = """examples:
-  python -m prunelab.search
-  python -m prunelab.search 'amount=interval(0.1,0.9)' 'strategy=choice(l1,global)' --trials 20
-  python -m prunelab.search 'schedule.rounds=range(1,9)' model=lenet_300_100 --objective macs --study small
+If every override has one value, the search space is
+  {" ".join(spaces.DEFAULT)}"""
+EPILOG = """\
+examples:
+  prunelab search
+  prunelab search 'amount=interval(0.1,0.9)' 'strategy=choice(l1,global)' --trials 20
+  prunelab search 'schedule.rounds=range(1,9)' model=lenet_300_100 --objective macs --study small
 
-Each trial is a run folder, <outputs>/searches/<study>/<trial>/, and shares stages with all other runs. The study is in
-<outputs>/searches/<study>.db. The same command goes on after any interruption, and may run in several processes at
-once (threads=1 for each): together they complete --trials trials. The same seed gives the same trials, in one process.
-Test accuracy is shown at the end, for the trials that no other beats, and chooses nothing."""
+Each trial is a run folder, <outputs>/searches/<study>/<trial>/, and shares stages with all other runs. The study is
+stored in <outputs>/searches/<study>.db. The same command continues it after an interruption. Several processes may
+share it (threads=1 for each): together they complete --trials trials. In one process, the same seed gives the same
+trials. At the end, the test accuracy of the Pareto-optimal trials is shown; nothing is chosen by it."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     top = argparse.ArgumentParser(
-        prog="python -m prunelab.search",
-        description=DESCRIPTION.format(default=" ".join(spaces.DEFAULT)),
+        prog="prunelab search",
+        description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("overrides", nargs="*", metavar="override", help="see above")
-    top.add_argument("--study", default="search", metavar="NAME", help="its name (default: %(default)s)")
+    top.add_argument("--study", default="search", metavar="NAME", help="name of the study (default: %(default)s)")
     top.add_argument(
-        "--trials", default=50, type=int, metavar="N", help="to be completed in all (default: %(default)s)"
+        "--trials", default=50, type=int, metavar="N", help="number of trials to complete (default: %(default)s)"
     )
-    top.add_argument("--objective", choices=["nonzero", "macs"], help="what is to be small (default: nonzero)")
-    top.add_argument("--storage", metavar="PATH", help="SQLite file, or a database's URL, instead of the study's own")
+    top.add_argument("--objective", choices=["nonzero", "macs"], help="what to minimize (default: nonzero)")
+    top.add_argument("--storage", metavar="PATH", help="another SQLite file, or the URL of a database")
     return top
 
 
 def base(overrides: Sequence[str]) -> DictConfig:
-    """The config that the fixed overrides give; whether it can run is seen with what a trial adds.
+    """Return the config of the overrides that all trials share, unchecked: a trial may add what it lacks.
 
     Raises:
         ConfigError: if it cannot be composed.
@@ -75,7 +77,12 @@ def base(overrides: Sequence[str]) -> DictConfig:
 
 
 def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
-    """Runs this process's share of the study, and shows the Pareto set. `check`: of `interrupts.noted`."""
+    """Run this process's share of the study and print the Pareto set. Return the exit status.
+
+    Args:
+        arguments: of the command line.
+        check: from `interrupts.noted`.
+    """
     from prunelab.sweeps.search import pareto, study
     from prunelab.sweeps.search.sampling import Seeded
 
@@ -86,16 +93,14 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     folder = Path(base(spaces.parse(arguments.overrides).fixed).outputs) / "searches" / arguments.study
     path = arguments.storage or f"{folder}.db"
     storage = path if "://" in path else f"sqlite:///{path}"
-    where = study.Where(arguments.study, storage, folder)
-    opened = study.open_study(where, arguments.overrides, arguments.objective)
-    space = spaces.parse(opened.user_attrs["overrides"])
-    opened.sampler = Seeded(int(base(space.fixed).seed))
-    ours = study.Search(where, opened, space, arguments.trials)
+    opened = study.Study(study.Where(arguments.study, storage, folder), arguments.overrides, arguments.objective)
+    space = spaces.parse(opened.overrides)
+    opened.optuna.sampler = Seeded(int(base(space.fixed).seed))
+    ours = study.Search(opened, space, arguments.trials)
     print(f"{arguments.trials} trials → {folder}", flush=True)
     ours.run(check)
-    best = ours.study.best_trials
-    if best:
-        print(f"\nno trial beats these in both:\n{pareto.pareto_table(best, folder, opened.user_attrs['objective'])}")
+    if best := opened.optuna.best_trials:
+        print(f"\nPareto-optimal trials:\n{pareto.pareto_table(best, folder, opened.objective)}")
     print(f"\nto look at all trials: optuna-dashboard {storage}")
     if ours.given_up():
         print("prunelab: given up: too many trials were refused", file=sys.stderr)
@@ -103,9 +108,9 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status."""
+    """Run the command line. Return its exit status: 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM."""
     arguments = parser().parse_intermixed_args(argv)
-    logging.raiseExceptions = False  # a log that cannot be written is no news when the disk is full
+    logging.raiseExceptions = False  # on a full disk a log that cannot be written is no second error
     if importlib.util.find_spec("optuna") is None:
         print("prunelab: a search needs Optuna: pip install 'prunelab[search]'", file=sys.stderr)
         return 1

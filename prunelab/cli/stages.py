@@ -1,4 +1,4 @@
-"""`python -m prunelab.stages`: lists, verifies and removes stored stages."""
+"""`prunelab stages`: list, verify and remove stored stages."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prunelab.config.compose import flat
+from prunelab.records import flat
 from prunelab.stages import files
-from prunelab.stages import store as stages
-from prunelab.tracking.console import table
+from prunelab.stages.stage import NAME_LENGTH
+from prunelab.stages.store import Store
+from prunelab.text import table
 
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
@@ -26,7 +27,16 @@ SIZES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored stage, finished or not. `age` in seconds, `size` in bytes, `inputs` by dotted names."""
+    """A stored stage, finished or not.
+
+    Attributes:
+        folder: of the stage.
+        kind: such as `dense` or `round`; `unfinished` if it is being computed or was interrupted.
+        parent: name of the stage that this one starts from; empty if there is none.
+        inputs: the config values that it depends on, by dotted keys.
+        size: in bytes.
+        age: in seconds.
+    """
 
     folder: Path
     kind: str
@@ -37,15 +47,15 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The stage's name, which is its folder's."""
+        """The stage's name."""
         return self.folder.name.removesuffix(".work")
 
 
 def entries(root: Path) -> list[Entry]:
-    """All stages in a folder, the oldest first. An unreadable description leaves kind and inputs unknown."""
+    """Return all stages in a folder, the oldest first. If a description is unreadable, kind and inputs are unknown."""
     found = []
     for folder in root.iterdir() if root.is_dir() else ():
-        if not re.fullmatch(rf"[0-9a-f]{{{stages.NAME_LENGTH}}}(\.work)?", folder.name):
+        if not re.fullmatch(rf"[0-9a-f]{{{NAME_LENGTH}}}(\.work)?", folder.name):
             continue
         content = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in content)
@@ -65,7 +75,7 @@ def _described(folder: Path) -> dict[str, Any]:
 
 
 def listing(found: Sequence[Entry]) -> str:
-    """One line a stage, and the sum."""
+    """Return a table with one line per stage, and their number and size."""
     header = ["stage", "kind", "parent", "round", "seed", "amount", "strategy", "size", "age"]
     rows = []
     for entry in found:
@@ -78,15 +88,15 @@ def listing(found: Sequence[Entry]) -> str:
 
 
 def verify(root: Path, found: Sequence[Entry]) -> int:
-    """Checks every digest; damaged stages are set aside and named. Returns how many there were."""
-    store = stages.Store(root)
+    """Check every digest and move damaged stages aside. Return the number of damaged stages."""
+    store = Store(root)
     damaged = [entry for entry in found if entry.kind != "unfinished" and store.load(entry.name) is None]
     print(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged")
     return len(damaged)
 
 
 def chosen(found: Sequence[Entry], arguments: argparse.Namespace) -> list[Entry]:
-    """The stages that the options select: all conditions must hold; `--down-to` then takes the oldest."""
+    """Return the stages that meet all conditions; with `--down-to`, only as many of the oldest as needed."""
     kept = []
     for entry in found:
         old = arguments.older_than is None or entry.age > arguments.older_than
@@ -104,7 +114,7 @@ def chosen(found: Sequence[Entry], arguments: argparse.Namespace) -> list[Entry]
 
 
 def remove(root: Path, selected: Sequence[Entry]) -> int:
-    """Removes stages that no process is computing. Returns how many went."""
+    """Remove stages that no process is computing. Return the number of removed stages."""
     gone = 0
     for entry in selected:
         lock = FileLock(root / "locks" / f"{entry.name}.lock")
@@ -140,24 +150,33 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    top = argparse.ArgumentParser(prog="python -m prunelab.stages", description=__doc__.split(": ")[1])
-    top.add_argument("--outputs", default="outputs", type=Path, help="the folder that runs were given (outputs)")
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(prog="prunelab stages", description="Lists, verifies and removes stored stages.")
+    top.add_argument("--outputs", default="outputs", type=Path, help="the `outputs` of the runs (default: %(default)s)")
     commands = top.add_subparsers(dest="command", metavar="{list,verify,remove}")
-    commands.add_parser("list", help="name, kind, parent, size and age of every stage (the default)")
-    commands.add_parser("verify", help="check every digest; exit status 1 if one is damaged")
-    removing = commands.add_parser("remove", help="remove stages; what is needed is computed again")
+    commands.add_parser("list", help="show name, kind, parent, size and age of every stage (the default)")
+    commands.add_parser("verify", help="check every digest; exit status 1 if a stage is damaged")
+    removing = commands.add_parser("remove", help="remove stages; a run that needs one computes it again")
     age, size = functools.partial(_quantity, AGES), functools.partial(_quantity, SIZES)
-    removing.add_argument("--older-than", type=age, metavar="AGE", help="such as 12h, 7d")
-    removing.add_argument("--down-to", type=size, metavar="SIZE", help="the oldest, until 1GB is left")
-    removing.add_argument("--where", type=_pair, action="append", default=[], metavar="KEY=VALUE", help="seed=0")
-    removing.add_argument("--all", action="store_true", help="every one of them")
-    removing.add_argument("--dry-run", action="store_true", help="only list what would go")
+    removing.add_argument("--older-than", type=age, metavar="AGE", help="those older than this, such as 12h or 7d")
+    removing.add_argument(
+        "--down-to", type=size, metavar="SIZE", help="the oldest, until the rest is this large, such as 1GB"
+    )
+    removing.add_argument(
+        "--where",
+        type=_pair,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="those with this input, such as seed=0",
+    )
+    removing.add_argument("--all", action="store_true", help="all stages")
+    removing.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or 1 for damaged stages or a folder that cannot be written."""
+    """Run the command line. Return its exit status: 1 for damaged stages or a folder that cannot be written."""
     top = parser()
     arguments = top.parse_args(argv)
     root = arguments.outputs / "stages"
@@ -168,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(listing(found))
         return 0
     if not (arguments.all or arguments.where or arguments.older_than is not None or arguments.down_to is not None):
-        top.error("remove: say which, with --older-than, --down-to, --where or --all")
+        top.error("remove: needs --older-than, --down-to, --where or --all")
     selected = chosen(found, arguments)
     print(listing(selected))
     if not arguments.dry_run:

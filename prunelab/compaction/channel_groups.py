@@ -1,4 +1,4 @@
-"""Which channels are coupled with which, by torch-pruning's dependency graph, and cutting them out."""
+"""Groups of channels that can only be cut together, from torch-pruning's dependency graph, and cutting them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.compaction.constant import CONVS, NORMS
-from prunelab.config.schema import ConfigError
+from prunelab.compaction.constant_layer import NORMS
+from prunelab.costs.counts import CONVS, TRANSPOSED
+from prunelab.errors import ConfigError
 
-TRANSPOSED = nn.modules.conv._ConvTransposeNd
-LAYERS = (*CONVS, TRANSPOSED, nn.Linear)
+LAYERS = (*CONVS, *TRANSPOSED, nn.Linear)
 PER_CHANNEL = (*NORMS, nn.PReLU, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-MIXES = {"LayerNorm": "normalises over all channels", "GroupNorm": "normalises over groups of channels"}
+MIXES = {"LayerNorm": "normalizes over all channels", "GroupNorm": "normalizes over groups of channels"}
 
 
 @dataclass
 class Member:
-    """A layer in a group, and which of its channels go with which unit: unit → channels."""
+    """A layer in a group, and its channels that belong to each unit: unit → channels."""
 
     name: str
     module: nn.Module
@@ -30,14 +30,15 @@ class Member:
 
 @dataclass
 class Group:
-    """Channels that can only go together; a unit is one channel of `root`, and what goes with it.
+    """Layers that share channels. A unit is one channel of `root`, with the channels of other layers coupled to it.
 
     Attributes:
         root: the name of one of the producers.
-        producers: layers that write the channels; depthwise convolutions among them.
-        consumers: layers that read them, and sum over them.
-        norms: layers that scale and shift each of them.
-        obstacle: why none of it can be cut; None: nothing is in the way.
+        units: channels of `root`.
+        producers: layers that write the channels, depthwise convolutions included.
+        consumers: layers that read the channels and sum over them.
+        norms: layers that scale and shift each channel.
+        obstacle: why no unit can be cut; None: units can be cut.
     """
 
     root: str
@@ -49,7 +50,7 @@ class Group:
 
 
 def need_torch_pruning() -> None:
-    """Raises ConfigError if torch-pruning is not installed."""
+    """Raise ConfigError if torch-pruning is not installed."""
     try:
         import torch_pruning  # noqa: F401
     except ImportError as error:
@@ -57,22 +58,22 @@ def need_torch_pruning() -> None:
 
 
 def graph(model: nn.Module, example: Tensor) -> Any:
-    """torch-pruning's dependency graph of a model in eval mode.
+    """Return torch-pruning's dependency graph of a model in eval mode.
 
     Source: Fang et al. 2023, "DepGraph: towards any structural pruning", arXiv 2301.12900.
     """
-    import torch_pruning  # only here: it is an extra
+    import torch_pruning  # an optional package
 
     for parameter in model.parameters():
-        parameter.requires_grad_(True)  # it traces by autograd
+        parameter.requires_grad_(True)  # torch-pruning traces the autograd graph
     with torch.enable_grad():
         return torch_pruning.DependencyGraph().build_dependency(model, example, verbose=False)
 
 
 def groups(model: nn.Module, example: Tensor) -> list[Group]:
-    """All groups of channels that Conv and Linear layers write; each channel is in one of them."""
+    """Return all groups of channels that Conv and Linear layers write; each channel is in exactly one group."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what it cannot follow: what is cut is tried out
+        warnings.simplefilter("ignore")  # about operations that it cannot follow: every cut is checked
         return list(_groups(model, graph(model, example)))
 
 
@@ -96,29 +97,29 @@ def _coupled(dependencies: Any, module: nn.Module, units: list[int]) -> Any:
 
 
 def _group(coupled: Any, root: str, units: list[int], names: dict[Any, str]) -> Group:
-    order = {name: place for place, name in enumerate(names.values())}  # torch-pruning's own differs from run to run
+    order = {name: place for place, name in enumerate(names.values())}  # torch-pruning's order differs from run to run
     group = Group(root, units, [], [])
     obstacles: dict[str, str] = {}
     for item in coupled:
         module, name = item.dep.target.module, names.get(item.dep.target.module)
         if any(unit is None for unit in item.root_idxs):
-            obstacles[root] = "heads share them in a way that is not followed"
+            obstacles[root] = "attention heads share them in a way that torch-pruning does not follow"
         if name is None or isinstance(module, PER_CHANNEL):
             if name is not None and isinstance(module, NORMS):
                 _note(group.norms, name, module, item)
-            continue  # a sum, a ReLU, a reshape, a parameter of its own
+            continue  # a sum, a ReLU, a reshape, a free parameter
         why = _obstacle(module, name)
         obstacles |= {name: why} if why else {}
         if isinstance(module, LAYERS):
             reads = item.dep.handler.__name__.endswith("prune_in_channels") and not is_depthwise(module)
             if max(item.idxs) >= (module.weight.shape[reading_dim(module)] if reads else width(module)):
-                obstacles.setdefault(name, f"it is not clear which of them {name} reads where")
+                obstacles.setdefault(name, f"it is not clear which of them {name} reads")
                 continue
             _note(group.consumers if reads else group.producers, name, module, item)
     group.producers.sort(key=lambda member: order[member.name])
     group.consumers.sort(key=lambda member: order[member.name])
     if not group.consumers and not obstacles:
-        obstacles[root] = "they are the network's output, or no layer is seen to read them"
+        obstacles[root] = "they are the network's output, or no layer reads them"
     group.obstacle = obstacles[min(obstacles, key=order.__getitem__)] if obstacles else None
     return group
 
@@ -132,55 +133,55 @@ def _note(side: list[Member], name: str, module: nn.Module, item: Any) -> None:
 
 
 def _obstacle(module: nn.Module, name: str) -> str | None:
-    """Why a group that a layer belongs to cannot be cut; None: it can."""
+    """Why a group cannot be cut if the layer belongs to it; None: it can."""
     if not isinstance(module, LAYERS):
         kind = type(module).__name__
-        return f"{name} ({kind}) {MIXES.get(kind, 'uses them in a way of its own')}"
+        return f"{name} ({kind}) {MIXES.get(kind, 'uses them in an unknown way')}"
     if isinstance(module, nn.Linear) or is_depthwise(module) or module.groups == 1:
         return None
     return f"{name} is a convolution in {module.groups} groups"
 
 
 def is_depthwise(module: nn.Module) -> bool:
-    """Whether each channel is convolved for itself, [channels, 1, …]."""
+    """Return whether each channel is convolved separately: the weight is [channels, 1, …]."""
     return isinstance(module, CONVS) and 1 < module.groups == module.in_channels == module.out_channels
 
 
 def width(module: nn.Module) -> int:
-    """How many channels a layer writes."""
+    """Return how many channels a layer writes."""
     count = module.out_features if isinstance(module, nn.Linear) else module.out_channels
     assert isinstance(count, int)
     return count
 
 
 def reading_dim(module: nn.Module) -> int:
-    """Which dimension of a layer's weight goes by the channels that it reads."""
+    """Return the dimension of a layer's weight that belongs to the channels that it reads."""
     return 0 if isinstance(module, TRANSPOSED) else 1
 
 
 def rows(module: nn.Module, channels: list[int]) -> Tensor:
-    """The weights that write some channels, [channels, …]."""
+    """Return the weights that write some channels, [channels, …]."""
     weight = module.weight
     assert isinstance(weight, Tensor)
     return weight.transpose(0, 1 - reading_dim(module))[channels]
 
 
 def columns(module: nn.Module, channels: list[int]) -> Tensor:
-    """The weights that read some channels, [channels, out, …]."""
+    """Return the weights that read some channels, [channels, out, …]."""
     weight = module.weight
     assert isinstance(weight, Tensor)
     return weight.transpose(0, reading_dim(module))[channels]
 
 
 def cut(model: nn.Module, example: Tensor, root: str, units: list[int]) -> None:
-    """Removes units, and all channels that are coupled with them, in place."""
+    """Remove units, with all channels that are coupled to them, in place."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _coupled(graph(model, example), model.get_submodule(root), units).prune()
 
 
 def clear(member: Member, unit: int) -> None:
-    """Makes a layer write nothing on its channels of a unit, in place."""
+    """Make a layer write zeros on its channels of a unit, in place."""
     channels = member.channels.get(unit, [])
     weight, bias = member.module.weight, member.module.bias
     assert isinstance(weight, Tensor)

@@ -1,51 +1,58 @@
-"""How much has to go for the compact network to have few enough multiply-adds: found by trying."""
+"""The amount that leaves a given share of the dense network's multiply-adds, by binary search."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
-from prunelab.compaction.shrink import MULTIPLE, compact
-from prunelab.costs import counts as metrics
-from prunelab.pruning import masks
+from prunelab.compaction.finish import ROUND_TO
+from prunelab.compaction.shrink import compact
+from prunelab.costs import counts
+from prunelab.pruning.masks import Masks
 
-STEPS = 256  # of an amount in [0, 1)
+STEPS = 256  # amounts are multiples of 1/256
 MOST = (STEPS - 1) / STEPS  # the largest amount that is tried
 
 
 def share(model: nn.Module, example: Tensor) -> float:
-    """Multiply-adds of the compact network ÷ those of the dense one, in [0, 1].
+    """Return the multiply-adds of the compact network ÷ those of the dense one, in [0, 1].
 
     Args:
-        model: with masks.
-        example: an input with its batch dimension, [1, …].
+        model: pruned weights are zero.
+        example: one input with its batch dimension, [1, …].
     """
-    small = compact(model, example, MULTIPLE).model
-    return _macs(small, example) / _macs(model, example)
+    small = compact(model, example, ROUND_TO).model
+    (left, _), (dense, _) = (counts.macs(counts.layers(network, example)) for network in (small, model))
+    return left / dense
 
 
-def amount(model: nn.Module, example: Tensor, macs: float, prune: Callable[[float], object]) -> float:
-    """The least amount, in steps of 1/256, that leaves at most `macs` of the dense network's multiply-adds.
+@torch.no_grad()
+def amount(model: nn.Module, masks: Masks, example: Tensor, macs: float, prune: Callable[[float], object]) -> float:
+    """Return the smallest amount, in steps of 1/256, that leaves at most `macs` of the dense network's multiply-adds.
 
-    The share that is left falls as the amount grows, so that halving the range finds it in 8 trials.
+    The share that is left falls as the amount grows, so that 8 trials find it by halving the range.
 
     Args:
-        model: its masks are as before when this returns.
+        model: its weights and masks are as before when this returns.
+        masks: of the model.
         example: as for `share`.
         macs: a fraction in (0, 1).
         prune: prunes the model by an amount.
 
     Returns:
-        A fraction in [0, 1): the largest, 255/256, also where it leaves too much.
+        A fraction in [0, 1); the largest one, 255/256, also if it leaves too much.
     """
-    before = masks.snapshot(model)[1]
+    before = [(item, item.parameter.detach().clone(), item.mask.clone()) for item in masks]
 
     def left(step: int) -> float:
         prune(step / STEPS)
         found = share(model, example)
-        masks.put_back(model, before)
-        masks.refresh(model)
+        for item, weight, mask in before:
+            item.parameter.copy_(weight)
+            item.mask.copy_(mask)
+        masks.apply()
         return found
 
     low, high = 0, STEPS - 1
@@ -53,7 +60,3 @@ def amount(model: nn.Module, example: Tensor, macs: float, prune: Callable[[floa
         middle = (low + high) // 2
         low, high = (low, middle) if left(middle) <= macs else (middle + 1, high)
     return low / STEPS
-
-
-def _macs(model: nn.Module, example: Tensor) -> int:
-    return sum(layer.weight.numel() * layer.positions for layer in metrics.layers(model, example))

@@ -1,28 +1,32 @@
-"""Proof that two networks compute the same: they are run on the same inputs."""
+"""Proof that two networks compute the same: both are run on the same inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import deepcopy
-from typing import NamedTuple
+from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor, nn
 
-from prunelab.pruning import masks
+from prunelab.compaction import probes
+from prunelab.costs.counts import in_eval_mode
 
 TOLERANCE = 1e-5
 
 
-class Proof(NamedTuple):
-    """How far two networks' outputs are apart.
+@dataclass(frozen=True)
+class Proof:
+    """How far the outputs of two networks are apart.
 
     Attributes:
-        largest_difference: absolute, in the networks' own precision.
-        same_classes: whether they predict the same class for every input.
-        in_float64: the largest difference of both in float64, where there is next to no rounding; None: not looked at.
-        largest_output: absolute, of the first network.
-        inputs: how many were looked at.
+        largest_difference: absolute, in the networks' own precision; infinity where an output is NaN.
+        same_classes: whether the largest output is the same one for every input.
+        in_float64: the largest difference in float64, where there is almost no rounding; None: not computed.
+        largest_output: the largest absolute output of the first network.
+        inputs: how many inputs were compared.
+        agree: same classes, and outputs within 1e-5; relative to the largest output if that is greater than 1.
     """
 
     largest_difference: float
@@ -30,33 +34,48 @@ class Proof(NamedTuple):
     in_float64: float | None
     largest_output: float
     inputs: int
+    agree: bool
 
-    @property
-    def agree(self) -> bool:
-        """Within 1e-5 (of the largest output, if that is greater than 1), and on every class."""
-        return self.same_classes and self.largest_difference <= TOLERANCE * max(1.0, self.largest_output)
+    def __str__(self) -> str:
+        """One line."""
+        classes = "the same class for all" if self.same_classes else "NOT the same classes"
+        exact = "" if self.in_float64 is None else f", in float64 {self.in_float64:.2g}"
+        return f"on {self.inputs:,} inputs: {classes}; largest difference {self.largest_difference:.2g}{exact}"
+
+    def __add__(self, other: Proof) -> Proof:
+        """Return the proof on the inputs of both; it holds if both hold."""
+        exact = [found.in_float64 for found in (self, other) if found.in_float64 is not None]
+        return Proof(
+            max(self.largest_difference, other.largest_difference),
+            self.same_classes and other.same_classes,
+            max(exact, default=None),
+            max(self.largest_output, other.largest_output),
+            self.inputs + other.inputs,
+            self.agree and other.agree,
+        )
 
 
+@torch.no_grad()
 def prove(dense: nn.Module, compact: nn.Module, inputs: Tensor | Iterable[Tensor], double: bool = True) -> Proof:
-    """Runs both networks, in eval mode, on all inputs.
+    """Run both networks, in eval mode, on all inputs.
 
     Args:
-        dense: with or without masks.
-        inputs: [n, …], or batches of such; at least one.
+        inputs: [n, …], or batches of such; at least one. The networks return one tensor, [n, …].
         double: whether to run both in float64 too, which takes about three times as long.
     """
-    pair = [masks.plain_copy(model).eval() for model in (dense, compact)]
-    precise = [deepcopy(model).double() for model in pair] if double else None
-    batches = [inputs] if isinstance(inputs, Tensor) else inputs
+    precise = [deepcopy(model).double().eval() for model in (dense, compact)] if double else None
     difference, largest, exact, same, count = 0.0, 0.0, 0.0, True, 0
-    with torch.no_grad():
-        for batch in batches:
-            one, other = (model(batch) for model in pair)
-            difference = max(difference, float((one - other).abs().max()))
-            largest = max(largest, float(one.abs().max()))
-            same = same and bool((one.argmax(1) == other.argmax(1)).all())
+    with in_eval_mode(dense), in_eval_mode(compact):
+        for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
+            one, other = dense(batch), compact(batch)
+            difference, largest = max(difference, _apart(one, other)), max(largest, float(one.abs().max()))
+            same = same and (one.dim() < 2 or bool((one.argmax(1) == other.argmax(1)).all()))
             count += len(batch)
             if precise is not None:
-                left, right = (model(batch.double()) for model in precise)
-                exact = max(exact, float((left - right).abs().max()))
-    return Proof(difference, same, exact if double else None, largest, count)
+                exact = max(exact, _apart(*(model(probes.double(batch)) for model in precise)))
+    agree = same and difference <= TOLERANCE * max(1.0, largest)
+    return Proof(difference, same, exact if double else None, largest, count, agree)
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().nan_to_num(nan=inf).max())

@@ -2,123 +2,160 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from prunelab.config import build as building
-from prunelab.config.schema import (
-    CONTROLS,
-    DEVICES,
-    EXPORTS,
-    OPTIONAL_PARTS,
-    PART_KEYS,
-    PARTS,
-    QUANTIZED,
-    WHOLE,
-    Config,
-    ConfigError,
-    allowed,
-    described,
-    distillation,
-    rewind_point,
-    unknown_key,
-)
-from prunelab.pruning import schedules
+from prunelab.config import rounds
+from prunelab.config.allow_list import ALLOWED, check_name, locate
+from prunelab.config.component import bind
+from prunelab.config.keys import PART_KEYS, Key
+from prunelab.config.moved import moved
+from prunelab.config.nearest import unknown_key
+from prunelab.config.rewind import rewind_point
+from prunelab.config.schema import OPTIONAL, REQUIRED, Config, allowed, keys
+from prunelab.errors import ConfigError
+
+Plain = Mapping[str, Any]
 
 
 def check(config: DictConfig) -> None:
-    """Checks every key that can be checked without torch, the model or the data.
+    """Check every key that can be checked without torch, the model or the data.
 
     Raises:
         ConfigError: names the key, its value and what is allowed.
     """
-    _check_keys(config, Config)
     for key in OmegaConf.missing_keys(config):
         raise ConfigError(f"{key!s}=???: must be {allowed(str(key)) or 'given'}")
-    for key, spec in described():
-        if not _present(config, key) and key not in PART_KEYS:
-            raise ConfigError(f"{key}: is missing; must be {spec.metadata['allowed']}")
-        _check_value(key, OmegaConf.select(config, key), spec)
-    for part in PARTS:
-        if "_target_" not in (config[part] or {}):
+    check_plain(plain(config))
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Return the config as plain, resolved data."""
+    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def check_plain(config: Plain) -> None:
+    """Check a config that is plain data; `check` says what for and what is raised."""
+    _check_names(config, Config)
+    for key in keys():
+        if _present(config, key.name):
+            _check_value(key, select(config, key.name))
+        elif key not in PART_KEYS:
+            raise ConfigError(f"{key.name}: is missing; must be {key.allowed}")
+    for part in (*REQUIRED, *OPTIONAL):
+        if (config[part] or part in REQUIRED) and (config[part] or {}).get("_target_") is None:
             raise ConfigError(f"{part}._target_=null: must be a dotted name; {part}= chooses a ready one")
-    for part in OPTIONAL_PARTS:
-        if config[part] and "_target_" not in config[part]:
-            raise ConfigError(f"{part}._target_=null: must be a dotted name; {part}= chooses a ready one")
-    for key in building.TRUSTED:
-        if _present(config, key):
-            building.check_trust(str(OmegaConf.select(config, key)), key, config.trusted)
-    if config.device not in DEVICES:
-        raise ConfigError(f"device={config.device}: must be {' or '.join(DEVICES)}")
-    if config.finetune.lr not in (None, "last", "rewind"):
-        raise ConfigError(f"finetune.lr={config.finetune.lr}: must be {allowed('finetune.lr')}")
-    if config.control not in (None, *CONTROLS):
-        raise ConfigError(f"control={config.control}: must be {allowed('control')}")
-    for kind in config.export:
-        if kind not in EXPORTS:
-            raise ConfigError(f"export=[{kind}]: must be {allowed('export')}")
-    if config.quantize not in (None, *QUANTIZED):
-        raise ConfigError(f"quantize={config.quantize}: must be {allowed('quantize')}")
-    if config.control is not None and rewind_point(config) is None:
-        raise ConfigError(f"control={config.control}: is for tickets, whose weights go back: rewind=0, 2ep or 500it")
-    rewind_point(config)
+    for name in ALLOWED:
+        if select(config, name) is not None:
+            check_name(select(config, name), name, config["trusted"])
+    _check_strategy(config)
+    rewind = rewind_point(config["rewind"], config["train"]["epochs"])
+    if config["control"] is not None and rewind is None:
+        raise ConfigError(
+            f"control={config['control']}: compares tickets, whose weights are rewound; needs rewind=0, 2ep or 500it"
+        )
     _check_rounds(config)
     _check_distillation(config)
 
 
-def _check_rounds(config: DictConfig) -> None:
-    macs = config.schedule.get("macs")
-    if macs is not None and not config.compact:
+def select(config: Plain, key: str) -> Any:
+    """Return the value of a dotted key; None where there is none."""
+    value: Any = config
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _check_strategy(config: Plain) -> None:
+    strategy = config["strategy"]
+    for key in ("count", "threshold"):
+        if strategy[key] is not None and not strategy["layers"]:
+            said = moved(f"strategy.{key}", strategy[key])
+            raise ConfigError(said or f"strategy.{key}={strategy[key]}: only strategy=layer removes layers")
+    chosen = [key for key in ("method", "rules", "layers") if strategy[key]]
+    if len(chosen) > 1:
+        given = ", ".join(f"strategy.{key}={strategy[key]}" for key in chosen)
+        raise ConfigError(f"{given}: use one of them")
+    amounts = {"amount": config["amount"], **{f"strategy.{key}": strategy[key] for key in ("count", "threshold")}}
+    given = ", ".join(f"{key}={value}" for key, value in amounts.items() if value is not None)
+    if strategy["layers"] and "," in given:
+        raise ConfigError(f"{given}: must be one of them")
+
+
+def _check_rounds(config: Plain) -> None:
+    schedule, amount, tolerance = config["schedule"], config["amount"], config["tolerance"]
+    target = locate(schedule["_target_"], "schedule._target_", config["trusted"])
+    takes, name = inspect.signature(target).parameters, target.__name__
+    if tolerance is not None and "tolerance" not in takes:
+        raise ConfigError(f"tolerance={tolerance}: only schedule=until takes one")
+    rounds.check_goal(schedule, name, amount, "amount" in takes)
+    macs = schedule.get("macs")
+    if macs is not None and not config["compact"]:
         raise ConfigError(
-            f"schedule.macs={macs}: is of the compact network; needs compact=true, as in strategy=channel"
+            f"schedule.macs={macs}: counts the compact network; needs compact=true, as in strategy=channel"
         )
     for key in ("count", "threshold"):
-        if macs is not None and config.strategy.get(key) is not None:
-            raise ConfigError(f"schedule.macs={macs}, strategy.{key}={config.strategy[key]}: use one of the two")
-    if any(round.every for round in schedules.rounds(config)) and rewind_point(config) is not None:
-        raise ConfigError(f"rewind={config.rewind}: schedule=gradual prunes while it trains, and nothing goes back")
+        if macs is not None and config["strategy"][key] is not None:
+            raise ConfigError(f"schedule.macs={macs}, strategy.{key}={config['strategy'][key]}: use one of the two")
+    component = bind("schedule", schedule, config["trusted"], given=("amount", "tolerance"), offered=("sparsity",))
+    planned = rounds.planned(component, amount, tolerance, macs, None)
+    if any(round.every for round in planned) and config["rewind"] is not None:
+        raise ConfigError(
+            f"rewind={config['rewind']}: schedule=gradual prunes during training and cannot rewind; must be null"
+        )
 
 
-def _check_distillation(config: DictConfig) -> None:
-    if distillation(config) is None:
+def _check_distillation(config: Plain) -> None:
+    distill, epochs = config["finetune"]["distill"], config["finetune"]["epochs"]
+    if not distill["alpha"]:
         return
-    key = f"finetune.distill.alpha={config.finetune.distill.alpha:g}"
-    if not config.finetune.epochs:
-        raise ConfigError(f"{key}: the dense network teaches during fine-tuning, and there is none (finetune.epochs=0)")
-    if not config.train.epochs and config.model.get("checkpoint") is None:
-        raise ConfigError(f"{key}: the dense network teaches, and it is not trained itself (train.epochs=0)")
+    key = f"finetune.distill.alpha={distill['alpha']:g}"
+    if not epochs:
+        raise ConfigError(f"{key}: the dense network teaches during fine-tuning; finetune.epochs=0 leaves none")
+    if not config["train"]["epochs"] and config["model"].get("checkpoint") is None:
+        raise ConfigError(f"{key}: the dense network teaches, but train.epochs=0 leaves it untrained")
 
 
-def _check_keys(node: DictConfig, schema: Any, prefix: str = "") -> None:
-    """Refuses what `+key=value` adds: the schema alone would let it in. Keys of the chosen parts are checked later."""
+def _check_names(node: Plain, schema: Any, prefix: str = "") -> None:
+    """Refuse keys that `+key=value` adds beside those of the schema. Keys of the chosen parts are checked later."""
     known = {item.name: item.default_factory for item in fields(schema)}
-    for name, value in node.items():
-        key = str(name)
+    for key, value in node.items():
         if key not in known:
             raise ConfigError(unknown_key(f"{prefix}{key}", value, known))
-        if is_dataclass(known[key]):
-            _check_keys(value, known[key], f"{prefix}{key}.")
+        if is_dataclass(known[key]) and isinstance(value, Mapping):
+            _check_names(value, known[key], f"{prefix}{key}.")
 
 
-def _present(config: DictConfig, key: str) -> bool:
+def _present(config: Plain, key: str) -> bool:
     part, _, leaf = key.rpartition(".")
-    return leaf in ((OmegaConf.select(config, part) if part else config) or ())
+    return leaf in ((select(config, part) if part else config) or ())
 
 
-def _check_value(key: str, value: object, spec: Any) -> None:
-    bounds = spec.metadata["bounds"]
-    if value is None or not bounds:
+def _check_value(key: Key, value: object) -> None:
+    if value is None:
         return
-    wrong = isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
-    wrong = wrong or (key in WHOLE and not isinstance(value, int))
-    if (
-        wrong
-        or ("ge" in bounds and value < bounds["ge"])
-        or ("gt" in bounds and value <= bounds["gt"])
-        or ("le" in bounds and value > bounds["le"])
-        or ("lt" in bounds and value >= bounds["lt"])
-    ):
-        raise ConfigError(f"{key}={value}: must be {spec.metadata['allowed']}")
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if key.choices and any(item not in key.choices for item in values):
+        shown = f"[{','.join(map(str, values))}]" if isinstance(value, list) else value
+        raise ConfigError(f"{key.name}={shown}: must be {key.allowed}")
+    if key.bounds and not _fits(value, key):
+        raise ConfigError(f"{key.name}={value}: must be {key.allowed}")
+
+
+def _fits(value: object, key: Key) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int if key.whole else (int, float)) or not math.isfinite(value):
+        return False
+    bounds = key.bounds
+    return (
+        value >= bounds.get("ge", -math.inf)
+        and value <= bounds.get("le", math.inf)
+        and not value <= bounds.get("gt", -math.inf)
+        and not value >= bounds.get("lt", math.inf)
+    )

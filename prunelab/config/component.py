@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prunelab.config.allow_list import locate
+from prunelab.config.keys import shared
+from prunelab.config.nearest import unknown_key
+from prunelab.config.schema import allowed
+from prunelab.config.source import source_digest
 from prunelab.errors import ConfigError
+
+# Positional arguments with which the targets of a part are called: an optimizer with the parameters, for example. A
+# criterion may be a function of `Evidence`, or a class without positional arguments.
+POSITIONAL = {"optimizer": 1, "lr_schedule": 1, "regularizer": 1, "sparse_training": 1, "criterion": 1}
 
 
 @dataclass(frozen=True)
@@ -29,14 +38,12 @@ class Component:
     source: str | None = None
 
     def __call__(self, *args: Any, **given: Any) -> Any:
-        """Call the target with the options; keyword arguments in `given` that it does not take are left out.
+        """Call the target with the options; keyword arguments in `given` that it does not name are left out.
 
         Raises:
             ConfigError: for a ValueError that the target raises; names the key, or else the target.
         """
-        takes = inspect.signature(self.target).parameters
-        any_keyword = any(p.kind is p.VAR_KEYWORD for p in takes.values())
-        more = {key: value for key, value in given.items() if key in takes or any_keyword}
+        more = {key: value for key, value in given.items() if self.takes(key)}
         try:
             return self.target(*args, **{**more, **self.options})
         except ConfigError:
@@ -48,16 +55,66 @@ class Component:
     def __str__(self) -> str:
         return f"{self.part}._target_={self.name}"
 
+    @property
+    def choice(self) -> str:
+        """The name of the choice in `conf/`, for messages: `channel`; the dotted name of a user's class or function."""
+        return self.name.split(".")[-2].rstrip("_") if self.name.startswith("prunelab.") else self.name
+
     def takes(self, keyword: str) -> bool:
         """Return whether the target has a parameter of that name."""
         return keyword in inspect.signature(self.target).parameters
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the component is, for a stage's name: the target, all its options with their defaults, and its source."""
+        """What names a stage: the target, all its options with their defaults, and the digest of its source."""
         defaults = {
             p.name: p.default
             for p in inspect.signature(self.target).parameters.values()
             if p.default is not p.empty and isinstance(p.default, (str, int, float, bool, list, tuple))
         }
         return {"_target_": self.name, **defaults, **self.options, "source": self.source}
+
+
+def bind(
+    part: str,
+    node: Mapping[str, Any],
+    trusted: Iterable[str] = (),
+    *,
+    given: Iterable[str] = (),
+    offered: Iterable[str] = (),
+) -> Component:
+    """Return the component that a group of the config names, its options checked against the target's signature.
+
+    Args:
+        part: the group, such as `criterion`.
+        node: the group's keys, plain data; null stands for the target's own default.
+        trusted: packages of the user's that the target may come from.
+        given: keyword arguments that the target gets when it is called, and that the config may not set.
+        offered: the same, but the config may set them.
+
+    Raises:
+        ConfigError: for an option that the target does not take, or one that it lacks.
+    """
+    target = locate(node.get("_target_"), f"{part}._target_", trusted)
+    other = ("_target_", *shared(part))
+    options = {key: value for key, value in node.items() if key not in other and value is not None}
+    check_options(part, target, options, given, offered)
+    return Component(part, str(node["_target_"]), target, options, source_digest(target))
+
+
+def check_options(
+    part: str, target: Callable[..., Any], options: Mapping[str, Any], given: Iterable[str], offered: Iterable[str]
+) -> None:
+    """Raise ConfigError for an option that a target does not take, or one that it lacks."""
+    parameters = list(inspect.signature(target).parameters.values())
+    positional = 0 if part == "criterion" and inspect.isclass(target) else POSITIONAL.get(part, 0)
+    rest = [p for p in parameters[positional:] if p.name not in set(given)]
+    takes = [p.name for p in rest if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if not any(p.kind is p.VAR_KEYWORD for p in rest):
+        for key in options:
+            if key not in takes:
+                raise ConfigError(unknown_key(f"{part}.{key}", options[key], takes))
+    for p in rest:
+        if p.name in takes and p.name not in options and p.name not in set(offered) and p.default is p.empty:
+            key = f"{part}.{p.name}"
+            raise ConfigError(f"{key}=null: must be {allowed(key) or 'given'}; {target.__name__} has no default for it")

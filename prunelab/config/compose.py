@@ -1,4 +1,4 @@
-"""Hydra's side of a run: where `conf/` is, composing it, run folders, and what this process was asked to do."""
+"""Composing a config from `conf/` with Hydra; run folders; and the command line that this process was given."""
 
 from __future__ import annotations
 
@@ -20,21 +20,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelab.config import messages
+from prunelab.config import help_table, messages
 from prunelab.config.check import check
-from prunelab.config.schema import Config, ConfigError
+from prunelab.config.check import plain as plain
+from prunelab.config.conf_folder import folder as folder
+from prunelab.config.schema import Config
+from prunelab.errors import ConfigError
 
 _made: list[str] = []  # the folders that this process made
 
 
-def folder() -> Path:
-    """Where `conf/` is: inside an installed package, beside it in a checkout."""
-    here = Path(__file__).resolve().parent.parent
-    return next(path for path in (here / "conf", here.parent / "conf") if (path / "config.yaml").is_file())
-
-
 def new_folder(path: str) -> str:
-    """Makes the folder `path`, or `path_2`, `path_3` … if another run took it in the same second."""
+    """Make the folder `path`, or `path_2`, `path_3` … if another run took it in the same second; return its path."""
     for number in range(1, 1_000_000):
         chosen = Path(path if number == 1 else f"{path}_{number}")
         chosen.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +45,7 @@ def new_folder(path: str) -> str:
 
 
 def compose(*overrides: str) -> DictConfig:
-    """Composes a config as the command line does, and checks it. See `prunelab.compose`."""
+    """Compose a config as the command line does, and check it. See `prunelab.compose`."""
     try:
         config = compose_raw(*overrides)
         check(config)
@@ -60,16 +57,20 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def compose_raw(*overrides: str, **more: Any) -> DictConfig:
-    """Composes without checking.
+    """Compose a config without checking it.
+
+    Args:
+        overrides: as on the command line.
+        more: keyword arguments of `hydra.compose`.
 
     Raises:
-        HydraException, OmegaConfBaseException: as Hydra has it.
+        HydraException, OmegaConfBaseException: if it cannot be composed.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
     hydra = GlobalHydra.instance()
-    outer, hydra.hydra = hydra.hydra, None  # a Hydra application may be running already: this one, or the caller's
+    outer, hydra.hydra = hydra.hydra, None  # a Hydra application may be running: prunelab or the caller's
     try:
         with initialize_config_dir(str(folder()), version_base="1.3"):
             return hydra_compose("config", list(overrides), **more)
@@ -77,15 +78,8 @@ def compose_raw(*overrides: str, **more: Any) -> DictConfig:
         hydra.hydra = outer
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The config as plain, resolved data, for JSON."""
-    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
-
-
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys by their dotted names: `{"train": {"epochs": 3}}` → `{"train.epochs": 3}`."""
+    """Return nested keys by their dotted names: `{"train": {"epochs": 3}}` → `{"train.epochs": 3}`."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -93,38 +87,38 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def in_sweep() -> bool:
-    """Whether this process runs a job of a `--multirun`."""
+    """Return whether this process runs a job of a sweep (`--multirun`)."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def telling() -> list[str] | None:
-    """The overrides that tell this job of a sweep from the others; of a single run all; from Python None."""
+    """Return the overrides that distinguish this job of a sweep; all of them for a single run; None from Python."""
     if not in_sweep():
         return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
     hydra = HydraConfig.get()
     try:
         jobs = json.loads((Path(hydra.runtime.cwd) / hydra.sweep.dir / "sweep.json").read_bytes())["jobs"]
         given = jobs[hydra.job.num]
-    except (OSError, ValueError, LookupError):  # a sweeper that is not Hydra's own
+    except (OSError, ValueError, LookupError):  # written by a sweeper that is not Hydra's own
         jobs, given = [], list(hydra.overrides.task)
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
     return [item for item in given if item not in common]
 
 
 def label(overrides: Sequence[str] | None) -> str:
-    """Overrides as the name of a folder: `strategy=l1_seed=0`."""
+    """Return overrides as the name of a folder: `strategy=l1_seed=0`."""
     return re.sub(r"[^\w=.+-]+", "-", "_".join(overrides or ()))[:100]
 
 
-def run_folder(config: DictConfig) -> Path:
-    """The folder that Hydra made for this job; from Python, a new one of the same form."""
+def run_folder(outputs: str) -> Path:
+    """Return the folder that Hydra made for this job; from Python, a new one of the same form."""
     if HydraConfig.initialized():
         return Path(HydraConfig.get().runtime.output_dir)
-    return Path(new_folder(time.strftime(f"{config.outputs}/%Y-%m-%d/%H-%M-%S")))
+    return Path(new_folder(time.strftime(f"{outputs}/%Y-%m-%d/%H-%M-%S")))
 
 
 def discard_run_folder() -> None:
-    """Removes the folder that Hydra made for a job that was refused; the jobs of a sweep keep theirs."""
+    """Remove the folder that Hydra made for a job that was refused; the jobs of a sweep keep theirs."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     if not in_sweep() and str(folder) in map(os.path.abspath, _made):
         shutil.rmtree(folder, ignore_errors=True)
@@ -135,24 +129,24 @@ def discard_run_folder() -> None:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether Hydra refused the command line with a bare ValueError, before any job began (`strategy=3`)."""
+    """Return whether Hydra refused the command line with a bare ValueError, before any job began (`strategy=3`)."""
     return isinstance(error, ValueError) and not _made
 
 
 def asked_folder(overrides: Sequence[str]) -> Path:
-    """The folder that a command line writes to, as far as can be told from outside the job."""
+    """Return the folder that a command line writes to, as far as the overrides say."""
     given = dict(item.partition("=")[::2] for item in overrides)
     chosen = given.get("hydra.run.dir") or given.get("hydra.sweep.dir") or (_made and _made[-1])
     return Path(chosen or given.get("outputs") or "outputs")
 
 
 def facts(config: DictConfig) -> dict[str, Any]:
-    """What a run's summary says from the start."""
+    """Return what a run's summary contains from the start."""
     return {"command": command(), "seed": config.seed, "config": plain(config)}
 
 
 def command() -> str:
-    """The command that this job is, to be typed again."""
+    """Return the command line that runs this job again."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return " ".join(["python -m prunelab", *map(shlex.quote, overrides)])
 
@@ -160,3 +154,4 @@ def command() -> str:
 # On import, since every process that composes needs them, a launcher's workers too. Cached, as Hydra's own `now` is.
 ConfigStore.instance().store(name="schema", node=Config)
 OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("help_keys", help_table.table, replace=True)

@@ -1,4 +1,4 @@
-"""One line for what Hydra says in ten: the key, the value, what is allowed."""
+"""Errors of Hydra and OmegaConf in one line: the key, the value, what is allowed."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from typing import TypeVar
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from prunelab.config import schema as configs
+from prunelab.config.conf_folder import choices
+from prunelab.config.moved import moved
+from prunelab.config.nearest import hint, nearest, unknown_key
+from prunelab.config.schema import OPTIONAL, REQUIRED, allowed
+from prunelab.errors import ConfigError
 
 E = TypeVar("E", bound=BaseException)
 
 
 def explain(error: BaseException, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
-    """The short form, one line, of an error that Hydra or OmegaConf raised while composing.
+    """Return one line that explains an error which Hydra or OmegaConf raised while composing.
 
     Args:
-        overrides: what the user gave on the command line, to quote the value.
-        compose: composes without the override that failed, to list the keys that there are beside it.
+        overrides: from the command line, to quote the value.
+        compose: composes without the override that failed, to list the keys that exist beside it.
     """
     return " ".join(_explanation(error, overrides, compose).split())
 
@@ -28,9 +32,7 @@ def explain(error: BaseException, overrides: Sequence[str], compose: Callable[..
 def _explanation(error: BaseException, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
     given = dict(item.lstrip("+~").partition("=")[::2] for item in overrides)
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        more = "; pip install prunelab[joblib], [submitit] or [ray] adds others" if group == "hydra/launcher" else ""
-        return f"{group}={choice}: there is no such {group}; there are {', '.join(sorted(error.options))}{more}"
+        return _no_such_choice(str(error.missing_cfg_file), list(error.options))
     if unwritable := _cause(error, OSError):
         why = f"cannot be written ({unwritable.strerror or unwritable}); outputs= chooses another folder"
         return f"{unwritable.filename}: {why}" if unwritable.filename else str(unwritable)
@@ -38,21 +40,31 @@ def _explanation(error: BaseException, overrides: Sequence[str], compose: Callab
     text = "\n".join(str(cause) for cause in causes if cause is not None)
     if match := re.search(r"Could not override '([^']+)'", text):
         if match[1] == "sweep":
-            return f"sweep={given['sweep']}: is no part of an experiment; +sweep={given['sweep']} starts it"
-        siblings = _siblings(match[1], overrides, compose)
-        return configs.unknown_key(match[1], given.get(match[1], ""), siblings)
+            return f"sweep={given['sweep']}: is a sweep, not a part of an experiment; must be +sweep={given['sweep']}"
+        return _unknown(match[1], given.get(match[1], ""), overrides, compose)
     if match := re.search(r"Could not find '([^']+)'|No match in the defaults list.*'([^']+)'", text):
         return (match[1] or match[2]) + ": there is no such choice"
     for cause in causes:
         key = getattr(cause, "full_key", None)
+        if isinstance(cause, ConfigKeyError) and key:
+            return _unknown(key, given.get(key, ""), overrides, compose)
         if isinstance(cause, OmegaConfBaseException) and key:
             return _wrong_value(key, given.get(key, "…"), str(cause))
-    if isinstance(error, configs.ConfigError) and re.match(r"[\w.]+=", str(error)):
-        return _first_line(str(error))  # it names the key that is to blame
-    for key in (*configs.PARTS, "experiment"):
+    if isinstance(error, ConfigError) and re.match(r"[\w.\[\]]+=", str(error)):
+        return _first_line(str(error))  # it names the key already
+    for key in (*REQUIRED, *OPTIONAL, "strategy", "experiment"):
+        if key in given and "Config group override" in text:
+            return f"{key}={given[key]}: must be one of {', '.join(choices(key))}"
         if key in given:
             return f"{key}={given[key]}: {_first_line(str(error))}"
     return f"{' '.join(overrides)}: {_first_line(str(error))}"
+
+
+def _no_such_choice(path: str, options: list[str]) -> str:
+    group, _, choice = path.rpartition("/")
+    more = "; pip install prunelab[joblib], [submitit] or [ray] adds others" if group == "hydra/launcher" else ""
+    there = f"there is no such {group}; there are {', '.join(sorted(options))}"
+    return f"{group}={choice}: {there}{more}{hint(nearest(choice, options))}"
 
 
 def _cause(error: BaseException | None, kind: type[E]) -> E | None:
@@ -62,8 +74,12 @@ def _cause(error: BaseException | None, kind: type[E]) -> E | None:
     return error
 
 
+def _unknown(key: str, value: str, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
+    return moved(key, value) or unknown_key(key, value, _siblings(key, overrides, compose))
+
+
 def _siblings(key: str, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> list[str]:
-    """The keys that there are beside `key`."""
+    """The keys that exist beside `key`."""
     others = [item for item in overrides if item.lstrip("+~").partition("=")[0] != key]
     part = key.rpartition(".")[0]
     try:
@@ -75,7 +91,7 @@ def _siblings(key: str, overrides: Sequence[str], compose: Callable[..., DictCon
 
 
 def _wrong_value(key: str, value: str, said: str) -> str:
-    may = configs.allowed(key)
+    may = allowed(key)
     return f"{key}={value}: must be {may}" if may else f"{key}={value}: {_first_line(said)}"
 
 

@@ -1,190 +1,206 @@
-"""The typed schema: every key, its type, range and unit.
+"""The schema: type, range, default and meaning of every key of the config, each in one place.
 
 Nothing here imports torch, so that a wrong override is answered at once.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Optional
 
-from omegaconf import MISSING, DictConfig
+from prunelab.config.keys import PART_KEYS, Key, key, shared
+from prunelab.errors import ConfigError as ConfigError
 
-from prunelab.errors import ConfigError
-
-# Chosen by name; `_target_` says what they are.
-PARTS = ("data", "model", "strategy", "criterion", "schedule", "optimizer", "lr_schedule")
-OPTIONAL_PARTS = ("regularizer", "sparse_training")  # empty unless chosen
 CONTROLS = ("reinit", "random_masks", "shuffled_masks", "signs")
 EXPORTS = ("safetensors", "onnx", "csr", "torch_export")
 QUANTIZED = ("int8_weight", "int8_dynamic")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def _key(allowed: str, **bounds: float) -> Any:
-    """A field of the schema. `bounds` are `ge`, `gt`, `le` and `lt`; null is left to the field's type."""
-    return field(default=MISSING, metadata={"allowed": allowed, "bounds": bounds})
-
-
 @dataclass
 class Train:
-    """Dense training; `batch_size` holds for fine-tuning too."""
+    """Dense training."""
 
-    epochs: int = _key("a whole number of epochs ≥ 0", ge=0)
-    batch_size: int = _key("a whole number of examples ≥ 1", ge=1)
-    validate_every: Optional[int] = _key("null or a whole number of iterations ≥ 1", ge=1)
+    epochs: int = key(3, "epochs of dense training; 0: prune at initialisation", "a whole number of epochs ≥ 0", ge=0)
+    batch_size: int = key(64, "examples per batch, in fine-tuning too", "a whole number of examples ≥ 1", ge=1)
+    validate_every: Optional[int] = key(
+        None,
+        "iterations between validations that look for the least validation loss; null: after each epoch",
+        "null or a whole number of iterations ≥ 1",
+        ge=1,
+    )
 
 
 @dataclass
 class Distill:
-    """What the dense network teaches during fine-tuning."""
+    """Distillation from the dense network during fine-tuning."""
 
-    alpha: float = _key("a number in [0, 1]: the teacher's share of the loss", ge=0, le=1)
-    temperature: float = _key("a number in [0.001, 1000]", ge=0.001, le=1000)
+    alpha: float = key(
+        0.0,
+        "share of distillation from the dense network in the loss of fine-tuning",
+        "a number in [0, 1]: the teacher's share of the loss",
+        ge=0,
+        le=1,
+    )
+    temperature: float = key(4.0, "temperature of both softmaxes", "a number in [0.001, 1000]", ge=0.001, le=1000)
 
 
 @dataclass
 class Finetune:
     """Training after each pruning."""
 
-    epochs: int = _key("a whole number of epochs ≥ 0", ge=0)
-    lr: Optional[str] = _key("null, last or rewind")
+    epochs: int = key(1, "epochs of training after each pruning", "a whole number of epochs ≥ 0", ge=0)
+    lr: Optional[str] = key(
+        None,
+        "learning rate: last: the one at which dense training ended; rewind: its schedule again; null: as the weights",
+        "null, last or rewind",
+        choices=("last", "rewind"),
+    )
     distill: Distill = field(default_factory=Distill)
 
 
 @dataclass
 class Prune:
-    """Which tensors are prunable: name patterns over `module.parameter`."""
+    """Which tensors may be pruned, by patterns over names such as `conv1.weight`."""
 
-    include: Optional[list[str]] = _key("null or a list of name patterns such as [fc*.weight]")
-    exclude: list[str] = _key("a list of name patterns such as [fc3.*]")
-    output_layer: bool = _key("true or false")
+    include: Optional[list[str]] = key(
+        None,
+        "name patterns of prunable tensors, such as [fc*.weight]; null: all weights of layers",
+        "null or a list of name patterns such as [fc*.weight]",
+    )
+    exclude: list[str] = key(
+        list, "name patterns of tensors that are never pruned", "a list of name patterns such as [fc3.*]"
+    )
+    output_layer: Optional[bool] = key(
+        None,
+        "whether the layer that gives the classes may be pruned; null: unless whole output channels are removed",
+        "null, true or false",
+    )
+
+
+@dataclass
+class Strategy:
+    """What a preset sets beside the axes."""
+
+    name: str = key("own", "name of the preset", "a name")
+    method: Optional[str] = key(
+        None,
+        "a prune.BasePruningMethod or a function score(weight) that decides in the criterion's place",
+        "null or a dotted name such as mypackage.MyMethod",
+    )
+    rules: list[Any] = key(
+        list,
+        "the first of these rules that matches a tensor prunes it; empty: all tensors are pruned alike",
+        "a list of rules such as {match: Conv2d, granularity: channel, allocation: local, amount: 0.2}",
+    )
+    layers: bool = key(False, "remove whole layers: those without which the validation loss is least", "true or false")
+    count: Optional[int] = key(None, "strategy=layer: layers to remove each round", "null or a whole number ≥ 1", ge=1)
+    threshold: Optional[float] = key(
+        None,
+        "strategy=layer: nats of validation loss that the removed layers of a round may cost together",
+        "null or a number ≥ 0",
+        ge=0,
+    )
+
+
+def _group(part: str, what: str) -> Any:
+    return key(lambda: shared(part), what, f"a choice of {what}")
 
 
 @dataclass
 class Config:
-    """One experiment. The values are in `conf/`, where the five parts (`data` … `optimizer`) are chosen."""
+    """One experiment. `conf/` has one group of choices for each part (`data` … `sparse_training`)."""
 
-    seed: int = _key("a whole number in [0, 2**63)", ge=0, lt=2**63)
-    amount: Optional[float] = _key("a fraction in [0, 1), of the weights still there", ge=0, lt=1)
-    tolerance: Optional[float] = _key("null or a fraction in [0, 1] of validation accuracy", ge=0, le=1)
-    rewind: Any = _key("null, 0, epochs such as 2ep, or iterations such as 500it")
-    control: Optional[str] = _key("null, " + ", ".join(CONTROLS))
+    seed: int = key(
+        0,
+        "same seed, device, threads and versions: bit-identical results",
+        "a whole number in [0, 2**63)",
+        ge=0,
+        lt=2**63,
+    )
+    amount: Optional[float] = key(
+        None,
+        "fraction of the unpruned units that each round removes",
+        "a fraction in [0, 1), of the weights still there",
+        ge=0,
+        lt=1,
+    )
+    tolerance: Optional[float] = key(
+        None,
+        "schedule=until: validation accuracy that may be lost",
+        "null or a fraction in [0, 1] of validation accuracy",
+        ge=0,
+        le=1,
+    )
+    rewind: Any = key(
+        None,
+        "weights that fine-tuning starts from: null (current), 0 (initial), 2ep, 500it (of then)",
+        "null, 0, epochs such as 2ep, or iterations such as 500it",
+    )
+    control: Optional[str] = key(None, "what a ticket is compared with, trained under the same masks", choices=CONTROLS)
     train: Train = field(default_factory=Train)
     finetune: Finetune = field(default_factory=Finetune)
     prune: Prune = field(default_factory=Prune)
-    data: dict[str, Any] = _key("a choice of data set")
-    model: dict[str, Any] = _key("a choice of model")
-    strategy: dict[str, Any] = _key("a choice of strategy")
-    criterion: dict[str, Any] = _key("a choice of criterion")
-    schedule: dict[str, Any] = _key("a choice of schedule")
-    optimizer: dict[str, Any] = _key("a choice of optimizer")
-    lr_schedule: dict[str, Any] = _key("a choice of learning-rate schedule")
-    regularizer: dict[str, Any] = field(default_factory=dict, metadata=_key("a choice of regularizer").metadata)
-    sparse_training: dict[str, Any] = field(default_factory=dict, metadata=_key("a choice of sparse training").metadata)
-    compact: bool = _key("true or false")
-    export: list[str] = _key("a list of " + ", ".join(EXPORTS))
-    quantize: Optional[str] = _key("null, " + ", ".join(QUANTIZED))
-    latency: Optional[bool] = _key("null, true or false")
-    device: str = _key(" or ".join(DEVICES))
-    threads: Optional[int] = _key("null or a whole number ≥ 1", ge=1)
-    outputs: str = _key("a folder")
-    reuse: bool = _key("true or false")
-    trusted: list[str] = _key("a list of packages of yours")
+    strategy: Strategy = field(default_factory=Strategy)
+    data: dict[str, Any] = _group("data", "data set")
+    model: dict[str, Any] = _group("model", "model")
+    criterion: dict[str, Any] = _group("criterion", "criterion")
+    granularity: dict[str, Any] = _group("granularity", "granularity")
+    allocation: dict[str, Any] = _group("allocation", "allocation")
+    schedule: dict[str, Any] = _group("schedule", "schedule")
+    optimizer: dict[str, Any] = _group("optimizer", "optimizer")
+    lr_schedule: dict[str, Any] = _group("lr_schedule", "learning-rate schedule")
+    regularizer: dict[str, Any] = _group("regularizer", "regularizer")
+    sparse_training: dict[str, Any] = _group("sparse_training", "sparse training")
+    compact: bool = key(
+        False, "remove the channels and layers that masks have emptied, and prove the output unchanged", "true or false"
+    )
+    export: list[str] = key(
+        list, "file formats to write, each compared after writing", "a list of " + ", ".join(EXPORTS), choices=EXPORTS
+    )
+    quantize: Optional[str] = key(
+        None, "store Linear layers in 8 bits, after pruning and fine-tuning", choices=QUANTIZED
+    )
+    latency: Optional[bool] = key(
+        None, "measure latency at the end; null: only if compact, export or quantize is set", "null, true or false"
+    )
+    device: str = key(
+        "auto", "where to compute; auto: CUDA or MPS where there is one", "auto, cpu, cuda or mps", choices=DEVICES
+    )
+    threads: Optional[int] = key(
+        None,
+        "CPU threads; null: OMP_NUM_THREADS, else the number of cores, at most 4",
+        "null or a whole number ≥ 1",
+        ge=1,
+    )
+    outputs: str = key("outputs", "folder of run folders and stages", "a folder")
+    reuse: bool = key(True, "use finished stages; false: compute every stage anew", "true or false")
+    trusted: list[str] = key(
+        list, "packages of yours that _target_ and strategy.method may name", "a list of packages of yours"
+    )
 
 
-# Keys of the chosen parts, whose other keys are checked by the signature of what their `_target_` names.
-PART_KEYS = {
-    "schedule.rounds": _key("a whole number ≥ 1, at most 10000", ge=1, le=10_000),
-    "schedule.sparsity": _key("a fraction in (0, 1), reached in the last round", gt=0, lt=1),
-    "schedule.compression": _key("a number > 1: all parameters ÷ nonzero ones, in the last round", gt=1),
-    "schedule.macs": _key("a fraction in (0, 1): multiply-adds of the compact network ÷ dense ones", gt=0, lt=1),
-    "schedule.every": _key("a whole number of iterations ≥ 1", ge=1),
-    "schedule.prunings": _key("a whole number ≥ 1, at most 10000", ge=1, le=10_000),
-    "schedule.step": _key("a fraction in (-1, 1), added to amount each round", gt=-1, lt=1),
-    "optimizer.lr": _key("a number > 0", gt=0),
-    "optimizer.weight_decay": _key("a number ≥ 0", ge=0),
-    "optimizer.momentum": _key("a number in [0, 1)", ge=0, lt=1),
-    "data.limit": _key("null or a whole number of examples ≥ 10", ge=10),
-    "model.checkpoint": _key("null or a file of weights: .safetensors, or a state dict by torch.save"),
-    "criterion.iterations": _key("a whole number ≥ 1, at most 1000", ge=1, le=1000),
-    "criterion.examples": _key("a whole number of examples ≥ 1", ge=1),
-    "regularizer.strength": _key("a number ≥ 0", ge=0),
-    "sparse_training.every": _key("a whole number of iterations ≥ 1", ge=1),
-    "sparse_training.fraction": _key("a fraction in (0, 1)", gt=0, lt=1),
-    "sparse_training.until": _key("a fraction in (0, 1] of the iterations", gt=0, le=1),
-}
-WHOLE = {
-    "schedule.rounds",
-    "schedule.every",
-    "schedule.prunings",
-    "data.limit",
-    "criterion.iterations",
-    "criterion.examples",
-    "sparse_training.every",
-}
+REQUIRED = ("data", "model", "criterion", "granularity", "allocation", "schedule", "optimizer", "lr_schedule")
+OPTIONAL = ("regularizer", "sparse_training")  # empty unless chosen
 
 
-def described() -> Iterable[tuple[str, Any]]:
-    """Every described key with its field: the schema's leaves, then the keys of the chosen parts."""
-
-    def leaves(schema: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-        for item in fields(schema):
-            inner = item.default_factory if item.default is not MISSING else None
-            if is_dataclass(inner):
-                yield from leaves(inner, f"{prefix}{item.name}.")
-            else:
-                yield f"{prefix}{item.name}", item
-
+def keys() -> Iterator[Key]:
+    """Yield every key: those of the schema, then those of the chosen parts."""
     yield from leaves(Config)
-    yield from PART_KEYS.items()
+    yield from PART_KEYS
 
 
-def allowed(key: str) -> str | None:
-    """What `key` may be, in words; None for a key that is not described."""
-    spec = dict(described()).get(key)
-    return spec.metadata["allowed"] if spec else None
+def leaves(schema: Any, prefix: str = "") -> Iterator[Key]:
+    """Yield the keys of a dataclass, those of nested ones included."""
+    for item in fields(schema):
+        if is_dataclass(item.default_factory):
+            yield from leaves(item.default_factory, f"{prefix}{item.name}.")
+        else:
+            whole = item.type in ("int", "Optional[int]")
+            yield replace(item.metadata["key"], name=f"{prefix}{item.name}", whole=whole)
 
 
-def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
-    """The message for a key that does not exist, with the nearest one that does."""
-    known = sorted(known)
-    part, _, leaf = key.rpartition(".")
-    everywhere = [name for name, _ in described()]
-    near = [n for k, names in ((leaf, known), (leaf, everywhere), (key, everywhere)) for n in _nearest(k, names)][:1]
-    hint = f"; did you mean {near[0]}?" if near else ""
-    there = f"there are {', '.join(known)}" if known else f"{part or 'the config'} has none of its own here"
-    return f"{key}={value}: there is no such key, {there}{hint}"
-
-
-def _nearest(name: str, names: Iterable[str]) -> list[str]:
-    return difflib.get_close_matches(name, list(names), n=1)
-
-
-def distillation(config: DictConfig) -> dict[str, float] | None:
-    """`finetune.distill` as plain data; None where it is off, alpha = 0."""
-    distill = config.finetune.distill
-    return {"alpha": distill.alpha, "temperature": distill.temperature} if distill.alpha else None
-
-
-def rewind_point(config: DictConfig) -> str | None:
-    """`rewind` in one spelling: None, `0`, `2ep` or `500it`.
-
-    Raises:
-        ConfigError: if it is neither, or if it lies beyond dense training.
-    """
-    if config.rewind is None:
-        return None
-    match = re.fullmatch(r"(\d+)(ep|it)?", str(config.rewind))
-    if not match or (match[2] is None and int(match[1]) != 0):
-        raise ConfigError(f"rewind={config.rewind}: must be {allowed('rewind')}")
-    count, unit = int(match[1]), match[2]
-    if unit == "ep" and count > config.train.epochs:
-        raise ConfigError(
-            f"rewind={config.rewind}: dense training has train.epochs={config.train.epochs} epochs; "
-            f"must be at most {config.train.epochs}ep"
-        )
-    return f"{count}{unit}" if count else "0"
+def allowed(name: str) -> str | None:
+    """Return what a key may be, in words; None for a key that is not described."""
+    return next((item.allowed for item in keys() if item.name == name), None)

@@ -161,3 +161,8 @@ class Spec:
     reuse: bool
     trusted: tuple[str, ...]
     plain: Mapping[str, Any]
+
+    @property
+    def layers(self) -> bool:
+        """Whether whole layers are removed."""
+        return self.strategy.layers

@@ -1,1 +1,7 @@
-"""What a network costs: parameters, multiply-adds, bytes, memory, latency."""
+"""The cost of a network: parameters, multiply-adds, bytes, memory, latency."""
+
+from __future__ import annotations
+
+from prunelab.costs.network_cost import Cost, cost
+
+__all__ = ["Cost", "cost"]

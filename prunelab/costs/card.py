@@ -1,35 +1,35 @@
-"""The cost card: what each form of a network costs, counted and timed side by side, and why one is no faster."""
+"""The cost card: several forms of a network (dense, compact, ONNX …), counted and timed side by side."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from prunelab.costs import counts as metrics
-from prunelab.costs import latency as timing
-from prunelab.costs.latency import BATCHES, LEAST, Run, race
+from prunelab.costs import counts
+from prunelab.costs.form_cost import FormCost
+from prunelab.costs.latency import BATCHES, SECONDS, Latency, Run, race
 from prunelab.costs.memory import peak_bytes
-from prunelab.exports import int8 as quantizing
-from prunelab.exports.csr import CSRLinear
-from prunelab.pruning import masks, skipping
+from prunelab.costs.no_faster import why_no_faster
+from prunelab.costs.stored_tensors import contiguous, stored
+from prunelab.pruning import skipping
 
-Row = dict[str, Any]
-LEVEL = 6  # of compression: what gzip does unless told otherwise
+GZIP_LEVEL = 6  # gzip's own default
 
 
-class Form(NamedTuple):
+@dataclass(frozen=True)
+class Form:
     """One form of a network.
 
     Attributes:
-        run: inputs [n, …] → logits [n, classes].
-        files: paths of what is stored of it; none: its state as a safetensors file would be.
-        counted: the module whose parameters and multiply-adds it has; None: `run`, which must be a module then.
+        run: the network: inputs [n, …] → outputs.
+        files: paths of its files; empty: its state is measured as a safetensors file.
+        counted: the module whose parameters and multiply-adds it has; None: `run`, which must then be a module.
     """
 
     run: Run
@@ -37,160 +37,75 @@ class Form(NamedTuple):
     counted: nn.Module | None = None
 
 
-def cost_card(forms: Mapping[str, Form | nn.Module], inputs: Tensor, measure: bool = True) -> list[Row]:
-    """What each form of a network costs, one row a form, all timed in turns in one run.
+def cost_card(forms: Mapping[str, Form | nn.Module], inputs: Tensor, measure: bool = True) -> list[FormCost]:
+    """Count and time several forms of a network.
 
     Args:
-        forms: by names such as dense, masked, compact, csr, onnx, int8_weight; all on the CPU, in eval mode. The first
-            is what the others are compared with.
-        inputs: [n, …], examples to time with; they are repeated to a batch of 256.
-        measure: whether to time them, which takes up to 7 s for each batch size.
-
-    Returns:
-        Plain data: `form`, `parameters`, `nonzero`, `macs`, `macs_nonzero` (of one example; on Conv, Linear, recurrent
-        and attention weights), `bytes`, `gzipped`, `peak_bytes` (of a forward pass at batch 256; None where it is not
-        known, and then `why_no_peak` says why), `threads`, `why_no_faster`, one sentence or None, and, if measured,
-        `latency_1_ms`, `latency_256_ms` (median, low and high of its 95% interval), `speedup_1`, `speedup_256` (the
-        same, against the first form). A batch size that is too slow for 7 s is left out.
+        forms: by name, such as dense, masked, compact, csr, onnx, int8_weight; all on the CPU, in eval mode. The others
+            are compared with the first one.
+        inputs: examples to run, [n, …]; they are repeated up to a batch of 256.
+        measure: whether to time the forms, in turns, for up to 7 s per batch size. A batch size for which 7 s are not
+            enough is left out.
 
     Raises:
-        ValueError: if a form without a module does not say what is counted.
+        ValueError: for a form whose `run` is no module and that has no `counted`.
     """
-    whole = {name: form if isinstance(form, Form) else Form(form) for name, form in forms.items()}
-    rows = {name: _counted(name, form, _batch(inputs, 3)) for name, form in whole.items()}
+    given = {name: form if isinstance(form, Form) else Form(form) for name, form in forms.items()}
+    rows = {name: count_form(name, form, inputs) for name, form in given.items()}
     first = next(iter(rows.values()))
+    runs = {name: form.run for name, form in given.items()}
+    times: dict[str, dict[int, Latency]] = {name: {} for name in rows}
     for n in BATCHES if measure else ():
-        if first.get("latency_1_ms", [0.0])[0] * n > 1000 * timing.SECONDS:
-            continue  # not even one pass; and so much may not fit into memory
-        runs = {name: form.run for name, form in whole.items()}
-        for name, found in race(runs, _batch(inputs, n), first["form"]).items():
-            rows[name] |= {f"latency_{n}_ms": list(found.ms), f"speedup_{n}": list(found.speedup)}
+        one = times[first.form].get(1)
+        if one is not None and one.ms.median * n > 1000 * SECONDS:
+            continue  # one pass would take longer than 7 s, and might not fit into memory
+        for name, latency in race(runs, batch(inputs, n), first.form).items():
+            times[name][n] = latency
+    rows = {name: replace(row, latency=times[name]) for name, row in rows.items()}
+    first = rows[first.form]
     for name, row in rows.items():
-        row["why_no_faster"] = None if row is first else _why(row, first, whole[name])
+        if row is not first:
+            module = given[name].counted or given[name].run
+            assert isinstance(module, nn.Module)
+            rows[name] = replace(row, why_no_faster=why_no_faster(row, first, module, module is given[name].run))
     return list(rows.values())
 
 
-def _batch(inputs: Tensor, n: int) -> Tensor:
-    """n examples, the same ones again if there are fewer."""
+def batch(inputs: Tensor, n: int) -> Tensor:
+    """Return n examples; the inputs are repeated if they are fewer."""
     return inputs.repeat(-(-n // len(inputs)), *[1] * (inputs.dim() - 1))[:n]
 
 
-def _counted(name: str, form: Form, x: Tensor) -> Row:
+def count_form(name: str, form: Form, inputs: Tensor) -> FormCost:
+    """Count one form, without timing it. Layers that are left out of the forward pass do no multiply-adds."""
     model = form.counted or form.run
     if not isinstance(model, nn.Module):
         raise ValueError(f"{name}: is no torch.nn.Module; must say what is counted")
-    gone = _skipped(model) if not isinstance(form.run, nn.Module) else ()  # other runtimes' files have nothing of them
-    tensors = list(_parameters(model, gone))
-    macs, macs_nonzero = _macs(model, x[:1])
-    stored = [path.read_bytes() for path in form.files] or [to_bytes(quantizing.flat(model))]
-    return {
-        "form": name,
-        "parameters": sum(tensor.numel() for tensor in tensors),
-        "nonzero": sum(int(torch.count_nonzero(tensor)) for tensor in tensors),
-        "macs": macs,
-        "macs_nonzero": macs_nonzero,
-        "bytes": sum(map(len, stored)),
-        "gzipped": sum(len(gzip.compress(data, LEVEL)) for data in stored),
-        **_peak(form.run, x),
-        "threads": torch.get_num_threads(),
-    }
+    x = batch(inputs, 3)
+    macs, macs_nonzero = counts.macs(counts.layers(model, x[:1], removed=False))
+    # A graph in another runtime does not contain the layers that are left out.
+    gone = () if isinstance(form.run, nn.Module) else tuple(f"{layer}." for layer in skipping.skipped(model))
+    tensors = (value for key, value in model.named_parameters() if not key.startswith(gone))
+    nonzero, parameters = counts.nonzeros(tensors)
+    data = [path.read_bytes() for path in form.files] or [to_bytes(contiguous(dict(stored(model))))]
+    peak, unknown = _peak(form.run, x)
+    return FormCost(
+        form=name,
+        parameters=parameters,
+        nonzero=nonzero,
+        macs=macs,
+        macs_nonzero=macs_nonzero,
+        bytes=sum(map(len, data)),
+        gzipped=sum(len(gzip.compress(part, GZIP_LEVEL)) for part in data),
+        peak_bytes=peak,
+        why_no_peak=unknown,
+        threads=torch.get_num_threads(),
+    )
 
 
-def _peak(run: Run, x: Tensor) -> Row:
-    """The peak, or why it is not known."""
+def _peak(run: Run, x: Tensor) -> tuple[int | None, str | None]:
+    """The peak memory at batch 256, or why it is not known."""
     if not isinstance(run, nn.Module):
-        return {"peak_bytes": None, "why_no_peak": "another runtime allocates it, out of sight"}
-    found = peak_bytes(run, x, (piece for _, piece in quantizing.pieces(run)), max(BATCHES))
-    why = "2 examples and 3 take different operations, which say nothing about 256"
-    return {"peak_bytes": found, "why_no_peak": why if found is None else None}
-
-
-def _parameters(model: nn.Module, gone: tuple[str, ...] = ()) -> Iterator[Tensor]:
-    """As the network computes with them: masks multiplied in, quantised ones as numbers; without layers `gone`."""
-    effective = {(item.module, item.parameter): item.effective for item in masks.masked(model)}
-    for name, module in model.named_modules():
-        for key, value in module.named_parameters(recurse=False) if not _inside(name, gone) else ():
-            yield effective.get((module, key.removesuffix("_orig")), quantizing.plain(value))
-
-
-def _macs(model: nn.Module, example: Tensor) -> tuple[int, int]:
-    """Multiply-adds of one example that are done, and those on nonzero weights; CSR layers do no others.
-
-    What is inside of a skipped layer is not done.
-    """
-    rows: dict[nn.Module, int] = {}
-    gone = _skipped(model)
-
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        rows[module] = rows.get(module, 0) + output.numel() // output.shape[-1]
-
-    sparse_layers = [m for name, m in model.named_modules() if isinstance(m, CSRLinear) and not _inside(name, gone)]
-    hooks = [module.register_forward_hook(record) for module in sparse_layers]
-    try:
-        layers = [layer for layer in metrics.layers(model, example) if not _inside(layer.name, gone)]
-    finally:
-        for hook in hooks:
-            hook.remove()
-    sparse = sum(len(module.values) * rows.get(module, 0) for module in sparse_layers)
-    effective = {(item.module, item.parameter): item.effective for item in masks.masked(model)}
-    done = nonzero = sparse
-    for layer in layers:
-        used = (layer.module, layer.parameter)
-        weight = effective[used][layer.rows] if used in effective else quantizing.plain(layer.weight)
-        done += weight.numel() * layer.positions
-        nonzero += int(torch.count_nonzero(weight)) * layer.positions
-    return done, nonzero
-
-
-def _skipped(model: nn.Module) -> tuple[str, ...]:
-    return tuple(f"{name}." for name in skipping.skipped(model))
-
-
-def _inside(name: str, layers: tuple[str, ...]) -> bool:
-    return f"{name}.".startswith(layers)
-
-
-def _why(row: Row, dense: Row, form: Form) -> str | None:
-    """One sentence for a form that is not clearly faster at a batch size; None for one that is, or was not timed.
-
-    Masks need no timing for theirs, unless whole layers are skipped.
-    """
-    timed = [n for n in BATCHES if f"speedup_{n}" in row]
-    slow: dict[str, list[str]] = {}
-    for n in timed:
-        median, low, _ = row[f"speedup_{n}"]
-        if median < LEAST:
-            slow.setdefault("hardly faster" if low > 1 else "no speed-up", []).append(str(n))
-    if slow:
-        said = ", ".join(f"{words} at batch {' and '.join(batches)}" for words, batches in slow.items())
-        return f"{said}: {_reason(row, dense, form)}"
-    sure = _masked(form) and row["macs"] >= dense["macs"]
-    return f"no speed-up: {_reason(row, dense, form)}" if sure and not timed else None
-
-
-def _module(form: Form) -> nn.Module:
-    model = form.counted or form.run
-    assert isinstance(model, nn.Module)
-    return model
-
-
-def _masked(form: Form) -> bool:
-    return any(True for _ in masks.masked(_module(form)))
-
-
-def _reason(row: Row, dense: Row, form: Form) -> str:
-    if _masked(form):
-        all_run = row["macs"] >= dense["macs"]  # the masks of whole layers say that these are skipped
-        return f"masks are multiplied in, {'nothing is skipped' if all_run else 'in all layers that are left'}"
-    saved = 1 - row["macs"] / dense["macs"] if dense["macs"] else 0.0
-    if saved >= 0.5 and any(isinstance(module, CSRLinear) for module in _module(form).modules()):
-        return "looking rows up costs about as much as the skipped multiplications save there"
-    if any(quantizing.is_quantized(p) for p in _module(form).parameters()):
-        return "8-bit weights save bytes; making floats of them, or rounding activations, at every call costs time"
-    if not dense["macs"]:
-        return "it has no layers whose multiply-adds are counted, so what was saved is not known"
-    if row["macs"] >= dense["macs"]:
-        zeros = row["macs_nonzero"] < row["macs"]
-        said = "those on zeros too" if zeros else "none of them on zeros: nothing is left to skip"
-        return f"the same multiply-adds are done, {said}"
-    return f"{saved:.0%} of the multiply-adds are gone, but they are not what takes the time there"
+        return None, "another runtime allocates it, and torch cannot see that"
+    found = peak_bytes(run, x, (value for _, value in stored(run)), max(BATCHES))
+    return found, None if found is not None else "it runs other operations on 2 examples than on 3"

@@ -1,28 +1,49 @@
-"""What a network costs, counted, not estimated: parameters, nonzeros, multiply-adds, and where they are."""
+"""Exact counts of a network: parameters, nonzero parameters, multiply-adds, and the layers that do them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from prunelab.pruning import masks, skipping
+from prunelab.costs.stored_tensors import numbers
+from prunelab.pruning import skipping
 
-Row = dict[str, Any]
-SHIFTED = "ShiftedWindowAttention"  # torchvision's; by name, since importing torchvision takes seconds
+if TYPE_CHECKING:
+    from prunelab.pruning.masks import MaskedTensor
+
+CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+SHIFTED = "ShiftedWindowAttention"  # torchvision's class, by name: importing torchvision takes seconds
+SHIFTED_LAYERS = ("qkv", "proj")  # it reads their weights and never calls these layers
+
+
+class NonzeroWeights(nn.Module):
+    """Base class of linear layers that store only their nonzero weights, and multiply only with these.
+
+    Attributes:
+        values: the nonzero weights, [nonzero].
+    """
+
+    values: nn.Parameter
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A weight as it runs: `positions` is how often each of its elements is used for one example.
+    """A weight that the forward pass uses.
 
-    Of an attention layer's joint projection of queries, keys and values, `rows` are those that are used so often.
+    Attributes:
+        name: of the module in the model, such as `blocks.0.conv1`.
+        positions: how often each element of the weight is used for one example.
+        parameter: the weight's name in the module.
+        rows: the rows of the weight that are used so often: the joint weight of an attention layer has queries, keys
+            and values below each other, and keys may come from a longer sequence than queries.
     """
 
     name: str
@@ -33,19 +54,56 @@ class Layer:
 
     @property
     def weight(self) -> Tensor:
-        """The weight, as the network computes with it."""
-        weight = getattr(self.module, self.parameter)
-        assert isinstance(weight, Tensor)
-        return weight[self.rows]
+        """The numbers of the rows."""
+        return numbers(getattr(self.module, self.parameter))[self.rows]
 
 
-def layers(model: nn.Module, example: Tensor) -> list[Layer]:
-    """The weights of Conv, Linear, recurrent and attention layers in the order in which they run; only those that run.
+@dataclass(frozen=True)
+class Counts:
+    """The size of a network, counted.
 
-    Layers that a strategy removed count as what they are in the dense network: it is their weights that are zero.
+    Attributes:
+        sparsity: zeros ÷ all over the masked tensors; 0 without any.
+        sparsity_total: zeros ÷ all over all parameters.
+        nonzero: nonzero parameters; a shared parameter counts once.
+        parameters: all parameters.
+        compression_ratio: parameters ÷ nonzero.
+        macs: multiply-adds of one example on the weights of Conv, Linear, recurrent and attention layers. Biases and
+            products of activations (attention scores) are not counted.
+        macs_nonzero: the multiply-adds on nonzero weights.
+        theoretical_speedup: macs ÷ macs_nonzero.
+
+    Source: Blalock et al. 2020, "What is the state of neural network pruning?", arXiv 2003.03033.
+    """
+
+    sparsity: float
+    sparsity_total: float
+    nonzero: int
+    parameters: int
+    compression_ratio: float
+    macs: int
+    macs_nonzero: int
+    theoretical_speedup: float
+
+
+@dataclass(frozen=True)
+class TensorCounts:
+    """The size of one masked tensor: its name, its shape (`6x1x3x3`), nonzero weights, all weights, zeros ÷ all."""
+
+    tensor: str
+    shape: str
+    nonzero: int
+    size: int
+    sparsity: float
+
+
+def layers(model: nn.Module, example: Tensor, removed: bool = True) -> list[Layer]:
+    """Return the weights of Conv, Linear, recurrent and attention layers that run, in the order in which they run.
 
     Args:
         example: one input with its batch dimension, [1, …].
+        removed: whether layers that are left out of the forward pass (`prunelab.pruning.skipping`) are returned too, as
+            the dense network runs them.
     """
     found: list[Layer] = []
     names = {module: name for name, module in model.named_modules()}
@@ -57,46 +115,58 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
             used = _used(module, inputs[0] if inputs else keywords["input"], output)
         found.extend(replace(layer, name=f"{names[module]}.{layer.name}".strip(".")) for layer in used)
 
-    counted = (*masks.PRUNABLE_TYPES, nn.RNNBase, nn.MultiheadAttention)
+    counted = (*CONVS, *TRANSPOSED, nn.Linear, nn.RNNBase, nn.MultiheadAttention, NonzeroWeights)
     hooks = [
         module.register_forward_hook(record, with_kwargs=True)
         for module in names
         if isinstance(module, counted) or type(module).__name__.startswith(SHIFTED)
     ]
-    training = model.training
     try:
-        with torch.no_grad(), skipping.all_run(model):
-            model.eval()(example)
+        with torch.no_grad(), in_eval_mode(model), skipping.all_run(model) if removed else nullcontext():
+            model(example)
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     return found
 
 
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model into eval mode; afterwards each module has its own mode again."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
 def _used(module: nn.Module, given: Any, output: Any) -> Iterator[Layer]:
-    """What one call of a module uses of its own weights. Names are relative to the module."""
-    if isinstance(module, nn.modules.conv._ConvNd):
-        transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)  # there, each input position is used once
-        positions = given if transposed else output  # [n, channels, …], or [channels, …] without a batch
+    """The weights that one call of a module uses. Names are relative to the module."""
+    if isinstance(module, (*CONVS, *TRANSPOSED)):
+        positions = given if isinstance(module, TRANSPOSED) else output  # [n, channels, …] or [channels, …]
         yield Layer("", module, positions.numel() // positions.shape[-1 - len(module.kernel_size)])
     elif isinstance(module, nn.Linear):
         yield Layer("", module, _tokens(output))
+    elif isinstance(module, NonzeroWeights):
+        yield Layer("", module, _tokens(output), "values")
     elif isinstance(module, nn.RNNBase):
         steps = _tokens(given.data if isinstance(given, PackedSequence) else given)
-        for parameter in filter(partial(masks.is_prunable, module), module._flat_weights_names):
-            yield Layer("", module, steps, parameter)
-    else:  # [n, height, width, channels], padded to whole windows
+        for key, _ in module.named_parameters(recurse=False):
+            if key.startswith("weight_"):
+                yield Layer("", module, steps, key)
+    else:  # ShiftedWindowAttention: [n, height, width, channels], padded to whole windows
         count, *size = given.shape[:3]
         windows: Any = module.window_size
         padded = (math.ceil(n / window) * window for n, window in zip(size, windows, strict=True))
         positions = count * math.prod(padded)
-        for name in masks.READ_DIRECTLY[SHIFTED]:
+        for name in SHIFTED_LAYERS:
             yield Layer(name, module.get_submodule(name), positions)
 
 
 def _attention(module: nn.MultiheadAttention, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[Layer]:
-    """Queries, keys, values and the output, each projected once per token; `out_proj` is never called itself."""
+    """Queries, keys, values and the output are each projected once per token; `out_proj` itself is never called."""
     given = dict(zip(("query", "key", "value"), inputs, strict=False)) | keywords
     queries, keys, values = (_tokens(given[name]) for name in ("query", "key", "value"))
     if module.in_proj_weight is None:
@@ -104,7 +174,7 @@ def _attention(module: nn.MultiheadAttention, inputs: tuple[Any, ...], keywords:
             yield Layer("", module, positions, f"{letter}_proj_weight")
     elif queries == keys:
         yield Layer("", module, queries, "in_proj_weight")
-    else:  # queries, keys and values, one below the other
+    else:
         yield Layer("", module, queries, "in_proj_weight", slice(module.embed_dim))
         yield Layer("", module, keys, "in_proj_weight", slice(module.embed_dim, None))
     yield Layer("out_proj", module.out_proj, queries)
@@ -115,56 +185,42 @@ def _tokens(x: Tensor) -> int:
     return x.numel() // x.shape[-1]
 
 
-def cost(model: nn.Module, running: list[Layer]) -> Row:
-    """The size columns of a round.
+def nonzeros(tensors: Iterable[Tensor]) -> tuple[int, int]:
+    """Return the number of nonzero elements and of all elements."""
+    found = [(int(torch.count_nonzero(values)), values.numel()) for values in map(numbers, tensors)]
+    return sum(nonzero for nonzero, _ in found), sum(size for _, size in found)
+
+
+def macs(running: Iterable[Layer]) -> tuple[int, int]:
+    """Return the multiply-adds of one example on the layers' weights, and those on nonzero weights."""
+    found = [(*nonzeros([layer.weight]), layer.positions) for layer in running]
+    return sum(size * n for _, size, n in found), sum(nonzero * n for nonzero, _, n in found)
+
+
+def count(model: nn.Module, running: Iterable[Layer], masks: Iterable[MaskedTensor] = ()) -> Counts:
+    """Count parameters and multiply-adds.
 
     Args:
         running: from `layers`.
-
-    Returns:
-        `sparsity`: zeros ÷ all over the prunable tensors. `sparsity_total`: the same over the whole model. `nonzero`,
-        `parameters`: over the whole model. `compression_ratio`: parameters ÷ nonzero. `macs`: multiply-adds on the
-        weights of `running` for one example, biases and products of activations (attention) not counted;
-        `macs_nonzero`: those on nonzero weights.
-        `theoretical_speedup`: macs ÷ macs_nonzero.
-
-    Source: Blalock et al. 2020, "What is the state of neural network pruning?", arXiv 2003.03033.
+        masks: the model's masked tensors, over which `sparsity` is taken.
     """
-    pruned = list(masks.masked(model))
-    effective = {(item.module, item.parameter): item.effective for item in pruned}
-    total = nonzero = 0
-    for module in model.modules():
-        for key, value in module.named_parameters(recurse=False):
-            tensor = effective.get((module, key.removesuffix("_orig")), value)
-            total += tensor.numel()
-            nonzero += int(torch.count_nonzero(tensor))
-    macs = macs_nonzero = 0
-    for layer in running:
-        used = (layer.module, layer.parameter)
-        weight = effective[used][layer.rows] if used in effective else layer.weight
-        macs += weight.numel() * layer.positions
-        macs_nonzero += int(torch.count_nonzero(weight)) * layer.positions
-    return {
-        "sparsity": masks.sparsity(pruned),
-        "sparsity_total": 1 - nonzero / total,
-        "nonzero": nonzero,
-        "parameters": total,
-        "compression_ratio": total / nonzero if nonzero else float("inf"),
-        "macs": macs,
-        "macs_nonzero": macs_nonzero,
-        "theoretical_speedup": macs / macs_nonzero if macs_nonzero else float("inf"),
-    }
+    kept, prunable = nonzeros(item.parameter for item in masks)
+    nonzero, parameters = nonzeros(model.parameters())
+    done, done_nonzero = macs(running)
+    return Counts(
+        sparsity=(prunable - kept) / prunable if prunable else 0.0,
+        sparsity_total=1 - nonzero / parameters if parameters else 0.0,
+        nonzero=nonzero,
+        parameters=parameters,
+        compression_ratio=parameters / nonzero if nonzero else math.inf,
+        macs=done,
+        macs_nonzero=done_nonzero,
+        theoretical_speedup=done / done_nonzero if done_nonzero else math.inf,
+    )
 
 
-def per_layer(model: nn.Module) -> Iterator[Row]:
-    """One row a prunable tensor: `tensor`, `shape` (as 6x1x3x3), `nonzero`, `size`, `sparsity`."""
-    for item in masks.masked(model):
-        shape = tuple(item.mask.shape)
-        nonzero = int(torch.count_nonzero(item.effective))
-        yield {
-            "tensor": item.name,
-            "shape": "x".join(map(str, shape)),
-            "nonzero": nonzero,
-            "size": math.prod(shape),
-            "sparsity": 1 - nonzero / math.prod(shape),
-        }
+def per_tensor(masks: Iterable[MaskedTensor]) -> Iterator[TensorCounts]:
+    """Count each masked tensor."""
+    for item in masks:
+        nonzero, size = nonzeros([item.parameter])
+        yield TensorCounts(item.name, "x".join(map(str, item.mask.shape)), nonzero, size, 1 - nonzero / size)

@@ -1,4 +1,4 @@
-"""Times of several networks that take turns, so that what else the machine does meets all of them alike."""
+"""Latency of several networks that are timed in turns, so that other work on the machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 Run = Callable[[Tensor], Tensor]
-BATCHES = (1, 256)  # one example at once, and throughput
-LEAST = 1.1  # below it nobody would call it a speed-up
-REPEATS, WARM_UP, SECONDS = 51, 5, 7.0  # turns of one race, turns before it, and what both may take together
-FEWEST = 6  # turns that have a 95% interval
-SLOW = 0.05  # seconds of a call that the cache has no part in
-Z = 1.96  # of a 95% interval
+BATCHES = (1, 256)  # batch sizes: latency, throughput
+LEAST = 1.1  # the smallest speed-up that is called one
+REPEATS, WARM_UP, SECONDS = 51, 5, 7.0  # timed turns, turns before them, time limit of both together
+FEWEST = 6  # the fewest turns from which a 95% interval can be taken
+SLOW = 0.05  # seconds of a call; the cache does not matter to longer calls
+Z = 1.96  # standard errors of a 95% interval
 
 
 class Interval(NamedTuple):
@@ -33,8 +33,8 @@ class Latency(NamedTuple):
     """One network's time for one batch.
 
     Attributes:
-        ms: milliseconds.
-        speedup: time of the reference ÷ time of this one, turn by turn.
+        ms: milliseconds of one forward pass.
+        speedup: time of the reference network ÷ time of this one, turn by turn.
     """
 
     ms: Interval
@@ -43,19 +43,19 @@ class Latency(NamedTuple):
 
 @torch.no_grad()
 def race(runs: Mapping[str, Run], x: Tensor, reference: str, repeats: int = REPEATS) -> dict[str, Latency]:
-    """Times networks on one batch; they take turns, in random order, after a warm-up.
+    """Time networks on one batch. After a warm-up they take turns in random order.
 
-    Before each timed call comes one that is not, so that every network finds its own weights in the cache, whichever
-    was before it: as where one network is called again and again. Calls that take long need none.
+    An untimed call comes before each timed call, so that every network finds its own weights in the cache, as if it
+    were called again and again. Calls longer than 0.05 s need none.
 
     Args:
-        runs: by names; modules should be in eval mode.
-        x: [n, …], where the networks are.
-        reference: the name of the one that the others are compared with.
-        repeats: turns of each, at least 1; fewer if warm-up and turns take longer than 7 s.
+        runs: networks by name; modules should be in eval mode.
+        x: the batch, [n, …], on the networks' device.
+        reference: the name of the network that the others are compared with.
+        repeats: turns of each network, at least 1; fewer if warm-up and turns take longer than 7 s.
 
     Returns:
-        By the same names; nothing if 7 s are not enough for 6 turns.
+        The latencies by the same names; nothing if 7 s are not enough for 6 turns.
     """
     shuffle, names, end = random.Random(0), list(runs), time.perf_counter() + SECONDS
     turn = _warm_up(runs, x, end)
@@ -81,7 +81,7 @@ def race(runs: Mapping[str, Run], x: Tensor, reference: str, repeats: int = REPE
 
 
 def _warm_up(runs: Mapping[str, Run], x: Tensor, end: float) -> float:
-    """Runs each a few times, twice if it takes long; seconds of the last turn, infinite if there is no time left."""
+    """Run each network 5 times, slow ones twice. Return the seconds of the last turn; infinity if time has run out."""
     took = 0.0
     for turn in range(WARM_UP):
         if turn >= 2 and took > SLOW * len(runs):
@@ -96,13 +96,13 @@ def _warm_up(runs: Mapping[str, Run], x: Tensor, end: float) -> float:
 
 
 def _wait(output: Tensor) -> None:
-    """Until the device has computed it; a processor has, when the call returns."""
+    """Wait until the device has computed the output; a CPU has when the call returns."""
     if output.device.type != "cpu":
         torch.get_device_module(output.device).synchronize()
 
 
 def interval(values: list[float]) -> Interval:
-    """The median and its distribution-free 95% interval: the order statistics about n/2 ± 0.98 √n.
+    """Return the median and its distribution-free 95% interval: the order statistics about n/2 ± 0.98 √n.
 
     Source: Conover 1999, "Practical nonparametric statistics", section 3.2 (normal approximation of the binomial).
     """

@@ -1,4 +1,4 @@
-"""How much memory a network's tensors need at the worst moment of a forward pass."""
+"""The memory that a network's tensors need at the worst moment of a forward pass."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from prunelab.costs.stored_tensors import distinct
+
 
 @torch.no_grad()
 def peak_bytes(model: nn.Module, x: Tensor, stored: Iterable[Tensor], n: int) -> int | None:
-    """Bytes of the stored tensors, a batch of n, and all that lives between layers when that is most.
+    """Return the most bytes that live at once in a forward pass of n examples: stored tensors, inputs, activations.
 
-    Each tensor grows by the same with every further example, so that batches of 2 and 3 say what n of them need, and
-    no large batch is computed. Workspaces inside of one operation, such as a convolution's, are not seen, nor what the
-    allocator keeps in reserve.
+    Batches of 2 and of 3 examples are run, and the activations are extrapolated to n, since each of them grows by the
+    same number of bytes with every example. Not counted: buffers inside one operation, such as a convolution's
+    workspace, and memory that the allocator holds in reserve.
 
     Args:
-        model: in eval mode, on the CPU.
-        x: three examples or more, [3, …].
-        stored: the network's own tensors, such as parameters, masks, and the indices of sparse rows.
-        n: examples at once.
+        model: in eval mode.
+        x: at least three examples, [3, …].
+        stored: the network's own tensors, such as parameters, buffers and the indices of sparse rows.
+        n: the batch size.
 
     Returns:
-        None if the model does other operations on 2 examples than on 3.
+        Bytes; None if the model runs other operations on 2 examples than on 3.
     """
-    own = list(stored)
-    model(x[:2])  # what is only made once is there from now on
-    two, three = (_live(model, x[:k], own) for k in (2, 3))
+    own = distinct(stored)
+    model(x[:2])  # whatever is made only once exists from now on
+    two, three = (live_bytes(model, x[:k], own) for k in (2, 3))
     if len(two) != len(three):
         return None
     most = max((a + (n - 2) * (b - a) for a, b in zip(two, three, strict=True)), default=0)
     return sum(map(_size, own)) + n * _size(x[0]) + most
 
 
-def _live(model: nn.Module, x: Tensor, known: Iterable[Tensor]) -> list[int]:
-    """Bytes that live after each operation, but for the known tensors and x."""
+def live_bytes(model: nn.Module, x: Tensor, known: Iterable[Tensor]) -> list[int]:
+    """Return the bytes that live after each allocation of a forward pass, without the known tensors and x."""
     with _Live([x, *known]) as live:
         model(x)
     return live.history
@@ -50,22 +52,22 @@ def _size(tensor: Tensor) -> int:
 
 
 class _Live(TorchDispatchMode):
-    """Counts the bytes of storages as operations make them and as they are freed."""
+    """Adds up the bytes of storages as operations allocate them and as they are freed."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here; True, torch's default, would import the compiler, which takes seconds."""
+        """Return False: nothing is compiled here, and torch's default, True, imports the compiler, which takes 1 s."""
         return False
 
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
         self.sizes: dict[int, int] = {}
-        self.known = {tensor.untyped_storage()._cdata for tensor in known}
+        self.known = {tensor.untyped_storage().data_ptr() for tensor in known}
         self.now, self.history = 0, list[int]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(kind not in (Tensor, nn.Parameter) for kind in types):
-            return NotImplemented  # a quantised tensor: it does the work with plain ones, which come here again
+            return NotImplemented  # a quantized tensor: it works with plain tensors, which come here again
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
@@ -73,12 +75,12 @@ class _Live(TorchDispatchMode):
         return out
 
     def _see(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key not in self.sizes and key not in self.known:
+        key = storage.data_ptr()
+        if storage.nbytes() and key not in self.sizes and key not in self.known:
             self.sizes[key] = storage.nbytes()
             self.now += storage.nbytes()
             self.history.append(self.now)
-            weakref.finalize(storage, self._gone, key)
+            weakref.finalize(storage, self._freed, key)
 
-    def _gone(self, key: int) -> None:
+    def _freed(self, key: int) -> None:
         self.now -= self.sizes.pop(key)

@@ -1,4 +1,4 @@
-"""Data sets that are held in memory; batches are index slices."""
+"""Data sets in memory; a batch is an index slice."""
 
 from prunelab.data.dataset import Dataset, Split, describes
 

@@ -1,4 +1,4 @@
-"""Where data sets are kept once they are decoded: made once, under a lock, and verified before every use."""
+"""The cache of decoded data sets: each file is written once, under a lock, and verified before every use."""
 
 from __future__ import annotations
 
@@ -22,36 +22,37 @@ from prunelab.stages.files import StorageError, write_file
 log = logging.getLogger(__name__)
 
 Tensors = dict[str, torch.Tensor]
-CHOOSES = "PRUNELAB_CACHE chooses another"
-PATIENCE = 30.0  # seconds without a byte until a server is given up
+HINT = "PRUNELAB_CACHE chooses another"
+TIMEOUT = 30.0  # seconds without a byte from a server
 
 
 class UnavailableError(StorageError):
-    """Files of a data set that are not to be had; one line that says which, and what to do."""
+    """Files of a data set are missing and cannot be downloaded. The message says which, and what to do."""
 
     def __init__(self, message: str) -> None:
-        OSError.__init__(self, message)  # one argument, so that it comes whole out of a worker process
+        OSError.__init__(self, message)  # one argument, so that pickling keeps the message
 
 
 def cache_folder() -> Path:
-    """`PRUNELAB_CACHE`, else `prunelab` in the user's XDG cache folder."""
+    """Return `PRUNELAB_CACHE`, else `prunelab` in the user's XDG cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunelab"
     return Path(os.environ.get("PRUNELAB_CACHE") or default)
 
 
 def cached(path: Path, make: Callable[[], Tensors], sha256: str | None = None) -> Tensors:
-    """The tensors in the file `path`, which is made if it is missing or damaged.
+    """Return the tensors in a file, which is written first if it is missing or damaged.
 
-    Any number of processes may ask at once: one makes the file, aside and under a lock; the others wait for it.
+    Any number of processes may call this at once: one writes the file, the others wait for it.
 
     Args:
-        make: gives the tensors; called under the lock.
+        path: a .safetensors file.
+        make: returns the tensors; called under the lock.
         sha256: the `digest` that they must have; None: the one that was written with them.
 
     Raises:
-        StorageError: if the folder cannot be used; whatever `make` raises.
+        StorageError: if the folder cannot be read or written.
     """
-    with _naming(path.parent):
+    with _storage_errors(path.parent):
         if (tensors := _read(path, sha256)) is not None:
             return tensors
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def cached(path: Path, make: Callable[[], Tensors], sha256: str | None = None) -
             if (tensors := _read(path, sha256)) is not None:
                 return tensors
             if path.exists():
-                log.warning("%s is damaged; made again", path)
+                log.warning("%s is damaged; written again", path)
             tensors = make()
             content = save(tensors, None if sha256 else {"sha256": digest(tensors)})
             write_file(path, content)
@@ -67,23 +68,24 @@ def cached(path: Path, make: Callable[[], Tensors], sha256: str | None = None) -
 
 
 def downloaded(name: str, files: Mapping[str, str], mirrors: Sequence[str]) -> dict[str, bytes]:
-    """The contents of files in `raw/<name>` of the cache folder, downloaded by torchvision if they are not there.
+    """Return the contents of files in `raw/<name>` of the cache folder; download those that are missing.
 
     Args:
-        files: MD5 by file name. A file with another MD5 is as good as none.
-        mirrors: addresses that the name is appended to, tried in turn.
+        name: of the data set.
+        files: MD5 by file name. A file with another MD5 counts as missing.
+        mirrors: addresses that a file's name is appended to, tried in turn.
 
     Raises:
-        UnavailableError: if one cannot be had; what is there of it does not stay.
+        UnavailableError: if a file is missing and cannot be downloaded; a partial download is removed.
     """
     folder = cache_folder() / "raw" / name
     contents: dict[str, bytes] = {}
     for file, md5 in files.items():
-        if (content := _whole(folder / file, md5)) is None:
+        if (content := _published(folder / file, md5)) is None:
             reason = _download(folder / file, md5, [f"{mirror}{file}" for mirror in mirrors])
-            content = _whole(folder / file, md5)
+            content = _published(folder / file, md5)
         if content is None:
-            missing = ", ".join(other for other in files if _whole(folder / other, files[other]) is None)
+            missing = ", ".join(other for other in files if _published(folder / other, files[other]) is None)
             raise UnavailableError(
                 f"{name}: cannot be downloaded ({reason}); put {missing} into {folder.absolute()}, "
                 "as published; PRUNELAB_CACHE chooses another cache folder"
@@ -93,7 +95,7 @@ def downloaded(name: str, files: Mapping[str, str], mirrors: Sequence[str]) -> d
 
 
 def digest(tensors: Tensors) -> str:
-    """SHA-256 over names, types, shapes and contents."""
+    """Return the SHA-256 of the tensors' names, types, shapes and contents."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -102,7 +104,7 @@ def digest(tensors: Tensors) -> str:
 
 
 def _read(path: Path, sha256: str | None) -> Tensors | None:
-    """The tensors, if the file is there and whole."""
+    """Return the tensors, or None if the file is missing or damaged."""
     try:
         content = path.read_bytes()
         tensors = load(content)
@@ -112,25 +114,25 @@ def _read(path: Path, sha256: str | None) -> Tensors | None:
 
 
 def _written(content: bytes) -> str | None:
-    """The digest in the file's header: its length, 8 bytes, then JSON."""
+    """Return the digest in the file's header, which is 8 bytes of length and then JSON."""
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return header.get("__metadata__", {}).get("sha256")
 
 
 @contextmanager
-def _naming(folder: Path) -> Iterator[None]:
-    """Turns an OSError into a StorageError that names the cache folder and what chooses another."""
+def _storage_errors(folder: Path) -> Iterator[None]:
+    """Turn an OSError into a StorageError that names the cache folder and PRUNELAB_CACHE."""
     try:
         yield
     except UnavailableError:
         raise
     except OSError as error:
         cause = error.__cause__ if isinstance(error, StorageError) else error  # a StorageError hints at `outputs`
-        raise StorageError(folder, cause if isinstance(cause, OSError) else error, CHOOSES) from error
+        raise StorageError(folder, cause if isinstance(cause, OSError) else error, HINT) from error
 
 
-def _whole(path: Path, md5: str) -> bytes | None:
-    """The file's content, if it is there and as published."""
+def _published(path: Path, md5: str) -> bytes | None:
+    """Return the file's content, or None if it is missing or not as published."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -139,13 +141,13 @@ def _whole(path: Path, md5: str) -> bytes | None:
 
 
 def _download(path: Path, md5: str, addresses: Sequence[str]) -> str:
-    """Tries to download a file, aside, then renamed. Returns why not, if it cannot."""
-    from torchvision.datasets.utils import download_url  # only here: it takes seconds, and once is enough
+    """Download a file beside its place and rename it; return the reason of the last failure."""
+    from torchvision.datasets.utils import download_url  # its import takes seconds
 
     part = path.with_name(f".{path.name}.part")
     reason = "no address"
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
+    socket.setdefaulttimeout(TIMEOUT)
     try:
         for address in addresses:
             try:

@@ -1,6 +1,7 @@
-"""CIFAR-10, downloaded once: 45,000 training, 5,000 validation, 10,000 test photographs of animals and vehicles.
+"""CIFAR-10: 45,000 training, 5,000 validation and 10,000 test photographs of animals and vehicles, downloaded once.
 
-Krizhevsky 2009, "Learning multiple layers of features from tiny images". The binary version: Python's holds pickles.
+Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images". This is the binary version; the Python
+version contains pickles.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ SHAPE = (3, 32, 32)
 
 @describes(shape=SHAPE, classes=10)
 def cifar10(limit: int | None = None) -> Dataset:
-    """CIFAR-10: images [n, 3, 32, 32], whose channels `Split.batch` gives mean 0 and deviation 1, and labels 0 … 9.
+    """Return CIFAR-10: images [n, 3, 32, 32], normalised per channel by `Split.batch`, and labels 0 to 9.
 
     Args:
         limit: at most this many examples of each split, the classes in proportion; None: all.
 
     Raises:
-        OSError: if the cache folder cannot be used, or the file is not there and cannot be downloaded.
+        OSError: if the cache folder cannot be used, or the file is missing and cannot be downloaded.
     """
     return divide(cached(cache_folder() / "cifar10.safetensors", _decode), limit)
 
 
 def _decode() -> Tensors:
-    from torchvision.datasets import CIFAR10  # knows the address; only here, since it takes seconds
+    from torchvision.datasets import CIFAR10  # for the address; its import takes seconds
 
     content = downloaded("cifar10", {FILE: MD5}, [CIFAR10.url.removesuffix(CIFAR10.filename)])[FILE]
     tensors: Tensors = {}
@@ -45,7 +46,7 @@ def _decode() -> Tensors:
 
 
 def _records(archive: tarfile.TarFile, name: str) -> torch.Tensor:
-    """uint8 [n, 3073]: the label, then the red, green and blue pixels, each row by row."""
+    """Return uint8 [n, 3073]: the label, then the red, green and blue pixels, each row by row."""
     file = archive.extractfile(name)
-    assert file is not None  # a file, not a folder: the archive is the published one
+    assert file is not None  # the MD5 shows that it is the published archive
     return torch.frombuffer(bytearray(file.read()), dtype=torch.uint8).view(-1, 3073)

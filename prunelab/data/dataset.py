@@ -1,10 +1,11 @@
-"""Data sets that live in memory on the run's device; batches are index slices."""
+"""Data sets in memory, on the device of the run; a batch is an index slice."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Generic, ParamSpec
 
 import torch
 from torch import Tensor
@@ -12,16 +13,21 @@ from torch import Tensor
 from prunelab.runtime.seeding import permutation
 
 SPLIT_SEED = 55_000  # the split is the same in every experiment, whatever its seed
-VALIDATION = 5_000  # held out of the training examples
-F = TypeVar("F", bound=Callable[..., Any])
+VALIDATION = 5_000  # number of training examples that become the validation split
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs [n, …] as they are stored (uint8, or float already normalised), and labels, int64 [n].
+    """Examples: inputs and labels.
 
-    uint8 inputs take a quarter of the memory, and become floats batch by batch: (inputs/255 − mean) / std, both of
-    them numbers, or float32 [channels, 1, 1].
+    Inputs in uint8 take a quarter of the memory; each batch is normalised to (inputs/255 − mean) / std.
+
+    Attributes:
+        inputs: [n, …], uint8, or floats that are normalised already.
+        labels: int64 [n].
+        mean: of inputs scaled to [0, 1]: a number, or float32 [channels, 1, 1].
+        std: standard deviation, like `mean`.
     """
 
     inputs: Tensor
@@ -33,38 +39,38 @@ class Split:
         return len(self.labels)
 
     def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Inputs, float32 [batch, …], and labels of some examples."""
+        """Return inputs, float32 [batch, …], and labels of some examples."""
         inputs = self.inputs[index]
         if inputs.dtype == torch.uint8:
             inputs = inputs.float().sub_(255 * self.mean).mul_(1 / (255 * self.std))
         return inputs, self.labels[index]
 
     def to(self, device: torch.device) -> Split:
-        """The same examples on another device."""
+        """Return the same examples on another device."""
         mean, std = (x.to(device) if isinstance(x, Tensor) else x for x in (self.mean, self.std))
         return Split(self.inputs.to(device), self.labels.to(device), mean, std)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training, validation and test examples. Test data is never used to choose anything."""
+    """Training, validation and test splits. The test split is never used to choose anything."""
 
     train: Split
     validation: Split
     test: Split
 
     def to(self, device: torch.device) -> Dataset:
-        """The same data set on another device."""
+        """Return the same data set on another device."""
         return Dataset(self.train.to(device), self.validation.to(device), self.test.to(device))
 
 
 def stratified(labels: Tensor, limit: int, seed: int) -> Tensor:
-    """Indices of `limit` examples with the classes in proportion (largest remainders), in a fixed random order.
+    """Return indices of `limit` examples with the classes in proportion (largest remainders), in random order.
 
     Args:
         labels: int64 [n].
-        limit: how many, at most n.
-        seed: of the draw.
+        limit: number of examples, at most n.
+        seed: determines the choice and the order.
 
     Returns:
         int64 [limit].
@@ -78,29 +84,42 @@ def stratified(labels: Tensor, limit: int, seed: int) -> Tensor:
     return torch.cat(chosen)[permutation(limit, seed, "mixed")]
 
 
-def describes(*, shape: tuple[int, ...], classes: int) -> Callable[[F], F]:
-    """Says of a function that makes a data set what a model must fit, before any data is loaded.
+class DatasetFunction(Generic[P]):
+    """A function that returns a data set, with what a model must know of it before any data is loaded.
 
-    Args:
-        shape: [channels, height, width] of one example; becomes the function's attribute `shape`.
-        classes: how many; becomes its attribute `classes`.
+    Attributes:
+        shape: shape of one example, [channels, height, width].
+        classes: number of classes.
     """
 
-    def note(function: F) -> F:
-        vars(function).update(shape=shape, classes=classes)
-        return function
+    def __init__(self, function: Callable[P, Dataset], shape: tuple[int, ...], classes: int) -> None:
+        functools.update_wrapper(self, function)
+        self.function, self.shape, self.classes = function, shape, classes
 
-    return note
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Dataset:
+        """Load the data set."""
+        return self.function(*args, **kwargs)
+
+
+def describes(*, shape: tuple[int, ...], classes: int) -> Callable[[Callable[P, Dataset]], DatasetFunction[P]]:
+    """Decorate a function that returns a data set with the shape of an example and the number of classes.
+
+    Args:
+        shape: [channels, height, width].
+        classes: ≥ 2.
+    """
+    return lambda function: DatasetFunction(function, shape, classes)
 
 
 def divide(raw: Mapping[str, Tensor], limit: int | None, order: Tensor | None = None) -> Dataset:
-    """Training, validation and test examples out of images and labels; `VALIDATION` are held out of the training ones.
+    """Return a data set from images and labels; `VALIDATION` of the training examples become the validation split.
 
     Args:
         raw: `train_images` and `test_images`, uint8 [n, channels, height, width]; `train_labels` and `test_labels`,
             uint8 [n]; `mean` and `std`, [channels], of the training images scaled to [0, 1].
         limit: at most this many examples of each split, the classes in proportion; None: all.
-        order: of the training examples, int64 [n], the held-out ones first; None: these have the classes in proportion.
+        order: order of the training examples, int64 [n], validation first; None: a fixed random order whose validation
+            split has the classes in proportion.
     """
     order = _held_out_first(raw["train_labels"].long()) if order is None else order
     mean, std = (x.item() if x.numel() == 1 else x.float().view(-1, 1, 1) for x in (raw["mean"], raw["std"]))
@@ -117,9 +136,9 @@ def divide(raw: Mapping[str, Tensor], limit: int | None, order: Tensor | None = 
 
 
 def with_moments(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`raw` with the `mean` and `std`, float64 [channels], of its `train_images`, uint8 [n, channels, …], over 255.
+    """Return `raw` with `mean` and `std`, float64 [channels], of its `train_images`, uint8 [n, channels, …], over 255.
 
-    By counting the 256 values, which is exact and needs no floats of all pixels.
+    They are computed from the counts of the 256 values, which is exact and needs little memory.
     """
     values = torch.arange(256, dtype=torch.float64) / 255
     channels = raw["train_images"].transpose(0, 1).flatten(1)  # [channels, n · height · width]
@@ -129,7 +148,7 @@ def with_moments(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _held_out_first(labels: Tensor) -> Tensor:
-    """A fixed random order of all examples, that begins with `VALIDATION` of them, the classes in proportion."""
+    """Return a fixed random order of all examples that begins with `VALIDATION` of them, the classes in proportion."""
     held_out = stratified(labels, VALIDATION, SPLIT_SEED)
     order = permutation(len(labels), SPLIT_SEED, "rest")
     return torch.cat([held_out, order[~torch.isin(order, held_out)]])

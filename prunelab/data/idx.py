@@ -1,4 +1,4 @@
-"""MNIST's file format, which its successors share: images and labels as gzipped arrays of bytes."""
+"""The file format of MNIST and similar data sets: images and labels as gzipped arrays of bytes."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ FILES = {
 
 
 def decode(files: Mapping[str, bytes]) -> Tensors:
-    """Images, uint8 [n, rows, columns], and labels, uint8 [n], of training and test, from the four files' contents.
+    """Return images, uint8 [n, rows, columns], and labels, uint8 [n], from the contents of the four files.
 
     Raises:
-        ValueError: for a file that is damaged, or of another form.
+        ValueError: if a file is damaged or has another format.
     """
     return {name: _array(file, files[file]) for name, file in FILES.items()}
 
 
 def published(name: str, resources: Iterable[tuple[str, str]], mirrors: Sequence[str]) -> Tensors:
-    """A data set of MNIST's form, downloaded: images, uint8 [n, 1, rows, columns], labels, and the images' moments.
+    """Download a data set in this format; return images, uint8 [n, 1, rows, columns], labels, mean and std.
 
     Args:
-        resources: file names and their MD5s; with `mirrors` what torchvision's class for the data set knows.
+        name: of the data set.
+        resources: file names and their MD5s, as torchvision's class for the data set has them.
+        mirrors: addresses that a file's name is appended to.
 
     Raises:
-        OSError: if the files are not there and cannot be downloaded.
+        OSError: if files are missing and cannot be downloaded.
     """
     tensors = decode(downloaded(name, dict(resources), mirrors))
     return with_moments({key: x.unsqueeze(1) if x.dim() == 3 else x for key, x in tensors.items()})
 
 
 def _array(file: str, content: bytes) -> torch.Tensor:
-    """Two zero bytes, the type (8: uint8), the number of dimensions; each size in four bytes; the elements."""
+    """Decode two zero bytes, the type (8: uint8), the number of dimensions, four bytes per size, the elements."""
     try:
         data = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
@@ -52,5 +54,5 @@ def _array(file: str, content: bytes) -> torch.Tensor:
     shape = struct.unpack_from(f">{dimensions}I", data, 4) if len(data) >= 4 * (1 + dimensions) else ()
     start = 4 * (1 + dimensions)
     if not shape or len(data) - start != torch.Size(shape).numel():
-        raise ValueError(f"{file}: is no array of bytes in MNIST's format")
+        raise ValueError(f"{file}: is not an array of bytes in the format of MNIST")
     return torch.frombuffer(bytearray(data[start:]), dtype=torch.uint8).view(shape)

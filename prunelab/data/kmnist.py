@@ -1,6 +1,6 @@
-"""Kuzushiji-MNIST, downloaded once: 55,000 training, 5,000 validation, 10,000 test handwritten hiragana.
+"""Kuzushiji-MNIST: 55,000 training, 5,000 validation and 10,000 test images of handwritten hiragana, downloaded once.
 
-Clanuwat et al. 2018, "Deep learning for classical Japanese literature", arXiv 1812.01718; CC BY-SA 4.0.
+Source: Clanuwat et al. 2018, "Deep learning for classical Japanese literature", arXiv 1812.01718; CC BY-SA 4.0.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from prunelab.data.dataset import Dataset, describes, divide
 
 @describes(shape=(1, 28, 28), classes=10)
 def kmnist(limit: int | None = None) -> Dataset:
-    """Kuzushiji-MNIST: images [n, 1, 28, 28], which `Split.batch` gives mean 0 and deviation 1, and labels 0 … 9.
+    """Return Kuzushiji-MNIST: images [n, 1, 28, 28], normalised by `Split.batch`, and labels 0 to 9.
 
     Args:
         limit: at most this many examples of each split, the classes in proportion; None: all.
 
     Raises:
-        OSError: if the cache folder cannot be used, or the files are not there and cannot be downloaded.
+        OSError: if the cache folder cannot be used, or the files are missing and cannot be downloaded.
     """
     return divide(cached(cache_folder() / "kmnist.safetensors", _decode), limit)
 
 
 def _decode() -> Tensors:
-    from torchvision.datasets import KMNIST  # knows the addresses and the MD5s; only here, since it takes seconds
+    from torchvision.datasets import KMNIST  # for addresses and MD5s; its import takes seconds
 
     return idx.published("kmnist", KMNIST.resources, KMNIST.mirrors)

@@ -1,6 +1,6 @@
-"""The real MNIST, bundled with the package: 55,000 training, 5,000 validation, 10,000 test digits.
+"""MNIST, bundled with the package: 55,000 training, 5,000 validation and 10,000 test images of digits.
 
-LeCun, Cortes & Burges, "The MNIST database of handwritten digits"; Creative Commons Attribution-Share Alike 3.0.
+Source: LeCun, Cortes & Burges, "The MNIST database of handwritten digits"; CC BY-SA 3.0.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from prunelab.data.dataset import SPLIT_SEED, Dataset, describes, divide
 from prunelab.runtime.seeding import permutation
 
 BUNDLE = Path(__file__).parent / "files" / "MNIST" / "raw"
-MEAN, STD = 0.1307, 0.3081  # of the 60,000 training images, scaled to [0, 1], as everybody rounds them
-# Of the decoded pixels and labels, so that a damaged bundle or cache is noticed.
+MEAN, STD = 0.1307, 0.3081  # of the 60,000 training images, scaled to [0, 1] and rounded as is customary
+# Digest of the decoded pixels and labels: it detects a damaged bundle or cache.
 SHA256 = "2bd29b997a56b59ee94f9c9fe6538bc15077073139c85207f198179dbd4f2189"
 
 
 @describes(shape=(1, 28, 28), classes=10)
 def mnist(limit: int | None = None) -> Dataset:
-    """MNIST: images [n, 1, 28, 28], which `Split.batch` gives mean 0 and deviation 1, and labels 0 … 9.
+    """Return MNIST: images [n, 1, 28, 28], normalised by `Split.batch`, and labels 0 to 9.
 
     Args:
         limit: at most this many examples of each split, the classes in proportion; None: all.
@@ -33,12 +33,12 @@ def mnist(limit: int | None = None) -> Dataset:
     raw = decoded(cache_folder() / "mnist.safetensors")
     images = {name: tensor.unsqueeze(1) for name, tensor in raw.items() if name.endswith("images")}  # [n, 1, 28, 28]
     moments = {"mean": torch.tensor(MEAN, dtype=torch.float64), "std": torch.tensor(STD, dtype=torch.float64)}
-    order = permutation(60_000, SPLIT_SEED, "mnist")  # the first 5,000 are held out; older than `divide`'s own order
+    order = permutation(60_000, SPLIT_SEED, "mnist")  # the first 5,000 are the validation split
     return divide({**raw, **images, **moments}, limit, order)
 
 
 def decoded(path: Path) -> Tensors:
-    """The digits, uint8 [n, 28, 28], and labels, from the file `path`, which is made from the bundle if need be."""
+    """Return images, uint8 [n, 28, 28], and labels from a cache file; write it from the bundle if it is missing."""
     return cached(path, _extract, SHA256)
 
 

@@ -1,4 +1,4 @@
-"""A made-up data set: no files, no download, there in an instant, of any shape."""
+"""A synthetic data set of any shape, generated in memory."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch.nn.functional as F
 from prunelab.data.dataset import SPLIT_SEED, Dataset, Split, describes
 from prunelab.runtime.seeding import derive
 
-NOISE = 0.16  # its deviation ÷ √(pixels): so, images of any size are equally hard
+NOISE = 0.16  # standard deviation ÷ √(number of values), which makes images of every size equally hard
 
 
 @describes(shape=(1, 28, 28), classes=10)
 def synthetic(examples: int = 5_000, shape: Sequence[int] = (1, 28, 28), classes: int = 10) -> Dataset:
-    """Each class is a smooth random pattern; an example is its class's pattern under white noise.
+    """Return examples that are their class's pattern plus white noise; each class has a smooth random pattern.
 
-    At 28 × 28, the noise is four times as strong as the pattern. The same arguments give the
-    same data. A linear model learns the default in two epochs.
+    At 28 × 28 the noise is four times as strong as the pattern. The same arguments give the same data. A linear model
+    learns the default in two epochs.
 
     Args:
-        examples: for training, at least `classes`; a fifth as many again for validation, and for test.
-        shape: [channels, height, width] of one example.
-        classes: at least 2, equally frequent.
+        examples: number of training examples, at least `classes`; validation and test have a fifth as many each.
+        shape: shape of one example, [channels, height, width].
+        classes: number of equally frequent classes, ≥ 2.
 
     Returns:
-        Inputs float32 [n, *shape] of mean about 0 and deviation about 1, and labels.
+        Inputs, float32 [n, *shape], with mean near 0 and standard deviation near 1, and labels.
 
     Raises:
-        ValueError: for a value outside its range.
+        ValueError: if a value is outside its range.
     """
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape={list(shape)}: must be [channels, height, width], each a whole number ≥ 1")

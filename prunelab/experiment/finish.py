@@ -3,70 +3,64 @@
 from __future__ import annotations
 
 import importlib.util
+from copy import deepcopy
 
-from omegaconf import DictConfig
 from torch import nn
 
-from prunelab import exports as export
-from prunelab.compaction import finish as compact
+from prunelab import exports
+from prunelab.compaction import finish as compaction
 from prunelab.compaction.channel_groups import need_torch_pruning
-from prunelab.config.schema import ConfigError
+from prunelab.config.spec import Finish
 from prunelab.costs.card import Form, cost_card
-from prunelab.experiment.lab import Lab
-from prunelab.exports import forms
-from prunelab.exports import int8 as quantizing
-from prunelab.pruning import masks
-from prunelab.runtime.seeding import seeded
+from prunelab.errors import ConfigError
+from prunelab.experiment.bench import Bench
+from prunelab.exports import cost_forms, int8
 from prunelab.tracking.run_folder import RunFolder
 from prunelab.training.callbacks import gate_savings
 
 
-def need_packages(config: DictConfig) -> None:
-    """Raises ConfigError for what the config asks for at the end of the run and is not installed, now."""
-    if config.compact:
+def need_packages(wanted: Finish) -> None:
+    """Raise ConfigError, before training, for what the end of the run needs and is not installed."""
+    if wanted.compact:
         need_torch_pruning()
     for extra, packages, asked in (
-        ("onnx", ("onnx", "onnxscript", "onnxruntime"), "onnx" in config.export and "export=[onnx]"),
-        ("quantize", ("torchao",), config.quantize is not None and f"quantize={config.quantize}"),
+        ("onnx", ("onnx", "onnxscript", "onnxruntime"), "export=[onnx]" if "onnx" in wanted.export else ""),
+        ("quantize", ("torchao",), f"quantize={wanted.quantize}" if wanted.quantize is not None else ""),
     ):
         for package in packages if asked else ():
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(f"{asked}: needs {package}; pip install 'prunelab[{extra}]'")
 
 
-def finish(lab: Lab, report: RunFolder) -> nn.Module:
-    """Writes the network in every form that the config asks for, and what each costs; the one that is the result."""
-    config, folder, test = lab.config, report.folder, lab.data.test
-    found = {"dense": Form(lab.dense_network().cpu()), "masked": forms.masked(_as_it_is(lab), folder)}
-    pruned = model = export.write(folder, lab.model)
-    report.gates(gate_savings.cost(model, test))
-    if config.compact:
-        compacted, facts = compact.finish(pruned, test, folder)
-        report.tell("compact", facts, compact.table(facts))
-        found["compact"], model = compact.form(compacted, folder), compacted.model
-    kinds = [*config.export, *([config.quantize] if config.quantize else [])]
+def finish(bench: Bench, report: RunFolder) -> nn.Module:
+    """Write the network in every form that the spec asks for, with its cost; return the one that is the result."""
+    spec, folder, test = bench.spec, report.folder, bench.data.test
+    wanted = spec.finish
+    exports.write(folder, bench.model, bench.masks)
+    pruned = model = bench.copy()
+    found: dict[str, Form | nn.Module] = {
+        "dense": Form(bench.dense_network().cpu()),
+        "masked": cost_forms.masked(bench.copy(), folder),
+    }
+    report.gates(gate_savings.measure(pruned, test))
+    if wanted.compact:
+        compacted = compaction.finish(pruned, test, folder)
+        report.tell("compact", compacted.as_json(), str(compacted))
+        found["compact"], model = compaction.form(compacted, folder), compacted.model
+    kinds = [*wanted.export, *([wanted.quantize] if wanted.quantize else [])]
     if kinds:
-        lab.interrupt()
-        rows = export.make(folder, pruned, config, test, kinds, compact=model)
-        report.tell("export", [row._asdict() for row in rows], export.table(rows))
-        found |= forms.exported(folder, masks.plain_copy(model).cpu().eval(), kinds, config.trusted)
-    if config.quantize is not None:
-        quantized = quantizing.quantize(pruned, config.quantize, test)
-        report.tell("quantized", quantized.facts, quantizing.text(quantized))
-    lab.interrupt()
-    others = bool(config.compact or kinds)
-    card = cost_card(found, export.examples(test)["test"], others if config.latency is None else config.latency)
+        bench.hooks.interrupt()
+        rows = exports.make(folder, pruned, spec.plain, test, kinds, compact=model)
+        report.tell("export", [row.as_json() for row in rows], exports.table(rows))
+        found |= cost_forms.exported(folder, deepcopy(model).cpu().eval(), kinds, spec.trusted)
+    if wanted.quantize is not None:
+        quantized = int8.quantize(pruned, wanted.quantize, test)
+        report.tell("quantized", quantized.as_json(), str(quantized))
+    bench.hooks.interrupt()
+    others = bool(wanted.compact or kinds)
+    card = cost_card(found, exports.examples(test)["test"], others if wanted.latency is None else wanted.latency)
     report.cost(card)
-    target = config.schedule.get("macs")
-    if target is not None:
-        macs = {row["form"]: row["macs"] for row in card}
-        report.macs(target, macs["compact"] / macs["dense"])
-    return model
-
-
-def _as_it_is(lab: Lab) -> nn.Module:
-    """A second network with the same weights and masks: the first is baked, and a user's may refuse to be copied."""
-    with seeded("finish"):
-        model, _ = lab.new_model()
-    masks.restore(model, *masks.snapshot(lab.model))
+    if spec.macs is not None:
+        macs = {row.form: row.macs for row in card}
+        report.macs(spec.macs, macs["compact"] / macs["dense"])
     return model

@@ -1,139 +1,262 @@
-"""The rehearsal: all rounds on a throwaway model, before any training, for the plan and for what cannot work."""
+"""The plan: what each round will leave, computed from counts; and checks before training of what cannot work."""
 
 from __future__ import annotations
 
-import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from math import prod
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from prunelab.compaction import macs_target as reaching
-from prunelab.config import build as building
-from prunelab.config.schema import ConfigError
-from prunelab.experiment import pruning
-from prunelab.experiment.lab import MAGNITUDE, Lab
-from prunelab.pruning import masks, skipping
+from prunelab.compaction import macs_target
+from prunelab.errors import ConfigError
+from prunelab.experiment.bench import Bench
+from prunelab.pruning.criteria.base import Criterion
+from prunelab.pruning.criteria.magnitude import magnitude
+from prunelab.pruning.rules import Group
 from prunelab.pruning.schedules import Round
-from prunelab.pruning.strategies import base as strategies
-from prunelab.runtime.seeding import seed_torch, seeded
+from prunelab.pruning.units import Count
+from prunelab.records import PlannedRound
+from prunelab.runtime.seeding import seeded
 
-Row = dict[str, Any]
 
-
-def rehearse(lab: Lab, rounds: list[Round]) -> list[Row]:
-    """Prunes a throwaway model through all rounds: the plan, exact to one weight where the counts are.
-
-    They are not where they depend on the weights themselves (`threshold`, channels of different size ranked together);
-    that is found by rehearsing with other weights too.
-
-    Tensors that the strategy masks beside the selected ones (a bias with its channel) get their masks of ones now, so
-    that the prunable tensors are the same in every round, whether it is computed, resumed or reused.
-
-    Returns:
-        Rows of `round`, `amount`, `sparsity`, `left` (the prunable weights that stay) and `exact`.
+def plan(bench: Bench, rounds: Sequence[Round]) -> list[PlannedRound]:
+    """Return what each round leaves; exact where counts decide, an estimate where scores do.
 
     Raises:
-        ConfigError: if the strategy cannot prune this model.
+        ConfigError: for an amount that does not fit, or a target that cannot be reached.
     """
-    model, parameters = lab.new_model()
     if any(round.macs is not None for round in rounds):
-        return _by_macs(lab, model, parameters, rounds)
-    lefts = [_left(lab, model, parameters, rounds, factor) for factor in (None, 0.1, 10.0)]
-    masks.attach_like(lab.model, model)
-    by_loss = building.takes(lab.strategy, "loss") and lab.strategy.keywords.get("threshold") is not None
-    exact = all(left == lefts[0] for left in lefts) and not by_loss
-    _, size = masks.count(lab.model)
-    return [
-        {"round": number, "amount": round.amount, "sparsity": 1 - left / size, "left": left, "exact": exact}
-        for number, (round, left) in enumerate(zip(rounds, lefts[0], strict=True), 1)
-    ]
+        return _by_macs(bench, rounds)
+    size = bench.masks.counts()[1]
+    forecasts = (
+        [_LayerForecast(bench)] if bench.layers is not None else [_Forecast(bench, g) for g in bench.pruner.groups]
+    )
+    rest = size - sum(forecast.size for forecast in forecasts)  # tensors that no rule matches
+    planned = []
+    for number, round in enumerate(rounds, 1):
+        for amount in round.amounts:
+            for forecast in forecasts:
+                forecast.prune(amount)
+        known = all(forecast.left is not None for forecast in forecasts)
+        left = rest + sum(f.left or 0 for f in forecasts) if known else None
+        sparsity = None if left is None else 1 - left / size
+        exact = known and all(forecast.exact for forecast in forecasts)
+        planned.append(PlannedRound(number, round.amount, sparsity, left, exact))
+    return planned
 
 
-def _by_macs(lab: Lab, model: nn.Module, parameters: masks.Parameters, rounds: list[Round]) -> list[Row]:
-    """The plan by multiply-adds; how much goes is only known when the weights are.
+class _Forecast:
+    """How many weights of a group of tensors are left, by counting units.
+
+    Attributes:
+        size: all weights of the group, with the biases that go along.
+        left: how many are left; None where the scores decide even their number.
+        exact: whether `left` is exact.
+    """
+
+    def __init__(self, bench: Bench, group: Group) -> None:
+        self.group, granularity = group, group.rule.granularity
+        self.counts = [granularity.count(item) for item in group.items]
+        self.together: int | None = None  # units that are left in all tensors, where only their sum is known
+        self.sizes: list[int] = []
+        self.exact, self.equal = True, True
+        for item, count in zip(group.items, self.counts, strict=True):
+            followers = sum(f.mask.numel() for f in bench.masks.of(granularity.followers(item)))
+            self.sizes.append(item.parameter.numel() + followers)
+            self.equal &= granularity.weights_per_unit(item) is not None
+            self.equal &= self.sizes[-1] * prod(self.counts[0].units) == self.sizes[0] * prod(count.units)
+            self.exact &= granularity.weights_per_unit(item) is not None
+        self.size = sum(self.sizes)
+        self.left: int | None = self.size
+
+    def prune(self, amount: float | None) -> None:
+        """Count what a pruning by this amount leaves."""
+        chosen = self.group.check_amount(amount)
+        if self.left is None:
+            return
+        if self.group.rule.method is not None:
+            self.exact, self.left = False, None if chosen is None else self.left - round(chosen * self.left)
+            return
+        counts = self.counts if self.together is None else _with_sum(self.counts, self.together)
+        units = self.group.rule.allocation.left(counts, chosen)
+        if units is None:
+            self.exact, self.left = False, None
+        elif isinstance(units, int):
+            self.together, all_units = units, sum(prod(count.units) for count in self.counts)
+            self.exact &= self.equal
+            self.left = round(self.size * units / all_units)
+        else:
+            self.counts = [replace(count, alive=left) for count, left in zip(self.counts, units, strict=True)]
+            parts = zip(self.sizes, self.counts, strict=True)
+            self.left = round(sum(size * count.alive / prod(count.units) for size, count in parts))
+
+
+class _LayerForecast:
+    """How many weights are left when whole layers are removed."""
+
+    def __init__(self, bench: Bench) -> None:
+        assert bench.layers is not None
+        self.layers, self.weights = bench.layers, bench.layers.weights()
+        self.there, self.size = len(self.weights), sum(self.weights)
+        self.left: int | None = self.size
+        self.exact = len(set(self.weights)) == 1
+
+    def prune(self, amount: float | None) -> None:
+        """Count what the removal of layers leaves."""
+        gone = self.layers.number(amount, self.there)
+        if self.layers.threshold is not None:
+            self.exact, self.left = False, None
+            return
+        self.there -= gone
+        self.left = round(self.size * self.there / len(self.weights))
+
+
+def _with_sum(counts: Sequence[Count], total: int) -> list[Count]:
+    """Counts with a given sum, one unit in each tensor at least: what an allocation over all tensors needs to know."""
+    ones = [replace(count, alive=min(count.alive, 1)) for count in counts]
+    return [replace(ones[0], alive=total - sum(count.alive for count in ones[1:])), *ones[1:]]
+
+
+def _by_macs(bench: Bench, rounds: Sequence[Round]) -> list[PlannedRound]:
+    """The plan by multiply-adds; the amounts are only known when the weights are.
 
     Raises:
         ConfigError: if even the largest amount leaves more than the last round may have.
     """
-    shape = building.data_facts(lab.config).get("shape")
-    if shape is None:
+    macs, example = bench.spec.macs, bench.pruner.example
+    if example is None:
+        raise ConfigError(f"schedule.macs={macs}: must know the shape of an example; give your data function a `shape`")
+    with explained(bench, "strategy"), seeded(bench.spec.seed, "rehearsal"), bench.pruner.undone():
+        if bench.layers is None:
+            _prune_by_magnitude(bench, macs_target.MOST)
+        else:
+            bench.layers.remove(macs_target.MOST, lambda: 0.0)
+            bench.masks.apply()
+        least = macs_target.share(bench.model, example)
+    assert macs is not None
+    if least > macs:
         raise ConfigError(
-            f"schedule.macs={lab.config.schedule.macs}: needs the data's shape; give your function .shape"
+            f"schedule.macs={macs}: the smallest network that this strategy leaves, compacted, has {least:.2g} of the "
+            "multiply-adds" + ("; strategy=channel removes whole channels" if least == 1 else "")
         )
-    with _explained(lab, "strategy", "cannot prune this model"), seeded(lab.seed, "rehearsal"):
-        strategies.prune(model, parameters, lab.strategy, reaching.MOST, loss=functools.partial(_left_out, model))
-        least = reaching.share(model, torch.zeros(1, *shape, device=lab.device))
-    masks.attach_like(lab.model, model)
-    if least > lab.config.schedule.macs:
-        raise ConfigError(
-            f"schedule.macs={lab.config.schedule.macs}: the smallest network that this strategy leaves, compacted, has "
-            f"{least:.2g} of the multiply-adds" + ("; strategy=channel removes whole channels" if least == 1 else "")
-        )
-    return [
-        {"round": number, "amount": None, "sparsity": None, "left": None, "macs": round.macs, "exact": False}
-        for number, round in enumerate(rounds, 1)
-    ]
+    return [PlannedRound(n, None, None, None, False, round.macs) for n, round in enumerate(rounds, 1)]
 
 
-def _left(
-    lab: Lab, model: nn.Module, parameters: masks.Parameters, rounds: list[Round], factor: float | None
-) -> list[int]:
-    """How many prunable weights stay after each round, from masks of ones.
+def _prune_by_magnitude(bench: Bench, amount: float) -> None:
+    chosen = bench.pruner.criterion
+    bench.pruner.criterion = magnitude
+    try:
+        bench.pruner.prune(amount)
+    finally:
+        bench.pruner.criterion = chosen
 
-    Args:
-        factor: instead of the initial weights random ones, larger by this factor from tensor to tensor.
+
+def target_sparsity(bench: Bench) -> float | None:
+    """Return the sparsity of the prunable tensors at which the whole model reaches `schedule.compression`.
+
+    Raises:
+        ConfigError: if the parameters that cannot be pruned are too many for it; says what can be reached.
     """
-    masks.put_back(model, {})
-    if factor is not None:
-        with torch.no_grad(), seeded(lab.seed, "rehearsal"):
-            for place, (module, name) in enumerate(parameters):
-                torch.nn.init.normal_(getattr(module, f"{name}_orig"), std=factor ** min(place, 30))
-    left = []
-    for number, round in enumerate(rounds, 1):
-        seed_torch(lab.seed, number, "prune")
-        with _explained(lab, "strategy", "cannot prune this model"):
-            for amount in round.amounts:
-                strategies.prune(model, parameters, lab.strategy, amount, loss=functools.partial(_left_out, model))
-        left.append(masks.count(model)[0])
-    return left
+    target = bench.spec.compression
+    if target is None:
+        return None
+    _, prunable = bench.masks.counts()
+    whole = sum(parameter.numel() for parameter in bench.model.parameters())
+    sparsity = whole * (1 - 1 / target) / prunable
+    if sparsity >= 1:
+        most = whole / max(whole - prunable, 1)
+        raise ConfigError(
+            f"schedule.compression={target:g}: {whole - prunable:,} of {whole:,} parameters cannot be pruned; "
+            f"must be less than {most:.4g}"
+        )
+    return sparsity
 
 
-def _left_out(model: nn.Module) -> float:
-    """Stands in for the validation loss, which needs data: the sum of all |w| of the layers that are skipped."""
-    skipped = tuple(f"{name}." for name in skipping.skipped(model))
-    return sum(float(item.original.abs().sum()) for item in masks.masked(model) if item.name.startswith(skipped))
+def check_steps(bench: Bench, rounds: Sequence[Round]) -> None:
+    """Raise ConfigError if a round that prunes while it trains is too short for its prunings."""
+    iterations = bench.spec.finetune.epochs * bench.batches
+    for round in rounds:
+        needed = round.every * len(round.amounts)
+        if needed > iterations:
+            raise ConfigError(
+                f"schedule.prunings={len(round.amounts)}, schedule.every={round.every}: need {needed} iterations of "
+                f"fine-tuning; finetune.epochs={bench.spec.finetune.epochs} are {iterations}"
+            )
 
 
-def try_criterion(lab: Lab) -> None:
-    """Scores the untrained network once, by two examples.
+def try_method(bench: Bench, rounds: Sequence[Round]) -> None:
+    """Prune the untrained network once where a `prune.BasePruningMethod` decides, and undo it.
+
+    Raises:
+        ConfigError: if the method cannot prune this model.
+    """
+    if all(group.rule.method is None for group in bench.pruner.groups):
+        return
+    with explained(bench, "strategy"), bench.pruner.undone():
+        bench.pruner.prune(
+            rounds[0].amounts[0], seed=0, data=lambda examples: bench.sample(1, min(examples, 2))
+        )
+
+
+def try_criterion(bench: Bench) -> None:
+    """Score the untrained network once, by two examples.
 
     Raises:
         ConfigError: if the criterion cannot score this model.
     """
-    if lab.config.criterion._target_ == MAGNITUDE:
+    chosen = bench.pruner.criterion
+    if bench.layers is not None or chosen is magnitude:
         return
-    with seeded(lab.seed, "rehearsal"), _explained(lab, "criterion", "cannot score this model"):
-        if lab.watches and (lab.dense_epochs or lab.config.finetune.epochs):
-            lab.movement = {name: torch.zeros_like(lab.initial[name]) for name in lab.tensors}
-        scores = pruning.score(lab, 1, most=2)
-        for (module, name), score in zip(lab.parameters, scores, strict=True):
-            if score.shape != getattr(module, name).shape:
-                raise ConfigError(
-                    f"it gives {list(score.shape)} scores for a weight {list(getattr(module, name).shape)}"
-                )
+    trained = bench.dense_epochs or bench.spec.finetune.epochs
+    with explained(bench, "criterion"), seeded(bench.spec.seed, "rehearsal"):
+        if isinstance(chosen, Criterion) and trained:
+            chosen.load({item.name: torch.zeros_like(item.parameter) for item in bench.pruner.items})
+        for score in bench.pruner.score(lambda examples: bench.sample(1, min(examples, 2))):
             if not bool(torch.isfinite(score).all() and (score >= 0).all()):
                 raise ConfigError("its scores must be finite and ≥ 0")
-    lab.movement = {}
+    if isinstance(chosen, Criterion):
+        chosen.load({})
+
+
+@torch.no_grad()
+def check_output(bench: Bench) -> None:
+    """Run the model on two examples.
+
+    Raises:
+        ConfigError: unless it takes the data and returns logits.
+    """
+    inputs, _ = bench.data.train.batch(slice(0, 2))
+    classes = int(bench.data.train.labels.max()) + 1
+    name = str(bench.spec.model) if bench.live_model is None else f"model={type(bench.live_model).__name__}"
+    try:
+        output = bench.model.eval()(inputs)
+    except ConfigError:
+        raise
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{name}: cannot take the data's {list(bench.example.shape)}: {why}") from error
+    if isinstance(output, Tensor):
+        fits = output.dim() == 2 and len(output) == len(inputs) and output.shape[1] >= classes
+        if fits and output.dtype in (torch.float32, torch.float64):
+            return
+        output = f"{output.dtype} {list(output.shape)}".removeprefix("torch.")
+    else:
+        output = type(output).__name__
+    wanted = f"must return logits, float32 [{len(inputs)}, {classes}]"
+    raise ConfigError(f"{name}: returns {output} for {len(inputs)} examples; {wanted}")
 
 
 @contextmanager
-def _explained(lab: Lab, part: str, what: str) -> Iterator[None]:
-    """Whatever a strategy or criterion of the user's may raise, as one line; warnings wait for the real round."""
-    target = lab.config[part]._target_
+def explained(bench: Bench, part: str) -> Iterator[None]:
+    """Turn whatever a user's method or criterion raises into one line; its warnings wait for the real round."""
+    method = bench.spec.strategy.method
+    key = str(bench.spec.criterion) if part == "criterion" else f"strategy={bench.spec.strategy.name}"
+    key = f"strategy.method={method.name}" if method is not None else key
+    what = "cannot score this model" if part == "criterion" else "cannot prune this model"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -141,6 +264,6 @@ def _explained(lab: Lab, part: str, what: str) -> Iterator[None]:
     except ConfigError as error:
         if "=" in str(error).partition(":")[0]:
             raise  # it names its key
-        raise ConfigError(f"{part}._target_={target}: {what}: {error}") from error
+        raise ConfigError(f"{key}: {what}: {error}") from error
     except Exception as error:
-        raise ConfigError(f"{part}._target_={target}: {what}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{key}: {what}: {' '.join(str(error).split())}") from error

@@ -1,56 +1,52 @@
-"""The kinds of files a network can leave the lab as: how each is written, loaded, and how near it must come."""
+"""The kinds of files that a network can be exported to: how each is written, loaded and compared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from torch import nn
 
 from prunelab.costs.latency import Run
-from prunelab.exports import checkpoint as portable
-from prunelab.exports import csr, graphs
-from prunelab.exports import int8 as quantizing
-from prunelab.exports.checkpoint import Network
+from prunelab.exports import checkpoint, csr, graphs, int8
+from prunelab.exports.network_files import Build, Network
 
 
-class Format(NamedTuple):
-    """One kind.
+@dataclass(frozen=True)
+class Format:
+    """One kind of files.
 
     Attributes:
         files: their names.
-        save: writes them into a folder; gives the network that is in them, if it is not the same one.
-        load: a network from a folder; packages of the user's that may be imported.
-        tolerance: of outputs, absolute.
-        graph: whether it has no layers any more.
+        save: write them into a folder; return the network that they hold, or None if it is the given one.
+        load: return the network in a folder. The function builds a network of the right class to load weights into.
+        tolerance: the largest absolute difference of outputs that is allowed.
+        graph: whether the file holds the computation too, so that it is loaded without the network's class.
     """
 
     files: tuple[str, ...]
     save: Callable[[Path, Network], nn.Module | None]
-    load: Callable[[Path, tuple[str, ...]], Run]
+    load: Callable[[Path, Build], Run]
     tolerance: float
     graph: bool = False
 
 
 def _int8(kind: str, tolerance: float) -> Format:
-    def load(folder: Path, trusted: tuple[str, ...]) -> nn.Module:
-        return quantizing.load(folder, kind, trusted)
-
-    return Format(quantizing.names(kind), partial(quantizing.write, kind), load, tolerance)
+    return Format(int8.names(kind), partial(int8.write, kind), partial(int8.load, kind), tolerance)
 
 
 FORMATS = {
     "safetensors": Format(
-        (portable.WEIGHTS, portable.MASKS, portable.DESCRIPTION),
-        portable.save,
-        portable.load,
-        1e-5,  # the same bits, but for what a kernel makes of where its numbers lie
+        (checkpoint.WEIGHTS, checkpoint.MASKS, checkpoint.DESCRIPTION),
+        checkpoint.save,
+        checkpoint.load,
+        1e-5,  # the weights are equal, but kernels may round differently if tensors lie elsewhere in memory
     ),
     "onnx": Format((graphs.ONNX,), graphs.save_onnx, graphs.load_onnx, 1e-4, graph=True),
     "csr": Format((csr.WEIGHTS, csr.DESCRIPTION), csr.save, csr.load, 1e-5),
     "torch_export": Format((graphs.PROGRAM,), graphs.save_program, graphs.load_program, 1e-5, graph=True),
     "int8_weight": _int8("int8_weight", 1e-5),
-    "int8_dynamic": _int8("int8_dynamic", 1e-2),  # a last bit of an activation may tip its rounding
+    "int8_dynamic": _int8("int8_dynamic", 1e-2),  # the last bit of an activation may change how it is rounded
 }

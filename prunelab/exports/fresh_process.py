@@ -1,4 +1,4 @@
-"""Loading in a fresh process, which knows nothing of the network but its files.
+"""Loading an exported network in a fresh process, which has nothing but its files.
 
 python -m prunelab.exports.fresh_process KIND FOLDER WORK [TRUSTED ...]
 """
@@ -8,34 +8,36 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
+from prunelab.exports import finished_run
 from prunelab.exports.formats import FORMATS
 
 INPUTS, SECONDS = "inputs.safetensors", 300
 
 
 def outputs(
-    kind: str, folder: Path, inputs: dict[str, Tensor], work: Path, trusted: Iterable[str]
+    kind: str, folder: Path, inputs: Mapping[str, Tensor], work: Path, trusted: Iterable[str] = ()
 ) -> dict[str, Tensor]:
-    """What the network computes that a fresh process loads from `folder`.
+    """Return the outputs of the network that a fresh process loads from `folder`.
 
     Args:
         kind: one of `FORMATS`.
         inputs: batches [n, …] by name.
-        work: a folder for what the two processes tell each other.
+        work: a folder through which the two processes exchange inputs and outputs.
+        trusted: your own packages that the process may import the model from.
 
     Returns:
-        By the same names, [n, classes].
+        The outputs, [n, …], by the same names.
 
     Raises:
-        ConfigError: if the process fails; quotes the last line that it said.
+        ConfigError: if the process fails; quotes the last line of its output.
     """
     save_file({name: x.contiguous() for name, x in inputs.items()}, work / INPUTS)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -53,8 +55,8 @@ def outputs(
 
 @torch.no_grad()
 def main(kind: str, folder: str, work: str, *trusted: str) -> None:
-    """The fresh process."""
-    network = FORMATS[kind].load(Path(folder), trusted)
+    """Load the network and write its outputs: this runs in the fresh process."""
+    network = FORMATS[kind].load(Path(folder), finished_run.builder(trusted))
     found = {name: network(x).contiguous() for name, x in load_file(Path(work) / INPUTS).items()}
     save_file(found, Path(work) / f"{kind}.safetensors")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from importlib.util import find_spec
@@ -15,35 +15,35 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from prunelab.config import build as building
-from prunelab.config.schema import ConfigError
-from prunelab.exports.checkpoint import Network
-from prunelab.training.callbacks.dynamic_gates import settle
+from prunelab.costs.card import batch
+from prunelab.errors import ConfigError
+from prunelab.exports.network_files import Build, Network
+from prunelab.pruning.gated import settle
 
 PROGRAM, ONNX = "model.pt2", "model.onnx"
-EXAMPLES = 3  # 0 and 1 are special to the tracer
+EXAMPLES = 3  # the tracer treats batch sizes 0 and 1 as special cases
 
 
 def program(network: Network) -> ExportedProgram:
-    """The network's graph, for any number of examples.
+    """Return the network's graph, for any number of examples.
+
+    Args:
+        network: with an example.
 
     Raises:
-        ConfigError: if the shape of an example is unknown, or the network's code cannot be traced.
+        ConfigError: if the network's code cannot be traced.
     """
-    shape = building.data_facts(network.config).get("shape")
-    if shape is None:
-        raise ConfigError("export: the data set does not say the shape of an example, so no graph can be traced")
+    assert network.example is not None
     model = deepcopy(network.model)
     settle(model)
-    dtype = next((p.dtype for p in model.parameters()), torch.float32)
-    example = (torch.randn(EXAMPLES, *shape, dtype=dtype),)
-    batch = ({0: torch.export.Dim("batch")},)
+    example = (batch(network.example, EXAMPLES).contiguous(),)
+    shapes = ({0: torch.export.Dim("batch")},)
     with quiet(), torch.no_grad():
         try:
-            return torch.export.export(model, example, dynamic_shapes=batch)
-        except (RuntimeError, ValueError, TypeError):  # such as `len(x)`, which only the strict tracer follows
+            return torch.export.export(model, example, dynamic_shapes=shapes)
+        except (RuntimeError, ValueError, TypeError):  # for example `len(x)`, which only the strict tracer follows
             try:
-                return torch.export.export(model, example, dynamic_shapes=batch, strict=True)
+                return torch.export.export(model, example, dynamic_shapes=shapes, strict=True)
             except (RuntimeError, ValueError, TypeError) as error:
                 why = " ".join(str(error).split())[:300]
                 raise ConfigError(
@@ -52,7 +52,7 @@ def program(network: Network) -> ExportedProgram:
 
 
 def save_program(folder: Path, network: Network) -> None:
-    """Writes `model.pt2`.
+    """Write `model.pt2`.
 
     Raises:
         ConfigError: from `program`.
@@ -62,17 +62,17 @@ def save_program(folder: Path, network: Network) -> None:
         torch.export.save(made, folder / PROGRAM)
 
 
-def load_program(folder: Path, trusted: Iterable[str] = ()) -> nn.Module:
-    """The module of `model.pt2`. Load only files that you made: torch does not promise that others are safe."""
+def load_program(folder: Path, build: Build | None = None) -> nn.Module:
+    """Return the module of `model.pt2`. Load only files that you made: torch does not promise that others are safe."""
     with quiet():
         return torch.export.load(folder / PROGRAM).module()
 
 
 class OnnxNetwork:
-    """An ONNX file in onnxruntime on the CPU, called like a module: tensors [n, …] in, logits [n, classes] out.
+    """An ONNX file in onnxruntime on the CPU, called like a module: inputs [n, …] → outputs [n, …], both tensors.
 
     Args:
-        threads: of one call; None: as many as torch has.
+        threads: of one call; None: as many as torch uses.
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
@@ -86,16 +86,16 @@ class OnnxNetwork:
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Runs the network."""
-        (logits,) = self.session.run(None, {"input": np.ascontiguousarray(x.numpy())})
-        return torch.from_numpy(logits)
+        """Run the network."""
+        (outputs,) = self.session.run(None, {"input": np.ascontiguousarray(x.numpy())})
+        return torch.from_numpy(outputs)
 
 
 def save_onnx(folder: Path, network: Network) -> None:
-    """Writes `model.onnx`, with its weights in it; `input` [batch, …] → `logits` [batch, classes].
+    """Write `model.onnx`, with the weights in it; `input` [batch, …] → `logits` [batch, classes].
 
     Raises:
-        ConfigError: from `program`, or if onnx and onnxscript are not installed.
+        ConfigError: from `program`, or if onnx, onnxscript or onnxruntime is not installed.
     """
     need("onnx", "onnx", "onnxscript", "onnxruntime")
     made = program(network)
@@ -106,20 +106,20 @@ def save_onnx(folder: Path, network: Network) -> None:
             str(folder / ONNX),
             input_names=["input"],
             output_names=["logits"],
-            dynamic_shapes=({0: "batch"},),  # only its name; what may vary is decided above
+            dynamic_shapes=({0: "batch"},),  # its name only; `program` has made it dynamic
             dynamo=True,
             external_data=False,
             verbose=False,
         )
 
 
-def load_onnx(folder: Path, trusted: Iterable[str] = ()) -> OnnxNetwork:
-    """`model.onnx` in onnxruntime."""
+def load_onnx(folder: Path, build: Build | None = None) -> OnnxNetwork:
+    """Return `model.onnx` in onnxruntime."""
     return OnnxNetwork(folder / ONNX)
 
 
 def need(extra: str, *packages: str) -> None:
-    """Raises ConfigError that names the extra to install, if one of the packages is missing."""
+    """Raise ConfigError that names the extra to install, if one of the packages is missing."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise ConfigError(f'{extra} needs {", ".join(missing)}: pip install "prunelab[{extra}]"')
@@ -127,7 +127,7 @@ def need(extra: str, *packages: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The exporters talk about their own insides; what matters is found out by loading the file again."""
+    """Silence the exporters' logs and warnings: the files are checked by loading them."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,44 +1,45 @@
-"""Weights of Linear layers in 8 bits, by torchao: a quarter of the bytes, hardly another answer, zeros stay zeros."""
+"""Linear layers with 8-bit weights, by torchao: about a quarter of the bytes. Zeros stay zeros."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
-from omegaconf import DictConfig
 from safetensors.torch import save as to_bytes
-from torch import Tensor, nn
+from torch import nn
 
-from prunelab.config.schema import ConfigError
-from prunelab.data.dataset import Split
-from prunelab.exports import checkpoint as portable
-from prunelab.exports.checkpoint import Network
+from prunelab.costs.stored_tensors import contiguous, is_quantized, numbers, stored
+from prunelab.errors import ConfigError
+from prunelab.exports import network_files
 from prunelab.exports.csr import read_directly
 from prunelab.exports.graphs import need, quiet
-from prunelab.exports.weights import contiguous
-from prunelab.pruning import masks
-from prunelab.training import loop as training
+from prunelab.exports.network_files import Build, Json, Network
+
+if TYPE_CHECKING:
+    from prunelab.data.dataset import Split
 
 KINDS = {"int8_weight": "Int8WeightOnlyConfig", "int8_dynamic": "Int8DynamicActivationInt8WeightConfig"}
-WEIGHTS, DESCRIPTION = "model.{kind}.safetensors", "model.{kind}.json"
-STEPS = 127.5  # torchao's scale is a row's largest weight ÷ 127.5
+STEPS = 127.5  # torchao's scale is the largest weight of a row ÷ 127.5
+BATCH = 1000  # examples at once, for the accuracy
 
 
-class Quantized(NamedTuple):
-    """A network with 8-bit Linear layers; all but `model` is plain data, for the summary.
+@dataclass(frozen=True)
+class Quantized:
+    """A network with 8-bit Linear layers.
 
     Attributes:
         model: on the CPU, in eval mode.
         kind: of `KINDS`.
-        layers: names of the quantised ones.
-        left_in_float: of other layers with weights, name → why.
+        layers: names of the quantized layers.
+        left_in_float: other layers with weights by name, and why they are not quantized.
         bytes_before, bytes_after: of the network as a safetensors file.
-        zeros: weights of the quantised layers that were zero; all of them are still.
-        rounded_to_zero: weights that were not.
-        largest_error: of a weight, in steps of its row's scale; rounding is at most 0.5.
+        zeros: weights of the quantized layers that were zero; all of them still are.
+        rounded_to_zero: nonzero weights that became zero.
+        largest_error: of a weight, in steps of its row's scale; rounding gives at most 0.5.
         accuracy_before, accuracy_after: fractions of the test set; None without one.
     """
 
@@ -54,66 +55,67 @@ class Quantized(NamedTuple):
     accuracy_before: float | None
     accuracy_after: float | None
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """All but the model."""
-        return {key: value for key, value in self._asdict().items() if key != "model"}
+    def as_json(self) -> Json:
+        """Return everything but the model, as plain data."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "model"}
+
+    def __str__(self) -> str:
+        """One line: kind, bytes, accuracy, zeros."""
+        before, after = self.accuracy_before, self.accuracy_after
+        accuracy = f", test accuracy {before:.2%} → {after:.2%}" if before is not None and after is not None else ""
+        share = self.bytes_after / self.bytes_before
+        return (
+            f"{self.kind}: {self.bytes_before:,} → {self.bytes_after:,} bytes ({share:.1%}){accuracy}; "
+            f"{self.zeros:,} zeros stay zeros"
+        )
 
 
 def quantize(model: nn.Module, kind: str, test: Split | None = None) -> Quantized:
-    """A copy whose Linear layers have int8 weights, symmetric, with one float scale for each output.
+    """Return a copy of the model whose Linear layers have int8 weights, symmetric, with one float scale per output.
 
-    `int8_weight` makes floats of them as it multiplies; `int8_dynamic` rounds the activations to int8 too, with a scale
-    for each example. Convolutions, recurrent and attention layers and biases stay in float: torchao's kernels multiply
-    in Linear layers only.
+    `int8_weight` converts the weights to float in every call; `int8_dynamic` also rounds the activations to int8, with
+    one scale per example. Convolutions, recurrent layers, attention projections and biases stay in float: torchao has
+    int8 kernels for Linear layers only.
 
     Args:
-        model: with masks or with their zeros; stays as it is.
+        model: stays as it is.
         kind: `int8_weight` or `int8_dynamic`.
-        test: nothing is chosen by it; both networks' accuracy on it is told.
+        test: the accuracy of both networks on it is reported; nothing is chosen by it.
 
     Raises:
-        ConfigError: for another kind, if torchao is missing, if there is no Linear layer, or if a zero came back.
+        ConfigError: for another kind, if torchao is missing, if there is no Linear layer, or if a zero is lost.
 
     Source: symmetric rounding as in Jacob et al. 2018, "Quantization and training of neural networks for efficient
     integer-arithmetic-only inference", arXiv 1712.05877, section 2, per row.
     """
-    dense = masks.plain_copy(model).cpu().eval()
+    dense, made = deepcopy(model).cpu().eval(), deepcopy(model).cpu().eval()
     test = test.to(torch.device("cpu")) if test else None
-    made = masks.plain_copy(dense).eval()
-    layers = [name for name, module in made.named_modules() if _fits(made, module)]
+    directly = read_directly(made)
+    layers = [name for name, module in made.named_modules() if type(module) is nn.Linear and module not in directly]
     if not layers:
-        raise ConfigError(f"quantize={kind}: {type(model).__name__} has no Linear layer, and only these are quantised")
+        raise ConfigError(f"quantize={kind}: {type(model).__name__} has no Linear layer; only these are quantized")
     convert(made, kind, layers)
     zeros, rounded, error = _check(dense, made, kind, layers)
     return Quantized(
-        made,
-        kind,
-        layers,
-        _left(made),
-        len(to_bytes(contiguous(dense.state_dict()))),
-        len(to_bytes(flat(made))),
-        zeros,
-        rounded,
-        error,
-        training.evaluate(dense, test)[0] if test else None,
-        training.evaluate(made, test)[0] if test else None,
-    )
-
-
-def text(quantized: Quantized) -> str:
-    """One line for the eye."""
-    before, after = quantized.accuracy_before, quantized.accuracy_after
-    accuracy = f", test accuracy {before:.2%} → {after:.2%}" if before is not None and after is not None else ""
-    share = quantized.bytes_after / quantized.bytes_before
-    return (
-        f"{quantized.kind}: {quantized.bytes_before:,} → {quantized.bytes_after:,} bytes ({share:.1%}){accuracy}; "
-        f"{quantized.zeros:,} zeros stay zeros"
+        model=made,
+        kind=kind,
+        layers=layers,
+        left_in_float=_left(made),
+        bytes_before=len(to_bytes(contiguous(dense.state_dict()))),
+        bytes_after=len(_file(made)),
+        zeros=zeros,
+        rounded_to_zero=rounded,
+        largest_error=error,
+        accuracy_before=_accuracy(dense, test) if test else None,
+        accuracy_after=_accuracy(made, test) if test else None,
     )
 
 
 def convert(model: nn.Module, kind: str, layers: Iterable[str]) -> None:
-    """Gives those Linear layers int8 weights, in place.
+    """Give Linear layers int8 weights, in place.
+
+    Args:
+        layers: their names.
 
     Raises:
         ConfigError: for another kind, or if torchao is missing.
@@ -122,124 +124,98 @@ def convert(model: nn.Module, kind: str, layers: Iterable[str]) -> None:
         raise ConfigError(f"quantize={kind}: must be null, {' or '.join(KINDS)}")
     need("quantize", "torchao")
     wanted = set(layers)
-    with quiet():  # torchao talks while it is imported
+    with quiet():  # torchao logs while it is imported
         from torchao import quantization
 
         settings = getattr(quantization, KINDS[kind])()
         quantization.quantize_(model, settings, filter_fn=lambda module, name: name in wanted)
 
 
-def plain(tensor: Tensor) -> Tensor:
-    """A tensor's numbers, also of a quantised one."""
-    numbers: Tensor = tensor.detach().dequantize() if _inner(tensor) else tensor.detach()
-    return numbers
-
-
-def is_quantized(tensor: Tensor) -> bool:
-    """Whether it is made of smaller numbers and their scales."""
-    return bool(_inner(tensor))
-
-
-def flat(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict with `fc1.weight.qdata`, `.scale` and so on for a quantised `fc1.weight`."""
-    return contiguous(dict(pieces(model)))
-
-
 def names(kind: str) -> tuple[str, str]:
-    """The files of a kind: `model.int8_weight.safetensors` and its JSON."""
-    return WEIGHTS.format(kind=kind), DESCRIPTION.format(kind=kind)
+    """Return the names of a kind's files: `model.int8_weight.safetensors` and its JSON file."""
+    return f"model.{kind}.safetensors", f"model.{kind}.json"
 
 
-def save(folder: Path, quantized: Quantized, config: DictConfig) -> tuple[str, str]:
-    """Writes both files; returns their names.
+def save(folder: Path, quantized: Quantized, network: Network) -> None:
+    """Write both files.
+
+    Args:
+        network: what was quantized.
 
     Raises:
         StorageError: if they cannot be written.
     """
     weights, description = names(quantized.kind)
-    content = {weights: to_bytes(flat(quantized.model))}
-    said = portable.describe(Network(quantized.model, {}, config), content) | {"quantize": quantized.facts}
-    portable.write_all(folder, {**content, description: json.dumps(said, indent=1).encode()})
-    return weights, description
+    content = {weights: _file(quantized.model)}
+    said = network_files.describe(network, content) | {"quantize": quantized.as_json()}
+    network_files.write(folder, content, said, description)
 
 
 def write(kind: str, folder: Path, network: Network) -> nn.Module:
-    """Quantises a network and writes it; returns the quantised one, which is what its files must compute.
+    """Quantize a network and write it. Return the quantized network: the files must compute what it computes.
 
     Raises:
-        ConfigError, StorageError: as `quantize` and `save` do.
+        ConfigError, StorageError: from `quantize` and `save`.
     """
     made = quantize(network.model, kind)
-    save(folder, made, network.config)
+    save(folder, made, network)
     return made.model
 
 
-def load(folder: Path, kind: str, trusted: Iterable[str] = ()) -> nn.Module:
-    """The network that `save` wrote; on the CPU, in eval mode.
+def load(kind: str, folder: Path, build: Build) -> nn.Module:
+    """Return the network that `save` wrote; on the CPU, in eval mode.
 
     Raises:
         ConfigError: if the files are missing, damaged, or do not belong together.
     """
-    weights, description = (folder / name for name in names(kind))
-    said = portable.read_json(description)
-    try:
-        data = weights.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{weights}: {error.strerror}") from error
-    portable.verify(folder, {weights.name: data}, said)
-    model = portable.build(said, trusted)
-    stored = portable.tensors(weights, data)
+    weights, description = names(kind)
+    said, found = network_files.read(folder, weights, description)
+    model = build(said).cpu()
     try:
         convert(model, kind, said["quantize"]["layers"])
-        room = dict(pieces(model))
-        if room.keys() != stored.keys():
-            raise LookupError(f"other tensors: {', '.join(sorted(room.keys() ^ stored.keys())[:3])}")
-        for name, value in stored.items():
-            if room[name].shape != value.shape or room[name].dtype != value.dtype:
+        own = dict(stored(model))
+        if own.keys() != found.keys():
+            raise LookupError(f"other tensors: {', '.join(sorted(own.keys() ^ found.keys())[:3])}")
+        for name, value in found.items():
+            if own[name].shape != value.shape or own[name].dtype != value.dtype:
                 raise TypeError(f"{name} is {value.dtype} {list(value.shape)}")
-            room[name].copy_(value)
+            own[name].copy_(value)
     except (LookupError, TypeError) as error:
-        raise ConfigError(f"{weights}: does not fit its config's model: {error}") from error
+        raise ConfigError(f"{folder / weights}: does not fit the model: {error}") from error
     return model.eval()
 
 
-def pieces(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the state, by name, in its own memory."""
-    for name, value in model.state_dict().items():
-        inner = _inner(value)
-        if not inner:
-            yield name, value.detach()
-        for key in inner:
-            yield f"{name}.{key}", getattr(value, key)
+def _file(model: nn.Module) -> bytes:
+    return to_bytes(contiguous(dict(stored(model))))
 
 
-def _inner(tensor: Tensor) -> list[str]:
-    flatten: Callable[[], tuple[list[str], object]] | None = getattr(tensor, "__tensor_flatten__", None)
-    return flatten()[0] if flatten else []
-
-
-def _fits(model: nn.Module, module: nn.Module) -> bool:
-    return type(module) is nn.Linear and module not in read_directly(model)
+@torch.no_grad()
+def _accuracy(model: nn.Module, split: Split) -> float:
+    correct = 0
+    for first in range(0, len(split), BATCH):
+        inputs, labels = split.batch(slice(first, first + BATCH))
+        correct += int((model(inputs).argmax(1) == labels).sum())
+    return correct / len(split)
 
 
 def _left(model: nn.Module) -> dict[str, str]:
-    """Modules with floating-point weights of two or more dimensions, and why they still have them."""
+    """Modules with float weights of two or more dimensions, and why they still have them."""
     left = {}
     for name, module in model.named_modules():
-        if any(p.dim() > 1 and not _inner(p) for p in module.parameters(recurse=False)):
+        if any(p.dim() > 1 and not is_quantized(p) for p in module.parameters(recurse=False)):
             linear = isinstance(module, nn.Linear)
-            why = "another module reads its weight" if linear else "torchao multiplies in int8 in Linear layers only"
+            why = "another module reads its weight" if linear else "torchao has int8 kernels for Linear layers only"
             left[name] = f"{type(module).__name__}: {why}"
     return left
 
 
 def _check(dense: nn.Module, made: nn.Module, kind: str, layers: list[str]) -> tuple[int, int, float]:
-    """(zeros, weights rounded to zero, largest error in steps); raises ConfigError if a zero is none any more."""
+    """(zeros, weights rounded to zero, largest error in steps). Raises ConfigError if a zero is lost."""
     zeros, rounded, error = 0, 0, 0.0
     for name in layers:
-        before, after = (plain(model.get_parameter(f"{name}.weight")) for model in (dense, made))
+        before, after = (numbers(model.get_parameter(f"{name}.weight")) for model in (dense, made))
         if bool(((before == 0) & (after != 0)).any()):
-            raise ConfigError(f"quantize={kind}: pruned weights of {name} came back; the network is not quantised")
+            raise ConfigError(f"quantize={kind}: pruned weights of {name} are not zero any more; nothing is quantized")
         zeros += int((before == 0).sum())
         rounded += int(((before != 0) & (after == 0)).sum())
         step = (before.abs().amax(1, keepdim=True) / STEPS).clamp_min(torch.finfo(before.dtype).tiny)

@@ -1,1 +1,1 @@
-"""Plain nn.Modules; they never know of pruning."""
+"""Models: plain nn.Modules without any code for pruning."""

@@ -11,18 +11,18 @@ CHANNELS = (64, 128, 256)
 
 
 class Conv(nn.Module):
-    """Pairs of 3×3 convolutions, each pair followed by a pool, then fc 256, 256, classes.
+    """Pairs of 3×3 convolutions, each pair followed by max-pooling, then Linear layers of 256, 256 and `classes`.
 
-    On 3 × 32 × 32, Conv-2 has 4.3 million weights, Conv-4 2.4 and Conv-6 2.3. (The paper's table says 1.7 of
-    Conv-6; the layers that it lists do not add up to that.)
+    On 3 × 32 × 32, Conv-2 has 4.3 million weights, Conv-4 2.4 and Conv-6 2.3. (The paper's table says 1.7 for
+    Conv-6, but the layers that it lists have 2.3.)
 
     Args:
-        pairs: 1, 2 or 3: Conv-2, Conv-4 or Conv-6; of 64, 128 and 256 channels.
-        shape: [channels, height, width] of one example; height and width at least 2 ** pairs.
-        classes: at least 1.
+        pairs: 1, 2 or 3: Conv-2, Conv-4 or Conv-6; the pairs have 64, 128 and 256 channels.
+        shape: shape of one example, [channels, height, width]; height and width at least 2 ** pairs.
+        classes: number of classes, ≥ 1.
 
     Raises:
-        ValueError: for other `pairs`, or an image that is too small.
+        ValueError: if `pairs` is another number, or the image is too small.
 
     Source: Frankle & Carbin 2019, arXiv 1803.03635, figure 2; Glorot-normal initialisation as there.
     """
@@ -46,11 +46,11 @@ class Conv(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [n, *shape] → logits [n, classes]."""
+        """Return logits [n, classes] for images [n, *shape]."""
         for number, conv in enumerate(self.convs):
             x = F.relu(conv(x))
             if number % 2:
-                x = F.max_pool2d(x, 2)  # [n, 64, 14, 14], [n, 128, 7, 7], [n, 256, 3, 3] of 28 × 28
+                x = F.max_pool2d(x, 2)  # for 28 × 28: [n, 64, 14, 14], [n, 128, 7, 7], [n, 256, 3, 3]
         x = F.relu(self.fc1(x.flatten(1)))
         x = F.relu(self.fc2(x))
         return self.fc3(x)

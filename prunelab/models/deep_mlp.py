@@ -1,4 +1,4 @@
-"""A deep fully connected network whose blocks can be left out one by one, since each adds to what it is given."""
+"""A deep fully connected residual network, whose blocks can be left out one by one."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 
 class DeepMLP(nn.Module):
-    """pixels → width, then `depth` residual blocks of one hidden layer each, → classes.
+    """A Linear layer to `width`, `depth` residual blocks of one Linear layer each, and a Linear layer to `classes`.
 
     Args:
-        width: of every hidden layer, at least 1.
-        depth: residual blocks, at least 0.
-        shape: [channels, height, width] of one example.
-        classes: at least 1.
+        width: width of every hidden layer, ≥ 1.
+        depth: number of residual blocks, ≥ 0.
+        shape: shape of one example, [channels, height, width].
+        classes: number of classes, ≥ 1.
 
     Raises:
-        ValueError: for a value outside its range.
+        ValueError: if a value is outside its range.
 
-    Source: residual blocks after He et al. 2016, "Deep residual learning for image recognition", arXiv 1512.03385.
+    Source: residual blocks as in He et al. 2016, "Deep residual learning for image recognition", arXiv 1512.03385.
     """
 
     def __init__(
@@ -37,17 +37,17 @@ class DeepMLP(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [n, *shape] → logits [n, classes]."""
+        """Return logits [n, classes] for images [n, *shape]."""
         return self.head(self.blocks(F.relu(self.stem(x.flatten(1)))))
 
 
 class Block(nn.Module):
-    """x + relu(linear(x))."""
+    """A residual block: x + relu(linear(x))."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, width] → [n, width]."""
+        """Return [n, width] for [n, width]."""
         return x + F.relu(self.linear(x))

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 
 class LeNet(nn.Module):
-    """conv 1→6 3×3, pool, conv 6→16 3×3, pool, 400→120→84→10: 59,838 weights, 60,074 parameters with biases.
+    """Convolutions 1→6→16 of 3×3, each with max-pooling, then Linear 400→120→84→10.
 
-    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition"; ReLU and max-pool.
+    It has 59,838 weights, and 60,074 parameters with the biases.
+
+    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition"; with ReLU and max-pooling.
     """
 
     def __init__(self) -> None:
@@ -22,8 +24,8 @@ class LeNet(nn.Module):
         self.fc3 = nn.Linear(84, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [n, 1, 28, 28] → logits [n, 10]. Pool and ReLU commute; this order is the faster one."""
-        x = x.to(memory_format=torch.channels_last)  # pooling is a fifth faster that way
+        """Return logits [n, 10] for images [n, 1, 28, 28]. Pooling before ReLU gives the same result faster."""
+        x = x.to(memory_format=torch.channels_last)  # makes pooling a fifth faster
         x = F.relu(F.max_pool2d(self.conv1(x), 2))  # [n, 6, 13, 13]
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [n, 16, 5, 5]
         x = F.relu(self.fc1(x.flatten(1)))
@@ -32,9 +34,9 @@ class LeNet(nn.Module):
 
 
 class LeNet300100(nn.Module):
-    """784→300→100→10, fully connected: 266,200 weights.
+    """Linear 784→300→100→10: 266,200 weights.
 
-    Source: LeCun et al. 1998; the small network of Frankle & Carbin 2019, arXiv 1803.03635.
+    Source: LeCun et al. 1998; the fully connected network of Frankle & Carbin 2019, arXiv 1803.03635.
     """
 
     def __init__(self) -> None:
@@ -44,7 +46,7 @@ class LeNet300100(nn.Module):
         self.fc3 = nn.Linear(100, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [n, 1, 28, 28] → logits [n, 10]."""
+        """Return logits [n, 10] for images [n, 1, 28, 28]."""
         x = F.relu(self.fc1(x.flatten(1)))
         x = F.relu(self.fc2(x))
         return self.fc3(x)

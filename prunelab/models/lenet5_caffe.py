@@ -1,4 +1,4 @@
-"""LeNet-5 as Caffe has it: wider than the original, and what pruning papers mean by LeNet-5."""
+"""LeNet-5 as in Caffe: wider than the original; pruning papers usually mean this network by LeNet-5."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 
 class LeNet5Caffe(nn.Module):
-    """conv 20 5×5, pool, conv 50 5×5, pool, fc 500, fc classes: 431,080 parameters on MNIST.
+    """Convolutions of 20 and 50 channels, 5×5, each with max-pooling, then Linear layers of 500 and `classes`.
+
+    It has 431,080 parameters on MNIST.
 
     Args:
-        shape: [channels, height, width] of one example; height and width at least 16.
-        classes: at least 1.
+        shape: shape of one example, [channels, height, width]; height and width at least 16.
+        classes: number of classes, ≥ 1.
 
     Raises:
-        ValueError: for an image that is too small.
+        ValueError: if the image is too small.
 
-    Source: Caffe's `examples/mnist/lenet.prototxt`, after LeCun et al. 1998; pruned by Louizos et al. 2018,
-    arXiv 1712.01312, with these ReLUs after the convolutions, which Caffe's lacks.
+    Source: Caffe's `examples/mnist/lenet.prototxt`, after LeCun et al. 1998; with ReLU after the convolutions as in
+    Louizos et al. 2018, arXiv 1712.01312, which Caffe's version lacks.
     """
 
     def __init__(self, *, shape: Sequence[int] = (1, 28, 28), classes: int = 10) -> None:
@@ -33,13 +35,13 @@ class LeNet5Caffe(nn.Module):
         self.fc2 = nn.Linear(500, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [n, *shape] → logits [n, classes]. Pool and ReLU commute; this order is the faster one."""
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # [n, 20, 12, 12] of 28 × 28
+        """Return logits [n, classes] for images [n, *shape]. Pooling before ReLU gives the same result faster."""
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # for 28 × 28: [n, 20, 12, 12]
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [n, 50, 4, 4]
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc2(x)
 
 
 def _left(size: int) -> int:
-    """What two convolutions of 5 without padding, each halved by a pool, leave of a side: 28 → 12 → 4."""
+    """Return the side length after two unpadded 5×5 convolutions, each followed by 2×2 pooling: 28 → 12 → 4."""
     return ((size - 4) // 2 - 4) // 2

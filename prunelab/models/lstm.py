@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 
 class LSTM(nn.Module):
-    """An LSTM over the rows of an image, and a linear layer on its last hidden state: sequential MNIST, by rows.
+    """An LSTM over the rows of an image, and a Linear layer on its last hidden state (sequential MNIST by rows).
 
     Args:
-        hidden: width of the hidden state, at least 1.
-        layers: LSTMs on top of each other, at least 1.
-        shape: [channels, height, width] of one example.
-        classes: at least 1.
+        hidden: width of the hidden state, ≥ 1.
+        layers: number of stacked LSTM layers, ≥ 1.
+        shape: shape of one example, [channels, height, width].
+        classes: number of classes, ≥ 1.
 
     Raises:
-        ValueError: for `hidden` or `layers` below 1.
+        ValueError: if a value is outside its range.
 
-    Source: Hochreiter & Schmidhuber 1997, "Long short-term memory"; by rows as in Le, Jaitly & Hinton 2015,
-    arXiv 1504.00941, who read it pixel by pixel.
+    Source: Hochreiter & Schmidhuber 1997, "Long short-term memory"; Le, Jaitly & Hinton 2015,
+    arXiv 1504.00941, who read images pixel by pixel.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class LSTM(nn.Module):
         self.fc = nn.Linear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [n, *shape] → logits [n, classes]."""
+        """Return logits [n, classes] for images [n, *shape]."""
         rows = x.transpose(1, 2).flatten(2)  # [n, height, channels · width]
         states, _ = self.lstm(rows)  # [n, height, hidden]
         return self.fc(states[:, -1])

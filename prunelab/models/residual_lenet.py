@@ -1,4 +1,4 @@
-"""A LeNet-sized convolutional network with residual blocks, which can be left out one by one."""
+"""A small convolutional residual network, whose blocks can be left out one by one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 
 class ResidualLeNet(nn.Module):
-    """conv 3×3, pool, `depth` residual blocks, pool, fc classes.
+    """A 3×3 convolution, max-pooling, `depth` residual blocks, max-pooling, and a Linear layer to `classes`.
 
     Args:
-        width: channels of every convolution, at least 1.
-        depth: residual blocks, at least 0.
-        shape: [channels, height, width] of one example; height and width at least 4.
-        classes: at least 1.
+        width: channels of every convolution, ≥ 1.
+        depth: number of residual blocks, ≥ 0.
+        shape: shape of one example, [channels, height, width]; height and width at least 4.
+        classes: number of classes, ≥ 1.
 
     Raises:
-        ValueError: for a value outside its range.
+        ValueError: if a value is outside its range.
 
     Source: He et al. 2016, "Deep residual learning for image recognition", arXiv 1512.03385, section 3.
     """
@@ -40,23 +40,23 @@ class ResidualLeNet(nn.Module):
         self.fc = nn.Linear(width * (rows // 4) * (columns // 4), classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [n, *shape] → logits [n, classes]."""
-        x = F.max_pool2d(F.relu(self.norm(self.conv(x))), 2)  # [n, 16, 14, 14] of 28 × 28
+        """Return logits [n, classes] for images [n, *shape]."""
+        x = F.max_pool2d(F.relu(self.norm(self.conv(x))), 2)  # for 28 × 28: [n, 16, 14, 14]
         x = F.max_pool2d(self.blocks(x), 2)  # [n, 16, 7, 7]
         return self.fc(x.flatten(1))
 
 
 class Block(nn.Module):
-    """relu(x + norm(conv(relu(norm(conv(x)))))), the shape unchanged."""
+    """A residual block: relu(x + norm(conv(relu(norm(conv(x))))))."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)  # the norm has a bias of its own
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)  # the norm that follows has a bias
         self.norm1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, width, rows, columns] → the same shape."""
+        """Return [n, width, rows, columns] for the same shape."""
         y = F.relu(self.norm1(self.conv1(x)))
         return F.relu(x + self.norm2(self.conv2(y)))

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 
 class ViT(nn.Module):
-    """Patches as tokens, a class token, learned positions, pre-norm blocks, a linear layer on the class token.
+    """A vision transformer: patches as tokens, a class token, learned positions, pre-norm blocks, a Linear head.
 
     Args:
-        patch: side of a square patch in pixels; must divide the image's height and width.
+        patch: side of a square patch in pixels, ≥ 1; must divide the image's height and width.
         dim: width of a token; a multiple of `heads`.
-        depth: blocks, at least 1.
-        heads: attention heads in each, at least 1.
-        mlp_ratio: width of a block's hidden layer ÷ dim, > 0.
-        shape: [channels, height, width] of one example.
-        classes: at least 1.
+        depth: number of blocks, ≥ 1.
+        heads: attention heads per block, ≥ 1.
+        mlp_ratio: width of a block's hidden layer ÷ `dim`, > 0.
+        shape: shape of one example, [channels, height, width].
+        classes: number of classes, ≥ 1.
 
     Raises:
-        ValueError: for a value outside its range.
+        ValueError: if a value is outside its range.
 
     Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words", arXiv 2010.11929, section 3.1.
     """
@@ -56,14 +56,14 @@ class ViT(nn.Module):
         self.head = nn.Linear(dim, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [n, *shape] → logits [n, classes]."""
+        """Return logits [n, classes] for images [n, *shape]."""
         x = self.embed(x).flatten(2).transpose(1, 2)  # [n, tokens, dim]
         x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1) + self.position
         return self.head(self.norm(self.blocks(x)[:, 0]))
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)): pre-norm, which trains without a warm-up.
+    """A pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)); it trains without a warm-up.
 
     Source: Xiong et al. 2020, "On layer normalization in the transformer architecture", arXiv 2002.04745.
     """
@@ -76,7 +76,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens [n, tokens, dim] → the same shape."""
+        """Return tokens [n, tokens, dim] for the same shape."""
         y = self.norm1(x)
         x = x + self.attention(y, y, y, need_weights=False)[0]
         return x + self.mlp(self.norm2(x))

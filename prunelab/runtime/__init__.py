@@ -1,1 +1,1 @@
-"""The process: seeds, device and threads, signals."""
+"""Settings of the process: random seeds, device, threads and signals."""

@@ -1,4 +1,4 @@
-"""What the machine is asked for: threads, device, determinism."""
+"""Threads, device and determinism of this process."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
-MOST_THREADS = 4  # small networks get slower beyond
+MOST_THREADS = 4  # small networks get slower with more
 
 
-def threads(config: DictConfig) -> int:
-    """CPU threads: `threads`, else OMP_NUM_THREADS, which a launcher may have set, else the cores, at most 4."""
-    if config.threads is not None:
-        return int(config.threads)
+def threads(wanted: int | None) -> int:
+    """Return the number of CPU threads: `threads`, or OMP_NUM_THREADS, or the number of cores, at most 4."""
+    if wanted is not None:
+        return wanted
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
@@ -27,33 +25,43 @@ def threads(config: DictConfig) -> int:
     return min(cores, MOST_THREADS)
 
 
-def prepare(config: DictConfig) -> torch.device:
-    """Sets threads and determinism and returns the device. Call it before torch does any work.
+def limit_threads(wanted: int | None) -> int:
+    """Set the number of CPU threads before torch is imported, since torch keeps the threads that it starts with.
+
+    Returns:
+        The number of threads.
+    """
+    count = threads(wanted)
+    if "torch" not in sys.modules:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+    return count
+
+
+def prepare(device: str, wanted: int | None) -> torch.device:
+    """Set threads and determinism, and return the device. Call it before torch does any work.
 
     Raises:
-        ConfigError: if the device is not there.
+        ConfigError: if this machine has no such device.
     """
-    count = threads(config)
-    if "torch" not in sys.modules:  # a pool that starts with more threads keeps them
-        os.environ["OMP_NUM_THREADS"] = str(count)
+    count = limit_threads(wanted)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
     import torch
 
     torch.set_num_threads(count)
     there = available()
-    name = there[0] if config.device == "auto" else config.device
+    name = there[0] if device == "auto" else device
     if name not in there:
         raise ConfigError(f"device={name}: this machine has none; must be auto or {' or '.join(reversed(there))}")
-    # As use_deterministic_algorithms(True, warn_only=True), which would import the compiler. It warns where it fails.
+    # The same as use_deterministic_algorithms(True, warn_only=True), which would also import torch.compile.
     torch.set_deterministic_debug_mode("warn")
-    # What guards against bugs in kernels costs 4% of the time.
+    # Filling uninitialised memory would only guard against bugs in kernels, and cost 4% of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     return torch.device(name)
 
 
 def available() -> list[str]:
-    """The devices there are, the fastest first; always ends with cpu."""
+    """Return the devices of this machine, the fastest first; the last is cpu."""
     import torch
 
     found = ["cuda"] if torch.cuda.is_available() else []
@@ -62,12 +70,12 @@ def available() -> list[str]:
 
 
 def deterministic(device: torch.device) -> bool:
-    """Whether the same seed gives the same bits: on the CPU and on CUDA; MPS promises nothing."""
+    """Return whether the same seed gives the same bits. MPS does not promise it."""
     return device.type in ("cpu", "cuda")
 
 
 def identity(device: torch.device, threads: int) -> dict[str, str | int]:
-    """What the bits of a result depend on beside the config, for a stage's name."""
+    """Return what the bits of a result depend on besides the config; part of the name of a stage."""
     import torch
 
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()

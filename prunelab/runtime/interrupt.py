@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: noted at once, obeyed at the next batch, so that a checkpoint can be written first."""
+"""SIGTERM and Ctrl-C: obeyed at the next batch, after a checkpoint is written."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
 class InterruptedRun(BaseException):
-    """A signal asked the run to stop. Not an `Exception`: nothing but the run itself may catch it.
+    """A signal asked the run to stop. Not an `Exception`, so that no handler of errors catches it.
+
+    Args:
+        number: of the signal.
+        late: whether the run was complete before the signal was obeyed.
 
     Attributes:
-        late: whether the run had come to its end before it was obeyed.
+        exit_status: 130 after Ctrl-C, 143 after SIGTERM.
     """
 
     def __init__(self, number: int, late: bool = False) -> None:
         self.late = late
         super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_status = 128 + number  # 130 for Ctrl-C, 143 for SIGTERM
+        self.exit_status = 128 + number
 
 
 @contextmanager
 def graceful() -> Iterator[Callable[[], None]]:
-    """Yields a function that raises `InterruptedRun` if a signal has come since. A second signal acts as it always did.
+    """Yield a function that raises `InterruptedRun` if a signal has come since. A second signal acts as before.
 
-    One that came too late to stop this run is obeyed at its end: a sweep must not go on to its next job.
-
-    Outside the main thread, where Python allows no handlers, the function does nothing.
+    A signal that the function did not see is obeyed at the end of the context, so that a sweep does not start its next
+    job. Outside the main thread, where Python allows no signal handlers, the function does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None

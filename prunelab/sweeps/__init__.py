@@ -1,1 +1,1 @@
-"""Many experiments: a grid of jobs, their launchers, their progress, a search."""
+"""Several experiments: a grid of jobs, the launchers that run them, their progress, and a search."""

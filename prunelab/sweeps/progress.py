@@ -1,8 +1,7 @@
-"""How far a sweep is: one line for each job that ended, with the time left. Read from the jobs' folders."""
+"""The progress of a sweep: one line for each job that ended, with the time left. Reads the folders of the jobs."""
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
 import time
@@ -11,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from prunelab import report
-from prunelab.tracking.console import percent
+from prunelab.sweeps.notes import Tries
+from prunelab.text import percent
 
-TRIES = "tries.json"  # in a job's folder, by `sweeps`: how often it was tried, and whether it ended
 PAUSE = 0.5  # seconds between two looks
 
 
 class Progress:
-    """Watches the folders of a sweep's jobs, whatever launcher runs them, and wherever.
+    """Watch the folders of a sweep's jobs, in a thread; works with any launcher that shares the file system.
 
     Args:
-        folder: the sweep's.
-        jobs: the overrides of each job.
+        folder: of the sweep.
+        jobs: overrides of each job.
     """
 
     def __init__(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
@@ -32,27 +31,29 @@ class Progress:
         self.pending = set(range(len(jobs)))
         self.running: dict[int, tuple[int, float]] = {}  # by number: which try, and when it was first seen
         self.took: list[float] = []  # seconds of each job that ended
-        self.workers = 1  # the most jobs that were seen running at once
+        self.workers = 1  # largest number of jobs that were seen running at once
         self.since = time.time()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Looks a last time; returns when nothing more will be printed."""
+        """Look a last time; return when nothing more will be printed."""
         if not self._over.is_set():
             self._over.set()
             self._thread.join()
             self.look()
 
     def look(self) -> None:
-        """Prints a line for each job that ended since the last look."""
+        """Print a line for each job that ended since the last look."""
         for number in sorted(self.pending):
-            note = _read(self.folder / str(number) / TRIES)
-            if note.get("ended"):
+            note = Tries.read(self.folder / str(number))
+            if note is None:
+                continue
+            if note.ended:
                 self._end(number)
-            elif note and self.running.get(number, (None,))[0] != note["tries"]:
-                self.running[number] = (note["tries"], time.monotonic())
+            elif self.running.get(number, (None,))[0] != note.tries:
+                self.running[number] = (note.tries, time.monotonic())
         self.workers = max(self.workers, len(self.running))
 
     def _watch(self) -> None:
@@ -65,7 +66,7 @@ class Progress:
         summary = self._summary(number)
         done = summary.get("status") == "completed"
         if done and number in self.before and self._kept(number):
-            return  # it was complete before this sweep began: no news, and no measure of time
+            return  # completed before this sweep began: neither printed nor timed
         if began is not None:
             self.took.append(time.monotonic() - began)
         elif done:
@@ -75,7 +76,7 @@ class Progress:
         print(f"{ended}: {self.names[number]}: {how}{self._left()}", flush=True)
 
     def _left(self) -> str:
-        """The time left, if a job has shown how long one takes."""
+        """The time left; empty until a job has ended, and at the end."""
         todo = self.pending - self.before
         if not (todo and self.took):
             return ""
@@ -91,7 +92,7 @@ class Progress:
 
 
 def in_words(seconds: float) -> str:
-    """A time left, no more exact than it is known: ` · about 12 min left`."""
+    """Return a time left, rounded because it is an estimate: ` · about 12 min left`."""
     if seconds < 55:
         return f" · about {max(10 * round(seconds / 10), 5)} s left"
     if seconds < 5400:
@@ -101,12 +102,3 @@ def in_words(seconds: float) -> str:
 
 def _result(final: dict[str, Any]) -> str:
     return f"{percent(final['test_accuracy'], 2)} at {percent(final['sparsity'])} sparsity"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A job's note; empty if there is none."""
-    try:
-        note = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}

@@ -1,4 +1,4 @@
-"""What a person sees: the plan, a bar, the table of rounds, and where the results are. No torch here."""
+"""What a person sees of a run: the plan, a progress bar, the table of rounds, where the results are. No torch here."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-Row = Mapping[str, Any]
+from prunelab.records import PlannedRound, RoundRecord
+from prunelab.text import percent, table
+
 WIDTH = 120
 
 
 class ScreenHandler(logging.Handler):
-    """Log lines on stderr, printed above a running bar instead of through it."""
+    """Writes log lines to stderr above a running progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Prints one record."""
+        """Print one log record."""
         tqdm.write(self.format(record), file=sys.stderr)
 
 
@@ -29,78 +31,48 @@ class Tensorlike(Protocol):
     """A mask, as far as it is printed here."""
 
     def tolist(self) -> list[Any]:
-        """The mask as nested lists."""
+        """Return the mask as nested lists."""
         ...
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A plain table: the first `left` columns to the left, the others to the right; empty columns are left out."""
-    lines = [list(header), *(list(row) for row in rows)]
-    used = [i for i in range(len(header)) if any(line[i] for line in lines)]
-    lines = [[line[i] for i in used] for line in lines]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(used))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "  ".join(padded).rstrip()
-
-    rule = "  ".join("─" * width for width in widths)
-    return "\n".join([line(lines[0]), rule, *map(line, lines[1:])])
-
-
-def percent(fraction: float | None, digits: int = 1) -> str:
-    """A fraction for the eye: 0.672 → 67.2%; more digits where 99.97% would read as 100.0%."""
-    if fraction is None:
-        return "–"
-    while round(100 * fraction, digits) == 100 and fraction < 1 and digits < 6:
-        digits += 1
-    return f"{100 * fraction:.{digits}f}%"
-
-
-def plan_table(plan: Iterable[Row]) -> str:
-    """The plan: rows with `round`, `amount`, `sparsity`, `left` and `exact`: ≈ or – where the weights will decide.
-
-    Rounds that go by multiply-adds have `macs`, the share of the dense network's.
-    """
-    plan = list(plan)
-    if any(r.get("macs") for r in plan):
-        rows = ([str(r["round"]), f"at most {percent(r['macs'])}"] for r in plan)
+def plan_table(plan: Sequence[PlannedRound]) -> str:
+    """Return the plan as a table; ≈ marks estimates."""
+    if any(round.macs is not None for round in plan):
+        rows = ([str(r.round), f"at most {percent(r.macs)}"] for r in plan)
         return table(["round", "MACs of the compact network"], rows)
 
-    def row(r: Row) -> list[str]:
-        if r["amount"] is None and not r["exact"]:
-            return [str(r["round"]), "–", "–", "as the weights say"]
-        about = "" if r["exact"] else "≈ "
-        return [str(r["round"]), percent(r["amount"]), about + percent(r["sparsity"]), f"{about}{r['left']:,}"]
+    def row(r: PlannedRound) -> list[str]:
+        if r.left is None:
+            return [str(r.round), percent(r.amount), "–", "decided by the scores"]
+        about = "" if r.exact else "≈ "
+        return [str(r.round), percent(r.amount), about + percent(r.sparsity), f"{about}{r.left:,}"]
 
     return table(["round", "amount", "sparsity", "weights left"], map(row, plan))
 
 
-def without_layers(row: Row) -> str:
-    """What each layer is worth, the least first, and what went: a round's `losses`, by the layers that are left out."""
-    losses, gone = row["losses"], row["layers_gone"]
+def without_layers(row: RoundRecord) -> str:
+    """Return what the validation loss is without each layer, the smallest first, and which layers were removed."""
+    losses, gone = row.losses, row.layers_gone
     alone = sorted((loss, name) for name, loss in losses.items() if name and " " not in name)
-    said = [f"round {row['round']}: validation loss {losses['']:.4f}"]
+    said = [f"round {row.round}: validation loss {losses['']:.4f}"]
     said += [f"without {', '.join(f'{name} {loss:.4f}' for loss, name in alone)}"] if alone else []
     said += [f"removed {', '.join(gone)}: {losses[' '.join(gone)]:.4f}" if gone else "no layer is removed"]
     return textwrap.fill("; ".join(said), WIDTH, subsequent_indent="  ")
 
 
-def rounds_table(rounds: Iterable[Row]) -> str:
-    """The table at the end of a run."""
+def rounds_table(rounds: Iterable[RoundRecord]) -> str:
+    """Return the table at the end of a run."""
     header = ["round", "sparsity", "nonzero", "compression", "val accuracy", "test accuracy", "seconds", ""]
     rows = [
         [
-            str(r["round"]),
-            percent(r["sparsity"]),
-            f"{r['nonzero']:,}",
-            f"{r['compression_ratio']:.2f}×",
-            percent(r["val_accuracy"], 2),
-            percent(r["test_accuracy"], 2),
-            f"{r['seconds']:.1f}",
-            "reused" if r["reused"] else "",
+            str(r.round),
+            percent(r.sparsity),
+            f"{r.nonzero:,}",
+            f"{r.compression_ratio:.2f}×",
+            percent(r.val_accuracy, 2),
+            percent(r.test_accuracy, 2),
+            f"{r.seconds:.1f}",
+            "reused" if r.reused else "",
         ]
         for r in rounds
     ]
@@ -108,9 +80,9 @@ def rounds_table(rounds: Iterable[Row]) -> str:
 
 
 def where(folder: Path) -> str:
-    """Three lines: where the results are, the command that shows them, and the page to open.
+    """Return three lines: where the results are, the command that shows them, and the page to open.
 
-    Without smoothing, which falsifies a curve of few points, and with the chart that matters most pinned to the top.
+    The page has no smoothing, which would falsify a curve of few points, and the main chart pinned to the top.
     """
     pinned = json.dumps([{"plugin": "scalars", "tag": "over_sparsity/test_accuracy"}], separators=(",", ":"))
     return (
@@ -121,14 +93,19 @@ def where(folder: Path) -> str:
 
 
 class Console:
-    """The screen of one run. In a sweep only warnings are shown: the sweep has a table of its own."""
+    """The screen of one run.
+
+    Args:
+        quiet: print nothing but warnings: a sweep has a table of its own.
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self.bar: tqdm | None = None
+        self.batches = 0
 
-    def plan(self, plan: Sequence[Row], epochs: int, batches: int) -> None:
-        """Prints the plan and starts the bar.
+    def plan(self, plan: Sequence[PlannedRound], epochs: int, batches: int) -> None:
+        """Print the plan and start the progress bar.
 
         Args:
             epochs: of the whole run.
@@ -145,42 +122,42 @@ class Console:
         )
 
     def describe(self, text: str) -> None:
-        """What the bar is about at the moment."""
+        """Show what is being done beside the bar."""
         if self.bar is not None:
             self.bar.set_description_str(text)
 
     def advance(self) -> None:
-        """One batch more."""
+        """Advance the bar by one batch."""
         if self.bar is not None:
             self.bar.update()
 
     def skip_epoch(self) -> None:
-        """One epoch that needed no training: the bar is that much nearer to its end."""
+        """Advance the bar by an epoch that needed no training."""
         if self.bar is not None:
             self.bar.update(self.batches)
 
     def masks(self, text: str, masks: Mapping[str, Tensorlike]) -> None:
-        """Prints masks that are small enough to be read."""
-        body = "\n".join(f"  {name}_mask = {_short(mask.tolist())}" for name, mask in masks.items())
+        """Print masks that are small enough to be read."""
+        body = "\n".join(f"  {name} mask = {_digits(mask.tolist())}" for name, mask in masks.items())
         self.say(f"{text}\n{body}\n")
 
     def say(self, text: str) -> None:
-        """Prints a line above the bar."""
+        """Print text above the bar."""
         if not self.quiet:
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
 
-    def finish(self, rounds: Iterable[Row], folder: Path) -> None:
-        """Prints the table of rounds and where the results are."""
+    def finish(self, rounds: Iterable[RoundRecord], folder: Path) -> None:
+        """Print the table of rounds and where the results are."""
         self.close()
         self.say(f"{rounds_table(rounds)}\n\n{where(folder)}")
 
     def close(self) -> None:
-        """Ends the bar."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
 
 
-def _short(values: Any) -> str:
+def _digits(values: Any) -> str:
     return str(values).replace("True", "1").replace("False", "0")

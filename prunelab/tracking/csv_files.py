@@ -1,39 +1,37 @@
-"""Rows as CSV: rounds.csv, epochs.csv, layers.csv."""
+"""The CSV files of a run folder: rounds.csv, epochs.csv, layers.csv; their columns are the records' fields."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROUNDS = """
-round amount sparsity sparsity_total nonzero parameters compression_ratio macs macs_nonzero theoretical_speedup
-train_loss val_accuracy test_accuracy test_loss epochs seconds stage reused early_stop
-"""
-COLUMNS = {
-    "rounds.csv": ROUNDS.split(),
-    "epochs.csv": ["round", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds", "stage", "reused"],
-    "layers.csv": ["round", "tensor", "shape", "nonzero", "size", "sparsity"],
-}
+from prunelab.records import EpochRecord, LayerRecord, RoundRecord, csv_columns
+
+FILES: dict[type, str] = {RoundRecord: "rounds.csv", EpochRecord: "epochs.csv", LayerRecord: "layers.csv"}
 
 
-class Tables:
-    """The CSV files of a run folder, written row by row."""
+class CsvFiles:
+    """Writes records into the CSV file of their class, row by row.
+
+    Args:
+        folder: the run folder; files that are there are replaced.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.files = {name: (folder / name).open("w", newline="") for name in COLUMNS}
-        self.writers = {name: csv.DictWriter(file, COLUMNS[name]) for name, file in self.files.items()}
+        self.files = {record: (folder / name).open("w", newline="") for record, name in FILES.items()}
+        self.writers = {record: csv.DictWriter(file, csv_columns(record)) for record, file in self.files.items()}
         for writer in self.writers.values():
             writer.writeheader()
 
-    def write(self, name: str, row: Mapping[str, Any]) -> None:
-        """Adds a row to `rounds.csv`, `epochs.csv` or `layers.csv`; null becomes an empty cell."""
-        self.writers[name].writerow({column: _cell(row.get(column)) for column in COLUMNS[name]})
-        self.files[name].flush()
+    def write(self, record: EpochRecord | RoundRecord | LayerRecord) -> None:
+        """Add a row; null becomes an empty cell."""
+        kind = type(record)
+        self.writers[kind].writerow({name: _cell(getattr(record, name)) for name in csv_columns(kind)})
+        self.files[kind].flush()
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         for file in self.files.values():
             file.close()
 

@@ -1,4 +1,4 @@
-"""A run folder: rows to the console, CSV and TensorBoard, and the summary of how the run ended."""
+"""A run folder: records to the console, CSV and TensorBoard, and the summary of how the run ended."""
 
 from __future__ import annotations
 
@@ -8,57 +8,75 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from prunelab.config import compose as composing
-from prunelab.costs import counts as metrics
-from prunelab.pruning import masks
+from prunelab.config.spec import Spec
+from prunelab.costs.counts import per_tensor
+from prunelab.costs.form_cost import FormCost
+from prunelab.pruning.masks import Masks
+from prunelab.records import EpochRecord, LayerRecord, PlannedRound, RoundRecord, plain
 from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.stages import files
-from prunelab.stages.store import State
-from prunelab.tracking import cost_table as cost
-from prunelab.tracking.console import Console, percent, without_layers
-from prunelab.tracking.csv_files import COLUMNS, Tables
+from prunelab.stages.stage import State
+from prunelab.text import percent
+from prunelab.tracking import cost_table
+from prunelab.tracking.console import Console, without_layers
+from prunelab.tracking.csv_files import FILES, CsvFiles
+from prunelab.training.callbacks.gate_savings import GateSavings
 
 if TYPE_CHECKING:
     from prunelab.tracking.tensorboard import TensorBoard
 
-Row = dict[str, Any]
 READABLE = 64  # masks with no more entries than this, together, are printed
-REPLACED = (*COLUMNS, "summary.json", "masks.safetensors", "model.*", "compact.*", "**/events.out.tfevents.*")
+REPLACED = (*FILES.values(), "summary.json", "masks.safetensors", "model.*", "compact.*", "**/events.out.tfevents.*")
 VERSIONED = ("prunelab", "torch", "hydra-core", "omegaconf", "tensorboard", "numpy")
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a run comes from.
+
+    Attributes:
+        command: to be typed again; empty for a run from Python.
+        telling: overrides that tell the run from others, for TensorBoard's hparams; None: all keys are compared.
+        name: of the TensorBoard run inside the folder, for a job of a sweep; empty: the folder itself.
+        quiet: print nothing but warnings.
+    """
+
+    command: str = ""
+    telling: Sequence[str] | None = None
+    name: str = ""
+    quiet: bool = False
+
+
 class RunFolder:
-    """Everything that one run leaves behind. What an earlier run left in the same folder is replaced, not added to.
+    """Everything that one run leaves behind. Files of an earlier run in the same folder are replaced.
 
     Args:
         folder: made if it is not there.
-        facts: what the summary says from the start: config, command, seed …
-        telling: the overrides that tell the run from others, for TensorBoard: its hparams, and in a sweep its name.
-        quiet: nothing but warnings on the screen.
+        origin: where the run comes from.
+        spec: the experiment; the summary has its whole config.
 
     Raises:
         StorageError: if the folder cannot be written; names it and the free bytes.
     """
 
-    def __init__(
-        self, folder: Path, facts: Mapping[str, Any], telling: Sequence[str] | None = None, *, quiet: bool = False
-    ) -> None:
-        self.folder, self.telling = folder, telling
-        self.console = Console(quiet=quiet)
-        self.rounds: list[Row] = []
-        self.now: Row = {}
+    def __init__(self, folder: Path, origin: Origin, spec: Spec) -> None:
+        self.folder, self.origin = folder, origin
+        self.console = Console(quiet=origin.quiet)
+        self.rounds: list[RoundRecord] = []
+        self.round, self.stage = 0, ""
         self.started = time.perf_counter()
-        self.summary: Row = {
+        self.summary: dict[str, Any] = {
             "status": "running",
-            **facts,
+            "command": origin.command,
+            "seed": spec.seed,
+            "config": dict(spec.plain),
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
         }
@@ -68,7 +86,7 @@ class RunFolder:
                 old.unlink(missing_ok=True)
         self._write_summary()
         with files.writing(folder):
-            self.tables = Tables(folder)
+            self.tables = CsvFiles(folder)
         self._board: TensorBoard | None = None
 
     def __enter__(self) -> RunFolder:
@@ -85,93 +103,93 @@ class RunFolder:
             self._close()
         except files.StorageError:
             if error is None:
-                raise  # else the first error is the one to tell
+                raise  # else the first error is the one to report
 
     def note(self, **facts: Any) -> None:
-        """Adds facts to the summary."""
+        """Add facts to the summary."""
         self.summary |= facts
 
-    def plan(self, plan: list[Row], epochs: int, batches: int) -> None:
-        """Shows the plan, and how long the whole run will be: `epochs` of `batches` each."""
-        self.note(plan=plan)
+    def plan(self, plan: Sequence[PlannedRound], epochs: int, batches: int) -> None:
+        """Show the plan, and start the progress bar of `epochs` of `batches` each."""
+        self.note(plan=[plain(round) for round in plan])
         self._write_summary()
         self.console.plan(plan, epochs, batches)
 
     def begin(self, round: int, stage: str) -> None:
-        """A round begins; its rows will carry the name of its stage."""
-        self.now = {"round": round, "stage": stage}
+        """Begin a round; its records will carry the name of its stage."""
+        self.round, self.stage = round, stage
         self.console.describe("dense" if round == 0 else f"round {round}")
 
-    def epoch(self, row: Row) -> None:
-        """One epoch of the round that has begun; `reused` if it was trained by an earlier run."""
-        row = {**self.now, **row}
+    def epoch(self, row: EpochRecord) -> None:
+        """Write one epoch of the round that has begun."""
+        row = replace(row, round=self.round, stage=self.stage)
         with files.writing(self.folder):
-            self.tables.write("epochs.csv", row)
+            self.tables.write(row)
             self.board.epoch(row)
-        if row["reused"]:
+        if row.reused:
             self.console.skip_epoch()
-        self.console.describe(f"round {row['round']}, validation {percent(row['val_accuracy'], 2)}")
+        self.console.describe(f"round {row.round}, validation {percent(row.val_accuracy, 2)}")
 
-    def end(self, state: State, model: nn.Module) -> None:
-        """A finished round; `model` carries its weights and masks. The rows of a reused stage are replayed."""
-        for row in state.epochs if state.reused else ():
-            self.epoch({**row, "reused": True})
-        row = {**self.now, **state.row, "reused": state.reused}
+    def end(self, state: State, masks: Masks) -> None:
+        """Write a finished round, whose state the masks and their model carry; replay the epochs of a reused stage."""
+        for epoch in state.epochs if state.reused else ():
+            self.epoch(replace(epoch, reused=True))
+        row = replace(state.row, round=self.round, stage=self.stage, reused=state.reused)
         self.rounds.append(row)
-        layers = list(metrics.per_layer(model))
+        layers = [LayerRecord(self.round, *vars(counted).values()) for counted in per_tensor(masks)]
         with files.writing(self.folder):
-            self.tables.write("rounds.csv", row)
+            self.tables.write(row)
             for layer in layers:
-                self.tables.write("layers.csv", {**self.now, **layer})
-            self.board.round(row, layers, model)
-        for warning in row["warnings"]:
-            log.warning("round %d: %s", row["round"], warning)
-        if row.get("losses"):
+                self.tables.write(layer)
+            self.board.round(row, layers, masks)
+        for warning in row.warnings:
+            log.warning("round %d: %s", row.round, warning)
+        if row.losses:
             self.console.say(without_layers(row))
-        self._show_pruning(row, model)
-        log.info("round %d: %s", row["round"], json.dumps(row))
+        self._show_masks(row, masks)
+        log.info("round %d: %s", row.round, json.dumps(plain(row)))
 
-    def _show_pruning(self, row: Row, model: nn.Module) -> None:
-        """The masks themselves, where they are small enough to be read."""
-        found = {item.name: item.mask.bool() for item in masks.masked(model)}
-        if row["round"] > 0 and sum(mask.numel() for mask in found.values()) <= READABLE:
-            self.console.masks(f"round {row['round']}: pruned in {row['prune_ms']:.2f} ms", found)
+    def _show_masks(self, row: RoundRecord, masks: Masks) -> None:
+        """Print the masks themselves, where they are small enough to be read."""
+        found = {item.name: item.kept for item in masks}
+        if row.round > 0 and sum(kept.numel() for kept in found.values()) <= READABLE:
+            self.console.masks(f"round {row.round}: pruned in {row.prune_ms:.2f} ms", found)
 
     def tell(self, key: str, facts: Any, text: str) -> None:
-        """Facts for the summary under `key`, and the same for the eye."""
+        """Write facts into the summary under `key`, and print them as text."""
         self.note(**{key: facts})
         self.console.say(f"{text}\n")
 
-    def cost(self, rows: list[Row]) -> None:
-        """What each form of the network costs, rows of `prunelab.costs.card`."""
-        self.tell("cost", rows, cost.table(rows))
+    def cost(self, rows: list[FormCost]) -> None:
+        """Write and print what each form of the network costs."""
+        self.tell("cost", [row.as_json() for row in rows], cost_table.table(rows))
         with files.writing(self.folder):
             self.board.cost(rows)
 
     def macs(self, target: float, reached: float) -> None:
-        """Whether the compact network has as few multiply-adds as were asked for, as shares of the dense network's."""
+        """Say whether the compact network has as few multiply-adds as were asked for, as shares of the dense one's."""
         said = f"the compact network has {percent(reached)} of the dense network's multiply-adds"
         missed = f", more than schedule.macs={target:g}: what compaction could not remove, and why, is named above"
         self.tell("macs", {"target": target, "reached": reached}, said + (missed if reached > target else ""))
 
     def stop(self, round: int, least: float) -> None:
-        """A round fell below the validation accuracy that was asked for: it is not the result."""
-        accuracy = self.rounds[-1]["val_accuracy"]
+        """Say that a round fell below the validation accuracy that was asked for: it is not the result."""
+        accuracy = self.rounds[-1].val_accuracy
         self.note(stopped={"round": round, "val_accuracy": accuracy, "least": least})
         self.console.say(
             f"round {round} falls to {percent(accuracy, 2)} validation accuracy, below {percent(least, 2)}: "
             f"round {round - 1} is the result\n"
         )
 
-    def gates(self, cost: Mapping[str, float] | None) -> None:
-        """What a model's gates save at run time; nothing for a model without gates."""
-        if cost is not None:
-            self.note(**cost)
-            share, saved = (percent(cost[key]) for key in ("layers_executed", "time_saved"))
+    def gates(self, savings: GateSavings | None) -> None:
+        """Write what a model's gates save at run time; nothing for a model without gates."""
+        if savings is not None:
+            self.note(layers_executed=savings.layers_executed, time_saved=savings.time_saved)
+            share, saved = percent(savings.layers_executed), percent(savings.time_saved)
             self.console.say(f"gates: {share} of the layers are executed, which saves {saved} of the time\n")
 
     def finish(self, final: int) -> None:
-        """The last words: summary, hparams, the table of rounds.
+        """Write the end of the summary and of TensorBoard, and print the table of rounds.
 
         Args:
             final: the round that is the result.
@@ -182,8 +200,8 @@ class RunFolder:
         self.summary |= {
             "status": "completed",
             "seconds": time.perf_counter() - self.started,
-            "dense": self.rounds[0],
-            "final": self.rounds[final],
+            "dense": plain(self.rounds[0]),
+            "final": plain(self.rounds[final]),
         }
         self._write_summary()
         self.console.finish(self.rounds, self.folder)
@@ -194,9 +212,7 @@ class RunFolder:
         if self._board is None:
             from prunelab.tracking.tensorboard import TensorBoard
 
-            # TensorBoard calls a run by its folder; that of a job is a number.
-            name = composing.label(self.telling) if composing.in_sweep() else ""
-            self._board = TensorBoard(self.folder / name, self.summary["config"], self.telling)
+            self._board = TensorBoard(self.folder / self.origin.name, self.summary["config"], self.origin.telling)
         return self._board
 
     def _close(self) -> None:

@@ -12,22 +12,14 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from prunelab.config.compose import flat
-from prunelab.pruning import masks
-from prunelab.tracking import cost_table as cost
+from prunelab.costs.form_cost import FormCost
+from prunelab.pruning.masks import Masks
+from prunelab.records import EpochRecord, LayerRecord, RoundRecord, flat, tags
+from prunelab.tracking import cost_table
 
-Row = Mapping[str, Any]
-BY_ROUND = (
-    "sparsity",
-    "compression_ratio",
-    "theoretical_speedup",
-    "val_accuracy",
-    "test_accuracy",
-    "test_loss",
-    "early_stop",
-)
 NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device", "latency")
 ALWAYS_COMPARED = ("seed", "strategy", "amount")  # TensorBoard shows the first five, in alphabetical order
+SHOWN = ("round", "amount", "sparsity", "nonzero", "compression_ratio", "val_accuracy", "test_accuracy", "seconds")
 METRICS = ("test_accuracy", "sparsity", "compression_ratio", "theoretical_speedup")
 
 
@@ -50,44 +42,38 @@ class TensorBoard:
         for summary in (experiment, start):
             self.writer._get_file_writer().add_summary(summary)
 
-    def epoch(self, row: Row) -> None:
-        """Training curves, by epochs since the beginning."""
+    def epoch(self, row: EpochRecord) -> None:
+        """Write training curves, by epochs since the beginning."""
         self.epochs += 1
-        for tag, key in (
-            ("epoch/train_loss", "train_loss"),
-            ("epoch/val_loss", "val_loss"),
-            ("epoch/val_accuracy", "val_accuracy"),
-            ("epoch/lr", "lr"),
-            ("epoch/round", "round"),
-        ):
-            self.writer.add_scalar(tag, row[key], self.epochs)
+        for key in tags(EpochRecord):
+            self.writer.add_scalar(f"epoch/{key}", getattr(row, key), self.epochs)
 
-    def round(self, row: Row, layers: Iterable[Row], model: nn.Module) -> None:
-        """Everything about a finished round."""
-        step = row["round"]
-        for key in (key for key in BY_ROUND if row.get(key) is not None):
-            self.writer.add_scalar(f"round/{key}", row[key], step)
-        basis_points = round(row["sparsity"] * 10_000)
-        self.writer.add_scalar("over_sparsity/test_accuracy", row["test_accuracy"], basis_points)
-        self.writer.add_scalar("over_sparsity/val_accuracy", row["val_accuracy"], basis_points)
+    def round(self, row: RoundRecord, layers: Iterable[LayerRecord], masks: Masks) -> None:
+        """Write everything about a finished round."""
+        step = row.round
+        for key in tags(RoundRecord):
+            if (value := getattr(row, key)) is not None:
+                self.writer.add_scalar(f"round/{key}", value, step)
+        basis_points = round(row.sparsity * 10_000)
+        self.writer.add_scalar("over_sparsity/test_accuracy", row.test_accuracy, basis_points)
+        self.writer.add_scalar("over_sparsity/val_accuracy", row.val_accuracy, basis_points)
         for layer in layers:
-            self.writer.add_scalar(f"layer_sparsity/{layer['tensor']}", layer["sparsity"], step)
-        for item in masks.masked(model):
-            surviving = item.original.detach()[item.mask.bool()]
-            if surviving.numel():  # nothing does in a layer that is gone
+            self.writer.add_scalar(f"layer_sparsity/{layer.tensor}", layer.sparsity, step)
+        for item in masks:
+            surviving = item.parameter.detach()[item.kept]
+            if surviving.numel():  # a removed layer has none
                 self.writer.add_histogram(f"surviving/{item.name}", surviving, step)
             self.writer.add_image(f"mask/{item.name}", mask_image(item.mask), step, dataformats="HW")
 
-    def cost(self, rows: Sequence[Row]) -> None:
-        """The cost card as text."""
-        self.writer.add_text("cost", cost.markdown(rows))
+    def cost(self, rows: Sequence[FormCost]) -> None:
+        """Write the cost card as text."""
+        self.writer.add_text("cost", cost_table.markdown(rows))
 
-    def finish(self, rounds: Iterable[Row], final: int) -> None:
-        """The table of rounds as text, and the figures of the `final` one on the hparams page."""
-        rows = list(rounds)
-        self.writer.add_text("rounds", markdown(rows))
+    def finish(self, rounds: Sequence[RoundRecord], final: int) -> None:
+        """Write the table of rounds as text, and the numbers of the `final` one for the hparams page."""
+        self.writer.add_text("rounds", markdown(rounds))
         for name in METRICS:
-            self.writer.add_scalar(f"final/{name}", rows[final][name], 0)
+            self.writer.add_scalar(f"final/{name}", getattr(rounds[final], name), 0)
         self.writer._get_file_writer().add_summary(self.end)
 
     def close(self) -> None:
@@ -96,9 +82,9 @@ class TensorBoard:
 
 
 def _compared(config: Mapping[str, Any], overrides: Sequence[str] | None) -> dict[str, Any]:
-    """The keys that a person compares runs by; of a part, its name: `strategy: l1`."""
+    """The keys that a person compares runs by; of a component, its name: `strategy: l1`."""
     keys = {key: value for key, value in flat(config).items() if key not in NEVER_COMPARED}
-    parts = {key.removesuffix("._target_"): value for key, value in keys.items()}
+    parts = {key.removesuffix("._target_").replace("strategy.name", "strategy"): value for key, value in keys.items()}
     named = {key: v.rpartition(".")[2] if f"{key}._target_" in keys else v for key, v in parts.items()}
     if overrides is None:
         return named
@@ -133,20 +119,10 @@ def _enlarged(images: Tensor, scale: int) -> Tensor:
     return images.repeat_interleave(max(1, scale), -2).repeat_interleave(max(1, scale), -1)
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """The rounds as a Markdown table."""
-    columns = (
-        "round",
-        "amount",
-        "sparsity",
-        "nonzero",
-        "compression_ratio",
-        "val_accuracy",
-        "test_accuracy",
-        "seconds",
-    )
-    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
-    lines += [" | ".join(_digits(row[column]) for column in columns) for row in rows]
+def markdown(rows: Iterable[RoundRecord]) -> str:
+    """Return the rounds as a Markdown table."""
+    lines = [" | ".join(SHOWN), " | ".join("---" for _ in SHOWN)]
+    lines += [" | ".join(_digits(getattr(row, name)) for name in SHOWN) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
 
 

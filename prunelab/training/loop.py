@@ -74,8 +74,9 @@ def fit(
 
     def step(index: Tensor) -> Tensor:
         done = position.epoch * per_epoch + position.batch
-        for group in optimizer.param_groups if lr_factor is not None else ():
-            group["lr"] = group["initial_lr"] * lr_factor(done)
+        if lr_factor is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * lr_factor(done)
         loss = train_step(model, optimizer, *train.batch(index), done + 1, callbacks)
         if spec.validate_every and (done + 1) % spec.validate_every == 0:
             position.see(done + 1, evaluate(model, validation, callbacks).loss)
@@ -179,7 +180,8 @@ def _check_finite(losses: Tensor, round: int, epoch: int, per_epoch: int, optimi
     """Raise DivergedError if one of an epoch's losses is NaN or infinite."""
     if not bool(torch.isfinite(losses).all()):
         step = int((~torch.isfinite(losses)).nonzero()[0])
+        whole, lr = epoch * per_epoch + step + 1, optimizer.param_groups[0]["lr"]
         raise DivergedError(
-            f"the loss became {losses[step]:g} in round {round}, step {epoch * per_epoch + step + 1} "
-            f"(epoch {epoch + 1}), at learning rate {optimizer.param_groups[0]['lr']:g}; a smaller optimizer.lr may help"
+            f"the loss became {losses[step]:g} in round {round}, step {whole} (epoch {epoch + 1}), "
+            f"at learning rate {lr:g}; a smaller optimizer.lr may help"
         )

@@ -33,12 +33,10 @@ def build_optimizer(
     groups = [group for callback in callbacks if (group := callback.parameters()) is not None]
     own = {id(parameter) for group in groups for parameter in group.parameters}
     parameters = [parameter for _, parameter in sorted(model.named_parameters()) if id(parameter) not in own]
-    parts = [
-        {"params": group.parameters, "lr": group.lr, "weight_decay": group.weight_decay} for group in groups
-    ]
+    parts = [{"params": group.parameters, "lr": group.lr, "weight_decay": group.weight_decay} for group in groups]
     optimizer = without_compiler(make)([{"params": parameters}, *parts] if parts else parameters, **options)
-    for group in optimizer.param_groups:
-        group.setdefault("initial_lr", group["lr"])
+    for settings in optimizer.param_groups:
+        settings.setdefault("initial_lr", settings["lr"])
     return optimizer
 
 

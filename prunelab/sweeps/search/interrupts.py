@@ -1,4 +1,4 @@
-"""Signals between trials, and those that came when a trial was already at its last words."""
+"""Signals in a search: those that come between trials, and those that come too late to stop a trial."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from prunelab.runtime.interrupt import CAUGHT, InterruptedRun
 
 @contextmanager
 def noted() -> Iterator[Callable[[], None]]:
-    """Yields a function that raises `InterruptedRun` if a signal has come, whoever handled it.
+    """Yield a function that raises `InterruptedRun` if SIGINT or SIGTERM has come, whichever handler took it.
 
-    A run stops at its next batch; after its last one it finishes, and nobody would hear of the signal any more. Python
-    writes the number of every signal into a pipe, beside calling the handler of the moment.
+    An experiment obeys a signal at its next batch. After its last batch it completes, and its handler forgets the
+    signal. Python also writes the number of every signal into a pipe (`set_wakeup_fd`), which is read here.
     """
     reading, writing = os.pipe()
     os.set_blocking(reading, False)

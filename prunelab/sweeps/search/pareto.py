@@ -1,4 +1,4 @@
-"""What a search ends with: the trials that no other beats in both objectives."""
+"""The table at the end of a search: the trials that no other trial beats in both objectives."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from prunelab import report
-from prunelab.tracking.console import percent, table
+from prunelab.text import percent, table
 
 
 def pareto_table(best: Sequence[FrozenTrial], folder: Path, objective: str) -> str:
-    """One line a trial of the Pareto set, the largest network first.
+    """Return a table with one line per trial, the largest network first.
 
-    Test accuracy is read from the run folders here, and nowhere else in a search: nothing is chosen by it.
+    This is the only place of a search that reads test accuracy: nothing is chosen by it.
 
     Args:
-        folder: of the study; each trial's is in it, by its number.
+        best: trials of the Pareto set.
+        folder: of the study; a trial's folder is in it, under its number.
         objective: `nonzero` or `macs`.
     """
     macs = ["nonzero MACs"] if objective == "macs" else []
@@ -26,7 +27,7 @@ def pareto_table(best: Sequence[FrozenTrial], folder: Path, objective: str) -> s
     for trial in sorted(best, key=lambda trial: (-trial.values[1], trial.number)):
         accuracy, cost = trial.values
         final = (report.read_summary(folder / str(trial.number)) or {}).get("final")
-        cells = ["–", *(["–"] if macs else []), "–", "–"]  # a folder that somebody removed
+        cells = ["–", *(["–"] if macs else []), "–", "–"]  # the folder was removed
         if final:
             cells = [f"{final['nonzero']:,}", *([f"{cost:,.0f}"] if macs else [])]
             cells += [f"{final['compression_ratio']:.2f}×", percent(final["test_accuracy"], 2)]

@@ -1,10 +1,10 @@
-"""The search space, in the language of the command line: what is fixed, and what each trial chooses. No optuna here."""
+"""The search space, given as overrides: those that hold for all trials, and the keys that each trial chooses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -19,7 +19,7 @@ from prunelab.config.schema import ConfigError
 if TYPE_CHECKING:
     from optuna import Trial
 
-# What is searched where no key is left free: the dense network is the same in all of it, and is trained once.
+# The space if no override is free. All its trials have the same dense network, which is trained once.
 DEFAULT = (
     "strategy=choice(l1,global,lamp,erk)",
     "amount=interval(0.1,0.9)",
@@ -30,7 +30,7 @@ DEFAULT = (
 
 @dataclass(frozen=True)
 class Free:
-    """A key that trials choose: one of `choices`, or else a number from `low` to `high`, both included."""
+    """A key that each trial chooses: one of `choices`, or, without those, a number in [low, high]."""
 
     key: str
     choices: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Free:
     whole: bool = False
 
     def suggest(self, trial: Trial) -> str:
-        """The override of one trial. Four digits are enough of a fraction, and can be read and typed again."""
+        """Return the override for a trial. A fraction has four significant digits, so that it can be typed again."""
         if self.choices:
             return f"{self.key}={trial.suggest_categorical(self.key, self.choices)}"
         if self.whole:
@@ -51,37 +51,37 @@ class Free:
         return f"{self.key}={value:.4g}"
 
 
-class Space(NamedTuple):
-    """The overrides that all trials share, and the keys that they choose."""
+@dataclass(frozen=True)
+class Space:
+    """The overrides that hold for all trials, and the keys that each trial chooses."""
 
     fixed: list[str]
     free: list[Free]
 
 
 def parse(overrides: Sequence[str]) -> Space:
-    """Tells what is fixed from what is free; without anything free, as much of `DEFAULT` as fits.
+    """Return the space that overrides describe. If none is free, keys of `DEFAULT` that fit the others are.
 
     Args:
-        overrides: as for a sweep of Hydra's: `amount=interval(0.1,0.9)`, `strategy=l1,global`, `seed=range(5)`.
+        overrides: as for Hydra's sweeps: `amount=interval(0.1,0.9)`, `strategy=l1,global`, `seed=range(5)`.
 
     Raises:
-        ConfigError: for one that Hydra cannot parse, for an empty range, for keys of Hydra's own, and where nothing is
+        ConfigError: for an override that Hydra cannot parse, an empty range, a key of Hydra's own, and if no key is
             free.
     """
     space = _parse(overrides)
     if space.free:
         return space
-    composing.compose(*space.fixed)  # whatever is wrong with it is wrong with every trial
+    composing.compose(*space.fixed)  # an error here would be an error of every trial
     keys = {item.lstrip("+~").partition("=")[0] for item in space.fixed}
-    (_, default) = _parse(DEFAULT)
-    free = [free for free in default if free.key not in keys and _fits(free, space.fixed)]
+    free = [free for free in _parse(DEFAULT).free if free.key not in keys and _fits(free, space.fixed)]
     if not free:
         raise ConfigError(f"{' '.join(space.fixed)}: leaves nothing to search; amount=interval(0.1,0.9) would")
     return Space(space.fixed, free)
 
 
 def _fits(free: Free, fixed: list[str]) -> bool:
-    """Whether the key may vary beside what is fixed: `schedule=one_shot` has but one round."""
+    """Whether the key may vary with these overrides: under `schedule=one_shot`, `schedule.rounds` may not."""
     last = free.choices[-1] if free.choices else int(free.high) if free.whole else free.high
     try:
         composing.compose(*fixed, f"{free.key}={last}")
@@ -107,7 +107,7 @@ def _divide(parsed: Sequence[Override]) -> Space:
     space = Space([], [])
     for override in parsed:
         if override.is_hydra_override():
-            why = "a search starts its own jobs; for more at once run it in several processes"
+            why = "a search runs its own trials; to run several at once, start it in several processes"
             raise ConfigError(f"{override.input_line}: {why}")
         if override.is_sweep_override():
             space.free.append(_free(override))
@@ -121,7 +121,7 @@ def _free(override: Override) -> Free:
     log = "log" in getattr(value, "tags", ())
     if isinstance(value, IntervalSweep):
         if value.start is None or value.end is None or not value.start < value.end:
-            raise ConfigError(f"{override.input_line}: must go from a number to a larger one")
+            raise ConfigError(f"{override.input_line}: must be an interval from a number to a larger one")
         whole = isinstance(value.start, int) and isinstance(value.end, int)  # int(interval(1,6))
         free = Free(key, low=value.start, high=value.end, log=log, whole=whole)
     elif override.is_range_sweep():

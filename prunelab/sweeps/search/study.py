@@ -1,36 +1,32 @@
-"""The study: processes share it, may be killed and started again, and lose no trial."""
+"""The study: its processes share one database, may be killed and started again, and lose no trial."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import optuna
 from filelock import FileLock, Timeout
-from hydra._internal.callbacks import Callbacks
-from hydra.core.utils import JobStatus, run_job
-from hydra.types import HydraContext
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from prunelab import report
-from prunelab.config import compose as composing
 from prunelab.config.schema import ConfigError
-from prunelab.stages import files
-from prunelab.sweeps import progress
+from prunelab.sweeps.notes import Plan, lock
+from prunelab.sweeps.progress import in_words
 from prunelab.sweeps.search.space import Space
-from prunelab.tracking.console import percent
+from prunelab.sweeps.search.trial import COST, run
+from prunelab.text import percent
 
-Row = dict[str, Any]
-COLUMNS = {"nonzero": "nonzero", "macs": "macs_nonzero"}  # of a run's final row, by objective
-KILLED = 3  # times that a trial may take its process with it
-REFUSED = 10  # trials that did not run, beside two for each that did: then the space is wrong, not the trials
+KILLED = 3  # a trial whose process was killed so many times is given up
+REFUSED = 10  # a process gives up after so many refused trials, plus two for each completed one
 
 
-class Where(NamedTuple):
+@dataclass(frozen=True)
+class Where:
     """A study's name, its database as a URL, and the folder of its trials."""
 
     study: str
@@ -38,183 +34,180 @@ class Where(NamedTuple):
     folder: Path
 
     def lock(self, name: object) -> FileLock:
-        """A lock that is gone with the process that holds it."""
-        path = self.folder / ".locks" / f"{name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
+        """Return the lock of a trial, or of the study. It is free again when the process that holds it is gone."""
+        return lock(self.folder, name)
 
 
-def open_study(where: Where, overrides: Sequence[str], objective: str | None) -> optuna.Study:
-    """Opens the study, or makes it. All its processes must agree on overrides and objective, which it keeps.
+class Study:
+    """An Optuna study with the overrides and the objective that it was made for.
 
     Args:
-        overrides: fixed ones and free ones; none: those that it has.
-        objective: `nonzero` or `macs`; None: the one that it has, or else `nonzero`.
+        where: of the study; made there if there is none.
+        overrides: fixed ones and free ones; if empty, those that the study has.
+        objective: `nonzero` or `macs`; None for the one that the study has, or else `nonzero`.
 
     Raises:
         ConfigError: if the study has others.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    wait = {"connect_args": {"timeout": 120}} if where.storage.startswith("sqlite") else {}
-    with where.lock("study"):  # two processes at once would both make the tables
-        storage = optuna.storages.RDBStorage(where.storage, engine_kwargs=wait)
-        study = optuna.create_study(
-            study_name=where.study, storage=storage, directions=["maximize", "minimize"], load_if_exists=True
-        )
-        there = study.user_attrs
-        if "objective" not in there:
-            study.set_user_attr("overrides", list(overrides))
-            study.set_user_attr("objective", objective or "nonzero")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # experimental, but what the dashboard shows
-                study.set_metric_names(["val_accuracy", COLUMNS[objective or "nonzero"]])
-            return study
-    for key, ours in (("overrides", list(overrides)), ("objective", objective)):
-        if ours and sorted(ours) != sorted(there[key]):
-            shown = there[key] if isinstance(there[key], str) else " ".join(there[key]) or "(defaults)"
-            why = f"has the {key} {shown}: go on with those, or give another name"
-            raise ConfigError(f"--study {where.study}: {why}")
-    return study
+
+    def __init__(self, where: Where, overrides: Sequence[str], objective: str | None) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.where = where
+        wait = {"connect_args": {"timeout": 120}} if where.storage.startswith("sqlite") else {}
+        with where.lock("study"):  # two processes at once would both make the tables
+            self.storage = RDBStorage(where.storage, engine_kwargs=wait)
+            self.optuna = optuna.create_study(
+                study_name=where.study, storage=self.storage, directions=["maximize", "minimize"], load_if_exists=True
+            )
+            if "objective" not in self.optuna.user_attrs:
+                self.optuna.set_user_attr("overrides", list(overrides))
+                self.optuna.set_user_attr("objective", objective or "nonzero")
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # optuna calls it experimental; the dashboard shows these names
+                    self.optuna.set_metric_names(["val_accuracy", COST[objective or "nonzero"]])
+        self.overrides: list[str] = self.optuna.user_attrs["overrides"]
+        self.objective: str = self.optuna.user_attrs["objective"]
+        self._agree("overrides", " ".join(self.overrides), not overrides or sorted(overrides) == sorted(self.overrides))
+        self._agree("objective", self.objective, objective in (None, self.objective))
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """Return the trials in these states, or all."""
+        return self.optuna.get_trials(deepcopy=False, states=states or None)
+
+    def count(self, state: TrialState) -> int:
+        """Return the number of trials in a state."""
+        return Counter(trial.state for trial in self.trials())[state]
+
+    def is_running(self, number: int) -> bool:
+        """Return whether a trial is neither ended nor queued, by the database itself."""
+        return self.storage.get_trial(self._id(number)).state is TrialState.RUNNING
+
+    def put_back(self, number: int) -> None:
+        """Queue the same trial again, with its number and its folder: its stages go on from their last epoch."""
+        self.storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+
+    def set(self, number: int, key: str, value: str | int) -> None:
+        """Set an attribute of a trial that may be another process's."""
+        self.storage.set_trial_user_attr(self._id(number), key, value)
+
+    def _id(self, number: int) -> int:
+        study = self.storage.get_study_id_from_name(self.where.study)
+        return self.storage.get_trial_id_from_study_id_trial_number(study, number)
+
+    def _agree(self, what: str, has: str, same: bool) -> None:
+        if not same:
+            why = f"has the {what} {has or '(defaults)'}: use those, or choose another name"
+            raise ConfigError(f"--study {self.where.study}: {why}")
 
 
 class Search:
-    """One process's share of a study.
+    """The trials that this process runs.
 
     Args:
-        trials: how many are to be completed in all, by all processes.
+        trials: number of trials to complete, by all processes together.
     """
 
-    def __init__(self, where: Where, study: optuna.Study, space: Space, trials: int) -> None:
-        self.where, self.study, self.space, self.trials = where, study, space, trials
+    def __init__(self, study: Study, space: Space, trials: int) -> None:
+        self.study, self.space, self.trials = study, space, trials
+        self.folder = study.where.folder
         self.refused = 0  # trials of this process that did not run
-        self.failed = False  # whether one of them failed at more than its overrides
+        self.failed = False  # whether a trial failed for another reason than its overrides
 
     def run(self, check: Callable[[], None]) -> None:
-        """Runs trials until enough are completed or under way, or too many were refused.
+        """Run trials until enough are completed or running, or too many were refused.
 
         Args:
             check: raises if a signal came during a trial that ended all the same.
 
         Raises:
-            InterruptedRun, KeyboardInterrupt, OSError: the trial under way is put back, for the next process.
+            InterruptedRun, KeyboardInterrupt, OSError: the trial that was running is queued again.
         """
         while (taken := self._take()) is not None:
-            trial, lock = taken
+            trial, held = taken
             try:
                 self._attempt(trial)
             finally:
-                lock.release()
-            self._show(trial)
+                held.release()
+            self._show(trial.number)
             check()
 
-    def counts(self) -> Counter[TrialState]:
-        """How many trials are in which state."""
-        return Counter(trial.state for trial in self.study.get_trials(deepcopy=False))
-
     def given_up(self) -> bool:
-        """Whether this process had so many trials refused that nothing is to be expected of more."""
-        return self.refused >= REFUSED + 2 * self.counts()[TrialState.COMPLETE]
+        """Return whether so many trials of this process were refused that more of them would be useless."""
+        return self.refused >= REFUSED + 2 * self.study.count(TrialState.COMPLETE)
 
     def _take(self) -> tuple[Trial, FileLock] | None:
-        """The next trial with its lock; None if there is no need of one."""
-        with self.where.lock("study"):
-            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        """The next trial with its lock; None if no more are needed."""
+        with self.study.where.lock("study"):
+            for trial in self.study.trials(TrialState.RUNNING):
                 self._revive(trial)
-            counts = self.counts()
-            if counts[TrialState.COMPLETE] + counts[TrialState.RUNNING] >= self.trials or self.given_up():
+            if len(self.study.trials(TrialState.COMPLETE, TrialState.RUNNING)) >= self.trials or self.given_up():
                 return None
-            new = self.study.ask()
-            lock = self.where.lock(new.number)
-            lock.acquire()
+            new = self.study.optuna.ask()
+            held = self.study.where.lock(new.number)
+            held.acquire()
             chosen = [free.suggest(new) for free in self.space.free]
             new.set_user_attr("chosen", chosen)
             new.set_user_attr("overrides", [*self.space.fixed, *chosen])
-            jobs = [trial.user_attrs.get("overrides", []) for trial in self.study.get_trials(deepcopy=False)]
-            listed = {"turn": None, "jobs": jobs}  # so that a report reads the folder as that of a sweep
-            files.write_file(self.where.folder / "sweep.json", json.dumps(listed, indent=1).encode())
-        return new, lock
+            # A report then reads the folder like that of a sweep.
+            Plan([trial.user_attrs.get("overrides", []) for trial in self.study.trials()]).write(self.folder)
+        return new, held
 
     def _revive(self, trial: FrozenTrial) -> None:
-        """Puts a trial back whose process is gone."""
+        """Queue a trial again whose process is gone."""
         try:
-            with self.where.lock(trial.number).acquire(timeout=0):
+            with self.study.where.lock(trial.number).acquire(timeout=0):
+                if not self.study.is_running(trial.number):
+                    return  # it ended since the trials were listed
                 killed = int(trial.user_attrs.get("killed", 0)) + 1
-                self.study._storage.set_trial_user_attr(trial._trial_id, "killed", killed)
+                self.study.set(trial.number, "killed", killed)
                 if killed >= KILLED:
-                    self._refuse(trial, TrialState.FAIL, f"its process was killed {killed} times")
+                    self._refuse(trial.number, TrialState.FAIL, f"its process was killed {killed} times")
                 else:
-                    self._put_back(trial)
+                    self.study.put_back(trial.number)
         except Timeout:
             return
 
-    def _put_back(self, trial: FrozenTrial | Trial) -> None:
-        """The same trial again, number and folder and all: its stages go on from the last epoch."""
-        self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-
     def _attempt(self, trial: Trial) -> None:
         try:
-            final = run(trial.user_attrs["overrides"], self.where.folder / str(trial.number))
+            result = run(trial.user_attrs["overrides"], self.folder / str(trial.number), self.study.objective)
         except (ConfigError, ArithmeticError) as error:
-            self._refuse(trial, TrialState.PRUNED, str(error))
-        except OSError:  # a full disk is no trial's fault
-            self._put_back(trial)
+            self._refuse(trial.number, TrialState.PRUNED, str(error))
+        except OSError:  # such as a full disk: not the fault of this trial
+            self.study.put_back(trial.number)
             raise
-        except Exception as error:  # a failing trial stops no other; its prunelab.log has the traceback
+        except Exception as error:  # the search goes on; the traceback is in the trial's prunelab.log
             self.failed = True
-            self._refuse(trial, TrialState.FAIL, str(error) or repr(error))
+            self._refuse(trial.number, TrialState.FAIL, str(error) or repr(error))
         except BaseException:
-            self._put_back(trial)
+            self.study.put_back(trial.number)
             raise
         else:
-            self.study.tell(trial, [final["val_accuracy"], final[COLUMNS[self.study.user_attrs["objective"]]]])
+            self.study.optuna.tell(trial, [result.val_accuracy, result.cost])
 
-    def _refuse(self, trial: FrozenTrial | Trial, state: TrialState, why: str) -> None:
+    def _refuse(self, number: int, state: TrialState, why: str) -> None:
         self.refused += 1
-        self.study._storage.set_trial_user_attr(trial._trial_id, "error", why)
-        self.study.tell(trial.number, state=state)
-        folder = self.where.folder / str(trial.number)
+        self.study.set(number, "error", why)
+        self.study.optuna.tell(number, state=state)
+        folder = self.folder / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         report.note_failure(folder, why)
 
-    def _show(self, trial: Trial) -> None:
-        """One line a trial, with the time left."""
-        ended, counts = self.study.get_trials(deepcopy=False)[trial.number], self.counts()
+    def _show(self, number: int) -> None:
+        """Print one line on a trial that ended, with the time left."""
+        ended = self.study.trials()[number]
         name = " ".join(ended.user_attrs["chosen"])
         if ended.state is not TrialState.COMPLETE:
             word = "refused" if ended.state is TrialState.PRUNED else "failed"
-            print(f"trial {trial.number} {word}: {name}: {ended.user_attrs['error'].splitlines()[0]}", flush=True)
+            print(f"trial {number} {word}: {name}: {ended.user_attrs['error'].splitlines()[0]}", flush=True)
             return
         accuracy, cost = ended.values
-        unit = "nonzero" if self.study.user_attrs["objective"] == "nonzero" else "MACs"
-        left = max(self.trials - counts[TrialState.COMPLETE], 0)
-        took = [one.duration.total_seconds() for one in self._completed() if one.duration]
-        seconds = sum(took) / len(took) * left / (counts[TrialState.RUNNING] + 1)
+        unit = "nonzero" if self.study.objective == "nonzero" else "MACs"
+        completed = self.study.trials(TrialState.COMPLETE)
+        left = max(self.trials - len(completed), 0)
+        took = [one.duration.total_seconds() for one in completed if one.duration]
+        seconds = sum(took) / len(took) * left / (self.study.count(TrialState.RUNNING) + 1)
         print(
-            f"{counts[TrialState.COMPLETE]} of {self.trials} done: {name}: {percent(accuracy, 2)} in validation, "
-            f"{cost:,.0f} {unit}{progress.in_words(seconds) if left else ''}",
+            f"{len(completed)} of {self.trials} done: {name}: {percent(accuracy, 2)} in validation, "
+            f"{cost:,.0f} {unit}{in_words(seconds) if left else ''}",
             flush=True,
         )
-
-    def _completed(self) -> Sequence[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-
-
-def run(overrides: Sequence[str], folder: Path) -> Row:
-    """One trial, as a job of a sweep would be: the final row of its run.
-
-    Raises:
-        ConfigError: for overrides that do not go together.
-    """
-    from prunelab.experiment import run as experiment
-
-    composing.compose(*overrides)
-    hydra = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir='{folder.parent}'", f"hydra.sweep.subdir='{folder.name}'"]
-    hydra += [f"hydra.job.num={folder.name}", f"hydra.job.id={folder.name}"]
-    config = composing.compose_raw(*overrides, *hydra, return_hydra_config=True)
-    nobody: Any = None  # a job composes nothing
-    context = HydraContext(config_loader=nobody, callbacks=Callbacks())
-    job = run_job(experiment.run, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
-    if job.status is JobStatus.FAILED:
-        raise job._return_value
-    final: Row = (report.read_summary(folder) or {})["final"]
-    return final

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunelab.errors import ConfigError
-from prunelab.pruning.masks import Masks, MaskedTensor
+from prunelab.pruning.masks import MaskedTensor, Masks
 
 
 @dataclass(frozen=True)

@@ -4,63 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError
 from prunelab.pruning import blocks
+from prunelab.pruning.gated import gated, gated_class
 from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_number
 
 START = 2.0  # initial value of a gate; σ(2) = 0.88, so it is open
-
-
-class Gated(nn.Module):
-    """Mixin for the class of a layer that can be skipped.
-
-    Attributes:
-        gate: scalar parameter of the layer; the layer is executed if σ(gate) > 0.5.
-        mode: `decide`: the gate decides whether the layer runs or returns its input; `learn`: in training mode the
-            layer runs and the gate gets a gradient, in eval mode as `decide`; `open`: it runs; `closed`: it does not.
-    """
-
-    gate: nn.Parameter
-    mode: str = "decide"
-
-    def __call__(self, x: Tensor, *args: Any, **keywords: Any) -> Any:
-        """Return the layer's output, or `x` if the gate is closed; then neither the layer nor its hooks are called."""
-        if self.mode == "learn" and self.training:
-            return chosen(self.gate, super().__call__(x, *args, **keywords), x)
-        if self.mode == "closed" or (self.mode != "open" and not self.executed):
-            return x
-        return super().__call__(x, *args, **keywords)
-
-    @property
-    def executed(self) -> bool:
-        """Whether σ(gate) > 0.5."""
-        return bool(self.gate > 0)
-
-
-def chosen(gate: Tensor, output: Tensor, x: Tensor) -> Tensor:
-    """Return g·f(x) + (1 − g)·x, where g is 1 if σ(gate) > 0.5, else 0, and has the gradient of σ(gate).
-
-    Args:
-        gate: scalar.
-        output: f(x), of the shape of x.
-        x: the layer's input.
-
-    Source: Bengio, Léonard & Courville 2013, "Estimating or propagating gradients through stochastic neurons",
-    arXiv 1308.3432 (straight-through).
-    """
-    soft = torch.sigmoid(gate)
-    hard = (gate > 0).to(soft.dtype) + (soft - soft.detach())
-    return hard * output + (1 - hard) * x
-
-
-def gated_class(kind: type[nn.Module]) -> type[nn.Module]:
-    """Return a subclass with a gate. Its name begins with that of `kind`, by which some code finds its layers."""
-    return type(f"{kind.__name__}Gated", (Gated, kind), {})
 
 
 class DynamicGates(Callback):
@@ -112,7 +65,9 @@ class DynamicGates(Callback):
         if layers is not None:
             names = _matching(model, layers, there)
         elif there is None:
-            raise ConfigError("regularizer.layers=null: must be name patterns such as [blocks.*], since the data's shape is unknown")
+            raise ConfigError(
+                "regularizer.layers=null: the data's shape is unknown; must be patterns such as [blocks.*]"
+            )
         else:
             names = blocks.outermost(model, there)
         blocks.need(names, model, "regularizer=dynamic_gates")
@@ -133,20 +88,6 @@ class DynamicGates(Callback):
             layer.mode = "decide"
 
 
-def gated(model: nn.Module) -> list[Gated]:
-    """Return the layers that have gates, in the model's order."""
-    return [module for module in model.modules() if isinstance(module, Gated)]
-
-
-def settle(model: nn.Module) -> None:
-    """Fix what the gates decide now, for `torch.export` and ONNX, whose graphs cannot depend on a parameter's value.
-
-    Layers whose gates are closed are then left out of the graph.
-    """
-    for layer in gated(model):
-        layer.mode = "open" if layer.executed else "closed"
-
-
 def _matching(model: nn.Module, patterns: Sequence[str], there: set[str] | None) -> list[str]:
     names = [name for name, _ in model.named_modules() if name and (there is None or name in there)]
     for pattern in patterns:
@@ -161,6 +102,6 @@ def _matching(model: nn.Module, patterns: Sequence[str], there: set[str] | None)
 def _give_gate(name: str, layer: nn.Module) -> None:
     for attribute in ("gate", "mode", "executed"):
         if hasattr(layer, attribute):
-            raise ConfigError(f"regularizer=dynamic_gates: {name} has an attribute `{attribute}` of its own; it cannot get a gate")
+            raise ConfigError(f"regularizer=dynamic_gates: {name} already has an attribute `{attribute}`")
     layer.__class__ = gated_class(layer.__class__)  # the names of the parameters stay, as in torch's parametrizations
     layer.register_parameter("gate", nn.Parameter(torch.tensor(START)))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.data.dataset import Split
-from prunelab.training.callbacks.dynamic_gates import Gated, gated
+from prunelab.pruning.gated import Gated, gated
 
 BATCH, REPEATS, SECONDS = 256, 31, 5.0  # examples, pairs of forward passes, time limit
 

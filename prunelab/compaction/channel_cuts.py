@@ -1,0 +1,250 @@
+"""Which channels of a group can be cut without changing the function, and what must be changed before the cut.
+
+A unit can be cut if every layer that reads it has only zero weights for it, or reads a constant there, which can be
+added to the layer's bias instead.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.compaction.channel_groups import (
+    Group,
+    Member,
+    clear,
+    columns,
+    is_depthwise,
+    reading_dim,
+    rows,
+    width,
+)
+from prunelab.costs.counts import TRANSPOSED
+
+Constants = dict[str, Tensor]
+Reason = tuple[str, tuple[str, ...]]  # a sentence, and the names of layers that end it
+VARIES, EDGES = "varies", "edges"
+
+
+@dataclass
+class Cut:
+    """The units of a group that are cut, and the changes of weights that go along.
+
+    Attributes:
+        root: of the group.
+        units: that are cut.
+        folds: (consumer, channel, constant): the constant that is read there is added to the consumer's bias.
+        merges: (consumer, channel, other, factor): the consumer reads another channel times a factor instead.
+        blanks: (consumer, channel): the channel must stay, but its constant is in the bias: its weights become zero.
+        clears: (producer, unit): the unit must stay, but no layer reads it: the producer's weights become zero.
+    """
+
+    root: str
+    units: list[int] = field(default_factory=list)
+    folds: list[tuple[str, int, float]] = field(default_factory=list)
+    merges: list[tuple[str, int, int, float]] = field(default_factory=list)
+    blanks: list[tuple[str, int]] = field(default_factory=list)
+    clears: list[tuple[Member, int]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.units or self.blanks or self.clears)
+
+
+def decide(group: Group, given: Constants, round_to: int = 1) -> tuple[Cut, list[str]]:
+    """Return what is cut from a group, and sentences on channels without weights that stay.
+
+    Args:
+        given: the constants that layers read, from `probes.constants`.
+        round_to: leave a multiple of this many channels in a convolution, where enough channels can stay.
+    """
+    if group.obstacle is not None:
+        return Cut(group.root), _why(group, dict.fromkeys(group.units, (group.obstacle, ())))
+    blocked = {unit: found for unit in group.units if (found := _blocked(group, unit, given))}
+    goes = [unit for unit in group.units if unit not in blocked]
+    only_edges = [unit for unit, found in blocked.items() if all(why == EDGES for _, why in found)]
+    keeper, merged = _merging(group, only_edges, given)
+    spare = _spare(group, goes, len(goes) + len(merged), round_to)
+    goes = [unit for unit in goes if unit not in spare]
+    left = _last_ones(group, {*goes, *merged})
+    cut = Cut(group.root, [unit for unit in (*goes, *merged) if unit not in left])
+    for unit in cut.units:
+        _compensate(cut, group, unit, given, keeper if unit in merged else None)
+    for unit in left & set(goes):
+        _compensate(cut, group, unit, given, None)
+        readers = [member for member in group.consumers if not _ignored(member, unit)]
+        cut.blanks += [(member.name, channel) for member in readers for channel in member.channels[unit]]
+    cut.clears = [
+        (member, unit)
+        for unit in left
+        if all(_ignored(reader, unit) for reader in group.consumers)
+        for member in group.producers
+        if bool(rows(member.module, member.channels.get(unit, [])).any())
+    ]
+    reasons = {unit: _reason(group, unit, found) for unit, found in blocked.items() if unit not in cut.units}
+    reasons |= dict.fromkeys(spare, (f"channels by {round_to} are faster", ()))
+    return cut, _why(group, reasons)
+
+
+def _spare(group: Group, goes: list[int], count: int, round_to: int) -> list[int]:
+    """Units that could go but stay, so that a convolution keeps a multiple of `round_to` channels."""
+    root = next(member for member in group.producers if member.name == group.root)
+    short = (count - width(root.module)) % round_to
+    return goes[:short] if not isinstance(root.module, nn.Linear) and short <= len(goes) else []
+
+
+def _blocked(group: Group, unit: int, given: Constants) -> list[tuple[Member, str]]:
+    """The layers that need the unit, each with VARIES or EDGES."""
+    found = []
+    for member in group.consumers:
+        if _ignored(member, unit):
+            continue
+        values = _values(member, unit, given)
+        if bool(values.isnan().any()) or not _may_be_constant(group, unit):
+            found.append((member, VARIES))
+        elif bool(values.any()) and not _reads_no_edges(member.module):
+            found.append((member, EDGES))
+    return found
+
+
+def _may_be_constant(group: Group, unit: int) -> bool:
+    """Whether the weights explain that a channel is constant, so that it is no accident of the random inputs."""
+    writers = [member for member in group.producers if _writes(member, unit)]
+    depthwise = any(is_depthwise(member.module) and member not in writers for member in group.producers)
+    scales = [(norm.module.weight, norm.channels.get(unit, [])) for norm in group.norms]
+    stopped = any(isinstance(scale, Tensor) and not bool(scale[channels].all()) for scale, channels in scales)
+    return depthwise or stopped or all(is_depthwise(member.module) for member in writers)
+
+
+def _ignored(member: Member, unit: int) -> bool:
+    return not bool(columns(member.module, member.channels.get(unit, [])).any())
+
+
+def _values(member: Member, unit: int, given: Constants) -> Tensor:
+    """The constants that a layer reads on the channels of a unit; NaN where they vary or are not known."""
+    channels = member.channels.get(unit, [])
+    known = given.get(member.name)
+    if known is None:
+        return columns(member.module, channels).new_full((len(channels),), torch.nan)
+    return known[channels]
+
+
+def _reads_no_edges(module: nn.Module) -> bool:
+    """Whether a constant input has the same effect at every position: there is no zero padding."""
+    if isinstance(module, nn.Linear):
+        return True
+    if isinstance(module, TRANSPOSED):
+        return False
+    padding = module.padding
+    none = padding == "valid" if isinstance(padding, str) else not any(padding)  # type: ignore[arg-type]
+    return none or module.padding_mode != "zeros"
+
+
+def _merging(group: Group, units: list[int], given: Constants) -> tuple[int | None, list[int]]:
+    """Merge constant units that zero padding keeps from being cut: return one that stays, and those merged into it.
+
+    Each is a constant, so each is a multiple of any other one that is not 0. The unit that can replace the most others
+    stays; of equals, the one with the largest constants, which loses the fewest digits.
+    """
+    readers = [member for member in group.consumers if not _reads_no_edges(member.module)]
+    if len(units) < 2 or any(len(member.channels.get(unit, [])) != 1 for member in readers for unit in units):
+        return None, []
+    values = torch.stack([torch.cat([_values(member, unit, given) for unit in units]) for member in readers])
+    needs = torch.tensor([[not _ignored(member, unit) for unit in units] for member in readers]).to(values.device)
+    needs &= values != 0  # [readers, units]
+    offers = values.nan_to_num() != 0
+    reads = (~needs.unsqueeze(2) | offers.unsqueeze(1)).all(0)  # [unit, other]: whether the other can replace it
+    reads.fill_diagonal_(False)
+    size = torch.where(offers, values.abs(), torch.inf).amin(0)
+    best = max(range(len(units)), key=lambda i: (int(reads[:, i].sum()), float(size[i])))
+    return units[best], [unit for unit, can in zip(units, reads[:, best].tolist(), strict=True) if can]
+
+
+def _last_ones(group: Group, goes: set[int]) -> set[int]:
+    """Units that must stay, since every layer must keep one channel."""
+    left: set[int] = set()
+    for member in group.producers:
+        going = {unit: found for unit, found in member.channels.items() if unit in goes - left}
+        if going and sum(len(found) for found in going.values()) == width(member.module):
+            left.add(min(going))
+    return left
+
+
+def _compensate(cut: Cut, group: Group, unit: int, given: Constants, keeper: int | None) -> None:
+    for member in group.consumers:
+        if _ignored(member, unit):
+            continue
+        values = _values(member, unit, given)
+        if keeper is not None and not _reads_no_edges(member.module):
+            (channel,), (other,) = member.channels[unit], member.channels[keeper]
+            if float(values):
+                cut.merges.append((member.name, channel, other, float(values / _values(member, keeper, given))))
+            continue
+        for channel, value in zip(member.channels[unit], values.tolist(), strict=True):
+            if value:
+                cut.folds.append((member.name, channel, value))
+
+
+def prepare(model: nn.Module, cut: Cut) -> None:
+    """Change weights and biases, in place, so that the units can be cut without changing the function."""
+    with torch.no_grad():
+        for name, channel, value in cut.folds:
+            _add_to_bias(model.get_submodule(name), columns(model.get_submodule(name), [channel])[0] * value)
+        for name, channel, other, factor in cut.merges:
+            weight = model.get_submodule(name).weight
+            assert isinstance(weight, Tensor)
+            weight[:, other] += factor * weight[:, channel]
+        for name, channel in cut.blanks:
+            weight = model.get_submodule(name).weight
+            assert isinstance(weight, Tensor)
+            weight.transpose(0, reading_dim(model.get_submodule(name)))[channel] = 0
+    for member, unit in cut.clears:
+        clear(Member(member.name, model.get_submodule(member.name), member.channels), unit)
+
+
+def _add_to_bias(module: nn.Module, share: Tensor) -> None:
+    """Add `share`, [out, …], summed over all but its first dimension, to the bias."""
+    share = share.flatten(1).sum(1) if share.dim() > 1 else share
+    old = module.bias
+    module.bias = nn.Parameter(share + old if isinstance(old, Tensor) else share)
+
+
+def _reason(group: Group, unit: int, found: list[tuple[Member, str]]) -> Reason:
+    edges = tuple(member.name for member, why in found if why == EDGES)
+    if edges:
+        return "the output is constant but not zero, and meets the zero padding of", edges
+    alive = tuple(member.name for member in group.producers if _writes(member, unit))
+    if alive:
+        return "the same channels are also written by", alive
+    return "the values vary, or differ between positions, where they are read by", tuple(
+        member.name for member, _ in found
+    )
+
+
+def _writes(member: Member, unit: int) -> bool:
+    return bool(rows(member.module, member.channels.get(unit, [])).any())
+
+
+def _why(group: Group, reasons: dict[int, Reason]) -> list[str]:
+    """One sentence per layer and reason, on the layer's channels without weights that stay."""
+    counted: Counter[tuple[str, str]] = Counter()
+    others: dict[tuple[str, str], dict[str, None]] = {}  # a dict, to keep their order
+    for unit, (reason, names) in reasons.items():
+        for member in group.producers:
+            if unit in member.channels and not _writes(member, unit):
+                counted[member.name, reason] += 1
+                others.setdefault((member.name, reason), {}).update(dict.fromkeys(names))
+    return [
+        f"{name}: {_channels(count)}: {reason} {_few(list(others[name, reason]))}".rstrip()
+        for (name, reason), count in counted.items()
+    ]
+
+
+def _channels(count: int) -> str:
+    return "1 channel without weights stays" if count == 1 else f"{count} channels without weights stay"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} other layers"])

@@ -1,0 +1,66 @@
+"""The table of keys for `prunelab --help`, generated from the schema."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from prunelab.config.conf_folder import content, folder
+from prunelab.config.keys import Key
+from prunelab.config.schema import keys
+
+# The keys that the page shows. `prunelab --cfg job` shows all of them.
+SHOWN = (
+    "amount",
+    "schedule.rounds",
+    "schedule.sparsity",
+    "schedule.compression",
+    "schedule.macs",
+    "rewind",
+    "train.epochs",
+    "finetune.epochs",
+    "finetune.distill.alpha",
+    "optimizer.lr",
+    "train.batch_size",
+    "prune.include",
+    "latency",
+    "seed",
+    "threads",
+)
+
+
+def table() -> str:
+    """Return lines of name, range, meaning and default."""
+    there, set_by_choice = {key.name: key for key in keys()}, defaults()
+    lines: list[str] = []
+    for name in SHOWN:
+        key = there[name]
+        default = set_by_choice.get(name, key.default)
+        said = "" if default is None else f"; default {default}"
+        line = f"  {name:<22}  {interval(key):<8}  {key.meaning}{said}"
+        lines += textwrap.wrap(line, 120, subsequent_indent=" " * 36)
+    return "\n".join(lines)
+
+
+def interval(key: Key) -> str:
+    """Return the range of a key's numbers: `[0, 1)`, `> 0`; empty for a key without a range."""
+    low, high = key.bounds.get("ge", key.bounds.get("gt")), key.bounds.get("le", key.bounds.get("lt"))
+    if low is None:
+        return ""
+    if high is None or key.whole:
+        return f"{'≥' if 'ge' in key.bounds else '>'} {low:g}"
+    return f"{'[' if 'ge' in key.bounds else '('}{low:g}, {high:g}{']' if 'le' in key.bounds else ')'}"
+
+
+def defaults() -> dict[str, Any]:
+    """Return the values that the default choices of the config groups set, by dotted keys of at most two names."""
+    found: dict[str, Any] = {}
+    for entry in OmegaConf.load(folder() / "config.yaml").defaults:
+        for group, choice in entry.items() if isinstance(entry, DictConfig) else ():
+            if choice is not None and "override" not in str(group):
+                for key, value in content(str(group), choice).items():
+                    nested = isinstance(value, dict)
+                    found |= {f"{key}.{name}": v for name, v in value.items()} if nested else {key: value}
+    return found

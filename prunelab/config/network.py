@@ -1,0 +1,99 @@
+"""Building the network that a config names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prunelab.config.component import Component, bind
+from prunelab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from prunelab.config.spec import Spec
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known of a data set before it is loaded.
+
+    Attributes:
+        shape: of one example, [channels, height, width]; None if unknown.
+        classes: number of classes; None if unknown.
+    """
+
+    shape: tuple[int, ...] | None
+    classes: int | None
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """The facts that are known, as keyword arguments for a model."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The part of a `Spec` that a network is built from.
+
+    Attributes:
+        regularizer: whose gates become parameters of the network; None: no regularizer.
+        layers: whether layers are marked that may be removed whole.
+    """
+
+    data: Component
+    model: Component
+    regularizer: Component | None
+    layers: bool
+
+
+def from_plain(config: Mapping[str, Any], trusted: Iterable[str] = ()) -> NetworkSpec:
+    """Return what a network is built from, of a config that was stored as plain data.
+
+    No interpolation is resolved, and only these parts need be trusted.
+
+    Args:
+        config: such as `Spec.plain` of a run.
+        trusted: packages of the user's that these parts may come from; those that the config trusts do not count.
+
+    Raises:
+        ConfigError: for a part that is missing, not trusted, or given unknown options.
+    """
+    trusted = tuple(trusted)
+    for part in ("data", "model"):
+        if not isinstance(config.get(part), Mapping):
+            raise ConfigError(f"{part}={config.get(part)}: must be a mapping with the key _target_")
+    data = bind("data", config["data"], trusted)
+    model = bind("model", config["model"], trusted, offered=data_facts(data).known)
+    regularizer = bind("regularizer", config["regularizer"], trusted) if config.get("regularizer") else None
+    layers = bool((config.get("strategy") or {}).get("layers"))
+    return NetworkSpec(data, model, regularizer, layers)
+
+
+def data_facts(data: Component) -> DataFacts:
+    """Return what is known of a data set: from the options of its function, or else from the function's attributes."""
+    shape, classes = (data.options.get(key, getattr(data.target, key, None)) for key in ("shape", "classes"))
+    return DataFacts(None if shape is None else tuple(shape), classes)
+
+
+def network(spec: Spec | NetworkSpec) -> nn.Module:
+    """Return the network, with the gates of its regularizer and with removable layers marked. Draws its weights.
+
+    Raises:
+        ConfigError: if it cannot be built, or is no torch.nn.Module.
+    """
+    from torch import nn
+
+    from prunelab.pruning.layer_removal import mark_layers
+
+    facts = data_facts(spec.data)
+    made = spec.model(**facts.known)
+    if not isinstance(made, nn.Module):
+        raise ConfigError(f"{spec.model}: must make a torch.nn.Module")
+    prepare = getattr(spec.regularizer.target, "prepare", None) if spec.regularizer is not None else None
+    if prepare is not None and spec.regularizer is not None:
+        prepare(made, facts.shape, **spec.regularizer.options)
+    if spec.layers:
+        mark_layers(made, facts.shape)
+    return made

@@ -1,0 +1,86 @@
+"""The rounds of an experiment: what its schedule aims at, and how much each round prunes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prunelab.config.component import Component
+from prunelab.config.schema import allowed
+from prunelab.config.spec import Spec
+from prunelab.errors import ConfigError
+from prunelab.pruning.schedules import Round
+
+SOMEWHERE = 0.5  # any sparsity, for checks before the model is known
+
+
+def rounds(spec: Spec, sparsity: float | None = None) -> list[Round]:
+    """Return every round that an experiment asks for.
+
+    Args:
+        sparsity: of the prunable tensors at which the model reaches `schedule.compression`; not needed without it.
+
+    Raises:
+        ConfigError: where the schedule's own options do not go together.
+    """
+    return planned(spec.schedule, spec.amount, spec.tolerance, spec.macs, sparsity)
+
+
+def planned(
+    schedule: Component, amount: float | None, tolerance: float | None, macs: float | None, sparsity: float | None
+) -> list[Round]:
+    """Return the rounds of a schedule; `rounds` says what the arguments are."""
+    if macs is not None:
+        sparsity = 1 - macs
+    goal = SOMEWHERE if sparsity is None else sparsity
+    made = schedule(amount=amount, tolerance=tolerance, sparsity=goal)
+    found = [item if isinstance(item, Round) else Round((item,)) for item in made]
+    return found if macs is None else _by_macs(found)
+
+
+def check_goal(schedule: Mapping[str, Any], name: str, amount: float | None, by_amount: bool) -> None:
+    """Check that just one of `amount`, `schedule.sparsity`, `.compression` and `.macs` is given, and fits.
+
+    Args:
+        schedule: the keys of the group.
+        name: of the schedule, for messages.
+        by_amount: whether the schedule takes an amount rather than a final sparsity.
+
+    Raises:
+        ConfigError: if not.
+    """
+    goals = {key: schedule[key] for key in ("sparsity", "compression", "macs") if schedule.get(key) is not None}
+    if by_amount:
+        for key, value in goals.items():
+            others = "linear, cubic and geometric" if key == "macs" else "linear, cubic, geometric and gradual"
+            raise ConfigError(
+                f"schedule.{key}={value}: schedule={name} goes by amount={_text(amount)}; use one of the two: "
+                f"schedule={others} end at a {key}"
+            )
+        return
+    if amount is not None:
+        key = next(iter(goals), "sparsity")
+        raise ConfigError(
+            f"amount={amount}: schedule={name} goes by schedule.{key}={_text(schedule.get(key))}; "
+            "use one of the two: schedule=iterative, ramp or one_shot go by amount"
+        )
+    if not goals:
+        raise ConfigError(f"schedule.sparsity=null: schedule={name} needs {allowed('schedule.sparsity')}")
+    if len(goals) > 1:
+        given = " and ".join(f"schedule.{key}={value}" for key, value in goals.items())
+        raise ConfigError(f"{given}: use one of the two")
+
+
+def _by_macs(rounds: list[Round]) -> list[Round]:
+    """The same path, of multiply-adds instead of weights."""
+    left, found = 1.0, []
+    for round in rounds:
+        if round.every or round.amount is None:
+            raise ConfigError("schedule.macs: schedule=gradual prunes while it trains; use linear, cubic or geometric")
+        left *= 1 - round.amount
+        found.append(Round((None,), macs=left))
+    return found
+
+
+def _text(value: object) -> str:
+    return "null" if value is None else str(value)

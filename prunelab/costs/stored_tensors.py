@@ -1,0 +1,43 @@
+"""The tensors of a network as they are stored: their numbers and their parts, also where torchao has quantized them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from torch import Tensor, nn
+
+
+def numbers(tensor: Tensor) -> Tensor:
+    """Return the tensor's numbers: a quantized tensor is dequantized."""
+    found: Tensor = tensor.detach().dequantize() if is_quantized(tensor) else tensor.detach()
+    return found
+
+
+def is_quantized(tensor: Tensor) -> bool:
+    """Return whether the tensor consists of smaller numbers and their scales."""
+    return bool(_parts(tensor))
+
+
+def stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of the state by name; a quantized `fc1.weight` as `fc1.weight.qdata`, `fc1.weight.scale` …"""
+    for name, value in model.state_dict().items():
+        parts = _parts(value)
+        if not parts:
+            yield name, value.detach()
+        for key in parts:
+            yield f"{name}.{key}", getattr(value, key)
+
+
+def distinct(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Return the tensors without those that are in memory under another name too."""
+    return list({value.data_ptr(): value for value in tensors}.values())
+
+
+def contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of all tensors on the CPU that share no memory: safetensors accepts only such tensors."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+
+
+def _parts(tensor: Tensor) -> list[str]:
+    flatten: Callable[[], tuple[list[str], object]] | None = getattr(tensor, "__tensor_flatten__", None)
+    return flatten()[0] if flatten else []

@@ -1,0 +1,57 @@
+"""Live data sets: tensors or torch data sets of the user's as an in-memory data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from prunelab.data.dataset import SPLIT_SEED, Dataset, Split, stratified
+from prunelab.errors import ConfigError
+
+HELD_OUT = 10  # one in so many training examples is held out where there is no validation split
+
+
+def as_dataset(data: Any) -> Dataset:
+    """Return an in-memory data set.
+
+    Args:
+        data: a `prunelab.data.Dataset`; or (train, validation, test), or (train, test), of which each is a
+            `torch.utils.data.Dataset` of (input, label) pairs, a pair of tensors (inputs [n, …], labels [n]), or a
+            `Split`. Without a validation split, a tenth of the training examples is held out, in equal proportions.
+
+    Raises:
+        ConfigError: for anything else, or labels that are no whole numbers.
+    """
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, Sequence) or len(data) not in (2, 3):
+        raise ConfigError(f"data={type(data).__name__}: must be a Dataset, (train, test) or (train, validation, test)")
+    splits = [_split(part) for part in data]
+    if len(splits) == 3:
+        return Dataset(*splits)
+    train, test = splits
+    held = torch.zeros(len(train), dtype=torch.bool)
+    held[stratified(train.labels, max(len(train) // HELD_OUT, 1), SPLIT_SEED)] = True
+    rest, validation = (Split(train.inputs[chosen], train.labels[chosen]) for chosen in (~held, held))
+    return Dataset(rest, validation, test)
+
+
+def _split(part: Any) -> Split:
+    if isinstance(part, Split):
+        return part
+    if isinstance(part, TorchDataset):
+        pairs = [part[i] for i in range(len(part))]  # type: ignore[arg-type]
+        inputs, labels = torch.stack([torch.as_tensor(x) for x, _ in pairs]), torch.tensor([int(y) for _, y in pairs])
+    elif isinstance(part, (tuple, list)) and len(part) == 2 and all(isinstance(x, Tensor) for x in part):
+        inputs, labels = part
+    else:
+        raise ConfigError(f"data={type(part).__name__}: must be a torch Dataset, a pair of tensors, or a Split")
+    if labels.dim() != 1 or labels.is_floating_point() or len(labels) != len(inputs):
+        raise ConfigError(
+            f"data: labels are {labels.dtype} {list(labels.shape)}; must be whole numbers [{len(inputs)}]"
+        )
+    return Split(inputs, labels.long())

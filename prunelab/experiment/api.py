@@ -1,0 +1,74 @@
+"""Experiments from Python: run one, and load the network of a finished one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunelab.config import compose
+from prunelab.runtime import device
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import nn
+
+    from prunelab.config.spec import Spec
+    from prunelab.experiment.run import Result
+
+
+def run(
+    config: DictConfig | Spec,
+    folder: str | Path | None = None,
+    *,
+    model: nn.Module | None = None,
+    data: Any = None,
+) -> Result:
+    """Run one experiment: train dense, then rounds of prune → rewind → fine-tune, then finish.
+
+    Args:
+        config: from `compose`.
+        folder: the run folder; by default a new one, `outputs/<date>/<time>`.
+        model: a live module in the place of the config's model; it is copied. Stages are named by its tensors.
+        data: a live data set in the place of the config's data; see `prunelab.data.live.as_dataset`. Stages are named
+            by its content.
+
+    Returns:
+        The rounds (a list of records, 0 = dense), the final model, and the folder.
+
+    Raises:
+        ConfigError: for an experiment that cannot run, before any training.
+    """
+    device.limit_threads(config.threads)  # before torch is imported, by what follows
+    from prunelab.config.resolve import resolve
+    from prunelab.config.spec import Spec
+    from prunelab.data.live import as_dataset
+    from prunelab.experiment import run as experiment
+    from prunelab.tracking.run_folder import Origin
+
+    spec = config if isinstance(config, Spec) else resolve(config)
+    where = Path(folder) if folder is not None else compose.run_folder(spec.outputs)
+    telling, sweeping = compose.telling(), compose.in_sweep()
+    # TensorBoard calls a run by its folder; that of a job is a number.
+    origin = Origin(compose.command(), telling, compose.label(telling) if sweeping else "", quiet=sweeping)
+    return experiment.run(spec, where, origin, model, None if data is None else as_dataset(data))
+
+
+def load(folder: str | Path, trusted: Sequence[str] = (), compact: bool = False) -> nn.Module:
+    """Return the network of a finished run, rebuilt from its config and its safetensors; nothing is unpickled.
+
+    Args:
+        folder: the run folder.
+        trusted: packages of yours that the run's model may come from.
+        compact: the compact network, of a run with compact=true or after `prunelab compact`.
+
+    Raises:
+        ConfigError: if there is no finished run, its files are damaged, or there is no compact network.
+    """
+    if compact:
+        from prunelab.compaction import compact_files
+
+        return compact_files.of_run(Path(folder), trusted)
+    from prunelab.exports import finished_run
+
+    return finished_run.load(folder, trusted)

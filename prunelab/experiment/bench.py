@@ -1,0 +1,256 @@
+"""The bench: model, pruner, optimizer and data of one experiment, built from its spec."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
+
+from prunelab.config.component import Component
+from prunelab.config.network import data_facts, network
+from prunelab.config.spec import RuleSpec, Spec
+from prunelab.data.dataset import Dataset
+from prunelab.errors import ConfigError
+from prunelab.experiment.checkpoints import load_checkpoint
+from prunelab.pruning import skipping
+from prunelab.pruning.criteria.base import Batch, Criterion
+from prunelab.pruning.custom import score_each
+from prunelab.pruning.layer_removal import LayerRemoval
+from prunelab.pruning.pruner import Pruner, Score
+from prunelab.pruning.rules import ROUND, Rule
+from prunelab.runtime.seeding import permutation, seed_all, seeded
+from prunelab.stages.stage import State
+from prunelab.training.callbacks.base import Callback
+from prunelab.training.loop import batches
+from prunelab.training.optimizers import build_optimizer
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the experiment is told while it works.
+
+    Attributes:
+        on_batch: called before each batch of training.
+        interrupt: called between longer steps; raises if a signal asked the run to stop.
+    """
+
+    on_batch: Callable[[], None] = lambda: None
+    interrupt: Callable[[], None] = lambda: None
+
+
+class Bench:
+    """One experiment's parts. What can be wrong with model, axes or optimizer is found here, before data is loaded.
+
+    Args:
+        spec: the experiment.
+        device: that it runs on.
+        hooks: see `Hooks`.
+        model: a live module in the place of the spec's model.
+        data: a live data set in the place of the spec's data.
+
+    Raises:
+        ConfigError: for a part or a pattern that does not fit.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        device: torch.device,
+        hooks: Hooks | None = None,
+        model: nn.Module | None = None,
+        data: Dataset | None = None,
+    ) -> None:
+        self.spec, self.device, self.hooks = spec, device, hooks or Hooks()
+        self.live_model, self.live_data = model, data
+        self.shape = tuple(data.train.inputs.shape[1:]) if data is not None else data_facts(spec.data).shape
+        self.model = self.new_model()
+        self.initial = snapshot(self.model)
+        self.pruner = self._pruner()
+        self.masks = self.pruner.masks
+        self.tensors = [item.name for item in self.pruner.items]
+        self.layers = self._layer_removal()
+        self.lr_schedule: Callable[[float], float] = functools.partial(
+            spec.lr_schedule.target, **spec.lr_schedule.options
+        )
+        self.lr_schedule(0.0)
+        self.new_optimizer()
+        self.dense: Tensors = {}  # the weights of round 0, once they are known
+        self.batches = 0  # per epoch, once the data are loaded
+
+    def new_model(self, draw: str = "init") -> nn.Module:
+        """Return the model with its initial weights, a function of the seed, on the device.
+
+        Args:
+            draw: another word gives other weights.
+        """
+        seed_all(self.spec.seed, draw)
+        if self.live_model is not None and draw == "init":
+            return deepcopy(self.live_model).to(self.device)
+        model = network(self.spec) if self.live_model is None else _drawn_again(self.live_model)
+        if self.spec.checkpoint is not None:
+            load_checkpoint(model, self.spec.checkpoint)
+        return model.to(self.device)
+
+    def dense_network(self) -> nn.Module:
+        """Return a second network with the weights of round 0, without masks, on the device, in eval mode."""
+        with seeded(self.spec.seed, "init"):
+            model = network(self.spec) if self.live_model is None else deepcopy(self.live_model)
+        model.load_state_dict(self.dense)
+        return model.to(self.device).eval()
+
+    def copy(self) -> nn.Module:
+        """Return a second network with the model's weights and removed layers, on the device, in eval mode.
+
+        It is built anew: a user's model may refuse to be copied once it has run.
+        """
+        with seeded(self.spec.seed, "init"):
+            model = network(self.spec) if self.live_model is None else deepcopy(self.live_model)
+        model.load_state_dict(self.model.state_dict())
+        for name in skipping.skipped(self.model):
+            skipping.set_skipped(model.get_submodule(name), True)
+        return model.to(self.device).eval()
+
+    def new_optimizer(self, callbacks: list[Callback] | None = None) -> torch.optim.Optimizer:
+        """Return a fresh optimizer: each round has its own, since old momentum would go on moving pruned weights."""
+        part = self.spec.optimizer
+        try:
+            return build_optimizer(part.target, self.model, callbacks or [], **part.options)
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise ConfigError(f"{part}: {error}") from error
+
+    def load_data(self) -> None:
+        """Put the data on the device."""
+        data = self.live_data if self.live_data is not None else self.spec.data()
+        self.data = data.to(self.device)
+        self.batches = batches(len(self.data.train), self.spec.train.batch_size)
+        self.example: Tensor = self.data.train.batch(slice(0, 1))[0]
+        self.pruner.example = self.example
+
+    @property
+    def dense_epochs(self) -> int:
+        """The epochs of dense training; 0 where a checkpoint replaces it."""
+        return 0 if self.spec.checkpoint is not None else self.spec.train.epochs
+
+    def rewind_iterations(self) -> int | None:
+        """Return `rewind` in iterations of dense training (Frankle et al. 2020, arXiv 1912.05671); None: no rewinding.
+
+        Raises:
+            ConfigError: if the point lies beyond dense training.
+        """
+        point = self.spec.rewind
+        if point is None:
+            return None
+        iterations, last = point.iterations(self.batches), self.dense_epochs * self.batches
+        if iterations > last:
+            raise ConfigError(f"rewind={point}: dense training has {last} iterations; must be at most {last}it")
+        return iterations
+
+    def put(self, state: State) -> None:
+        """Put a state's weights and masks into the model."""
+        self.restore(state.weights, state.masks)
+        if isinstance(self.pruner.criterion, Criterion):
+            self.pruner.criterion.load(state.recorded)
+
+    @torch.no_grad()
+    def restore(self, weights: Tensors, masks: Tensors | None = None) -> None:
+        """Put weights into the model, under its masks or under others.
+
+        Args:
+            weights: a state dict.
+            masks: tensors that it does not name get masks of ones; None: the masks stay, which is rewinding.
+        """
+        if masks is not None:
+            self.masks.load(masks)
+        state = self.model.state_dict()
+        for name, value in weights.items():
+            state[name].copy_(value)
+        self.masks.apply()
+
+    def recorded(self) -> Tensors:
+        """Return what the criterion has recorded."""
+        return self.pruner.criterion.state() if isinstance(self.pruner.criterion, Criterion) else {}
+
+    def sample(self, round: int, examples: int) -> Iterator[Batch]:
+        """Yield examples of the training split, drawn by (seed, round), in batches."""
+        order = permutation(len(self.data.train), self.spec.seed, round, "criterion", device=self.device)[:examples]
+        return (self.data.train.batch(index) for index in order.split(self.spec.train.batch_size))
+
+    def training_batch(self, round: int, iteration: int) -> Batch:
+        """Return one batch of the training split, drawn by (seed, round, iteration), for callbacks."""
+        order = permutation(len(self.data.train), self.spec.seed, round, iteration, "routine", device=self.device)
+        return self.data.train.batch(order[: self.spec.train.batch_size])
+
+    def _pruner(self) -> Pruner:
+        spec, method = self.spec, self.spec.strategy.method
+        decides = method is not None and _is_method(method)
+        example = None if self.shape is None else torch.zeros(1, *self.shape, device=self.device)
+        return Pruner(
+            self.model,
+            score_each(method.target, method.name) if method is not None and not decides else criterion(spec.criterion),
+            spec.granularity(),
+            spec.allocation(),
+            include=spec.selection.include,
+            exclude=spec.selection.exclude,
+            output_layer=spec.selection.output_layer,
+            example=example,
+            iterations=spec.iterations,
+            rules=[_rule(rule) for rule in spec.strategy.rules],
+            method=method.target if method is not None and decides else None,  # type: ignore[arg-type]
+            initial=self.initial,
+            seed=spec.seed,
+        )
+
+    def _layer_removal(self) -> LayerRemoval | None:
+        strategy = self.spec.strategy
+        if not strategy.layers:
+            return None
+        return LayerRemoval(self.masks, self.tensors, strategy.count, strategy.threshold)
+
+
+def criterion(part: Component) -> Score:
+    """Return the criterion that the config names, with its options."""
+    return part() if inspect.isclass(part.target) else functools.partial(part.target, **part.options)
+
+
+def snapshot(model: nn.Module) -> Tensors:
+    """Return copies of a model's tensors, on the CPU."""
+    copied = {
+        name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()
+    }
+    return {name: value.cpu() for name, value in copied.items()}
+
+
+def _rule(rule: RuleSpec) -> Rule:
+    method: Any = None if rule.method is None else rule.method.target
+    amount = ROUND if rule.round_amount else rule.amount
+    return Rule(rule.match, rule.granularity(), rule.allocation(), amount, method)
+
+
+def _is_method(part: Component) -> bool:
+    return inspect.isclass(part.target) and issubclass(part.target, BasePruningMethod)
+
+
+def _drawn_again(model: nn.Module) -> nn.Module:
+    """A copy of a live model with other initial weights, from the modules' own `reset_parameters`.
+
+    Raises:
+        ConfigError: if a module with parameters has no `reset_parameters`.
+    """
+    copy = deepcopy(model)
+    for name, module in copy.named_modules():
+        if not list(module.parameters(recurse=False)):
+            continue
+        reset = getattr(module, "reset_parameters", None)
+        if reset is None:
+            raise ConfigError(f"control=reinit: {name} ({type(module).__name__}) has no reset_parameters()")
+        reset()
+    return copy

@@ -1,0 +1,178 @@
+"""One phase of training, dense or of one round: from its start, or its checkpoint, to the stage's result."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+from prunelab.config.component import Component
+from prunelab.costs import counts
+from prunelab.experiment.bench import Bench, snapshot
+from prunelab.experiment.prune import Pruning, prune
+from prunelab.pruning.schedules import Round
+from prunelab.records import EpochRecord, RoundRecord, from_plain, plain
+from prunelab.runtime.interrupt import InterruptedRun
+from prunelab.stages.checkpoint import Work
+from prunelab.stages.stage import State
+from prunelab.training.callbacks.base import Callback, Phase
+from prunelab.training.callbacks.distillation import Distillation
+from prunelab.training.callbacks.gradual import Gradual
+from prunelab.training.loop import evaluate, fit
+from prunelab.training.spec import Position, TrainSpec
+
+OnEpoch = Callable[[EpochRecord], None]
+
+
+def train(
+    bench: Bench,
+    work: Work,
+    round: int,
+    iterations: int,
+    start: Callable[[], Pruning],
+    on_epoch: OnEpoch,
+    plan: Round | None = None,
+) -> State:
+    """Train from `start`, or from the checkpoint if there is one, which gives the same bits as without a break.
+
+    Args:
+        iterations: optimizer steps in all.
+        start: puts the model where training begins, and returns what was pruned. Not called on resuming.
+        on_epoch: called with every epoch's record, those before the break too.
+        plan: of the round, if it prunes while it trains.
+    """
+    checkpoint = work.load()
+    pruned, rows, position = _begin(bench, checkpoint, start)
+    phase = _phase(bench, round, iterations)
+    callbacks = _callbacks(bench, phase, plan, pruned)
+    optimizer = bench.new_optimizer(callbacks)
+    if checkpoint is not None:
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        for callback, state in zip(callbacks, checkpoint["callbacks"], strict=True):
+            callback.load(state)
+
+    def save() -> None:
+        content: dict[str, Any] = {
+            "weights": snapshot(bench.model),
+            "masks": bench.masks.state(),
+            "optimizer": optimizer.state_dict(),
+        }
+        content |= {"callbacks": [callback.state() for callback in callbacks], "recorded": bench.recorded()}
+        content |= {"pruned": asdict(pruned), "rows": [plain(row) for row in rows], "position": asdict(position)}
+        work.save(content)
+
+    for row in rows:
+        on_epoch(replace(row, reused=True))
+    train_spec = TrainSpec(
+        iterations, bench.spec.train.batch_size, bench.spec.seed, round, bench.spec.train.validate_every
+    )
+    splits = bench.data.train, bench.data.validation
+    how: dict[str, Any] = {"position": position, "lr_factor": _lr_factor(bench, round, iterations)}
+    try:
+        for row in fit(bench.model, optimizer, *splits, train_spec, callbacks, on_batch=bench.hooks.on_batch, **how):
+            rows.append(row)
+            save()
+            on_epoch(row)
+    except InterruptedRun:
+        position.remember_generators(bench.device)
+        save()
+        raise
+    for callback in callbacks:
+        callback.finish()
+    bench.masks.apply()
+    return State(
+        snapshot(bench.model), bench.masks.state(), _measure(bench, round, rows, pruned), rows, bench.recorded()
+    )
+
+
+def try_sparse_training(bench: Bench) -> None:
+    """Make the callback of `sparse_training` once.
+
+    Raises:
+        ConfigError: if it does not fit the model, or the length of fine-tuning.
+    """
+    part = bench.spec.sparse_training
+    if part is not None:
+        part(_phase(bench, 1, bench.spec.finetune.epochs * bench.batches))
+
+
+def _begin(
+    bench: Bench, checkpoint: dict[str, Any] | None, start: Callable[[], Pruning]
+) -> tuple[Pruning, list[EpochRecord], Position]:
+    """Put the model where training begins or continues; what was pruned, the rows so far, the position."""
+    if checkpoint is None:
+        return start(), [], Position()
+    recorded = checkpoint["recorded"]
+    bench.put(State(checkpoint["weights"], checkpoint["masks"], recorded=recorded))
+    rows = [from_plain(EpochRecord, row) for row in checkpoint["rows"]]
+    return Pruning(**checkpoint["pruned"]), rows, Position(**checkpoint["position"])
+
+
+def _phase(bench: Bench, round: int, iterations: int) -> Phase:
+    batch = functools.partial(bench.training_batch, round)
+    return Phase(bench.model, bench.masks, bench.spec.seed, round, iterations, batch, bench.tensors)
+
+
+def _callbacks(bench: Bench, phase: Phase, plan: Round | None, pruned: Pruning) -> list[Callback]:
+    """What takes part in a phase of training."""
+
+    def prune_more(step: int) -> None:
+        assert plan is not None
+        more = prune(bench, phase.round, plan.amounts[step - 1], step)
+        pruned.prune_ms += more.prune_ms
+        pruned.warnings += more.warnings
+
+    spec, found = bench.spec, list[Callback]()
+    part: Component | None = spec.regularizer if phase.round == 0 else spec.sparse_training
+    if part is not None and not (plan is None and phase.round):
+        found.append(part(phase))
+    if phase.round and spec.finetune.distill is not None:
+        found.append(Distillation(bench.dense_network(), **asdict(spec.finetune.distill)))
+    if plan is not None and plan.every:
+        found.append(Gradual(prune_more, plan.every, len(plan.amounts)))
+    return found
+
+
+def _lr_factor(bench: Bench, round: int, iterations: int) -> Callable[[int], float] | None:
+    """The factor of the learning rate by the iterations done in this phase; None: always 1.
+
+    Fine-tuning continues at the rate at which dense training ended. What is rewound, weights or rate, goes through
+    the schedule again from the point that it is rewound to (Renda et al. 2020, arXiv 2003.02389, section 3).
+    """
+    if bench.lr_schedule(0.0) == bench.lr_schedule(0.5) == bench.lr_schedule(0.999) == 1.0:
+        return None
+    dense = bench.dense_epochs * bench.batches
+    if round == 0:
+        return lambda done: bench.lr_schedule(done / dense)
+    point = bench.rewind_iterations()
+    mode = bench.spec.finetune.lr or ("last" if point is None else "rewind")
+    if mode == "last" and dense:
+        return lambda done: bench.lr_schedule((dense - 1) / dense)
+    first = max(0, dense - iterations) if point is None else point
+    whole = max(dense, first + iterations)
+    return lambda done: bench.lr_schedule((first + done) / whole)
+
+
+def _measure(bench: Bench, round: int, rows: list[EpochRecord], pruned: Pruning) -> RoundRecord:
+    """The round's record, measured at the last epoch, under the final masks."""
+    test = evaluate(bench.model, bench.data.test)
+    last = rows[-1] if rows else None
+    size = counts.count(bench.model, counts.layers(bench.model, bench.example), bench.masks)
+    accuracy = last.val_accuracy if last else evaluate(bench.model, bench.data.validation).accuracy
+    return RoundRecord(
+        round=round,
+        **asdict(size),
+        train_loss=last.train_loss if last else None,
+        val_accuracy=accuracy,
+        test_accuracy=test.accuracy,
+        test_loss=test.loss,
+        early_stop=last.early_stop if last else None,
+        epochs=len(rows),
+        seconds=sum(row.seconds for row in rows) + pruned.prune_ms / 1000,
+        amount=pruned.amount,
+        prune_ms=pruned.prune_ms,
+        warnings=tuple(pruned.warnings),
+        losses=pruned.losses,
+        layers_gone=tuple(pruned.layers_gone),
+    )

@@ -1,0 +1,94 @@
+"""One pruning of the experiment's network: by an amount, by validation loss, or to a number of multiply-adds."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass, field
+from functools import partial
+
+from prunelab.compaction import macs_target
+from prunelab.experiment.bench import Bench
+from prunelab.pruning import skipping
+from prunelab.runtime.seeding import derive, seeded_by
+from prunelab.training.loop import evaluate
+
+
+@dataclass
+class Pruning:
+    """What a round says of its pruning; `gradual` adds several up.
+
+    Attributes:
+        amount: the fraction that was removed; None where the allocation decided.
+        prune_ms: how long it took.
+        warnings: sentences on tensors that are down to their last unit.
+        losses: validation loss without layers, by the names of the layers that were left out; strategy=layer only.
+        layers_gone: names of the layers that were removed.
+    """
+
+    amount: float | None
+    prune_ms: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    losses: dict[str, float] = field(default_factory=dict)
+    layers_gone: list[str] = field(default_factory=list)
+
+
+def prune(bench: Bench, round: int, amount: float | None, step: int = 1, macs: float | None = None) -> Pruning:
+    """Prune once, with random scores seeded by (seed, round, step).
+
+    Args:
+        macs: instead of an amount, the share of multiply-adds that compaction is to leave.
+    """
+    parts: tuple[int | str, ...] = (bench.spec.seed, round, "prune", *([step] if step > 1 else []))
+    losses = _Losses(bench)
+
+    def by(amount: float | None) -> None:
+        losses.asked.clear()
+        if bench.layers is None:
+            bench.pruner.prune(amount, seed=derive(*parts), data=partial(bench.sample, round))
+            return
+        with seeded_by(derive(*parts)):
+            bench.layers.remove(amount, losses)
+        bench.masks.apply()
+
+    def attempt(amount: float) -> None:
+        bench.hooks.interrupt()
+        by(amount)
+
+    start = time.perf_counter()
+    if macs is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of trials
+            amount = macs_target.amount(bench.model, bench.masks, bench.example, macs, attempt)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        by(amount)
+    took = (time.perf_counter() - start) * 1000
+    said = [str(warning.message) for warning in caught]
+    return Pruning(amount, took, said, dict(losses.asked), losses.left_out() if losses.asked else [])
+
+
+class _Losses:
+    """The validation loss of the network as it is now, by the layers that are left out beside those already gone.
+
+    Attributes:
+        asked: the losses that were asked for, by the names of the layers; each is computed once.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.gone = bench, set(skipping.skipped(bench.model))
+        self.known: dict[str, float] = {}
+        self.asked: dict[str, float] = {}
+
+    def left_out(self) -> list[str]:
+        """Return the layers that are left out now, in the model's own order."""
+        return [name for name in skipping.skipped(self.bench.model) if name not in self.gone]
+
+    def __call__(self) -> float:
+        model, without = self.bench.model, " ".join(self.left_out())
+        if without not in self.known:
+            training_now = model.training
+            self.known[without] = evaluate(model, self.bench.data.validation).loss
+            model.train(training_now)
+        self.asked[without] = self.known[without]
+        return self.known[without]

@@ -1,0 +1,38 @@
+"""The forms of a run's network for the cost card; all on the CPU, in eval mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import nn
+
+from prunelab.costs.card import Form
+from prunelab.exports import finished_run
+from prunelab.exports.checkpoint import MASKS, WEIGHTS
+from prunelab.exports.formats import FORMATS
+
+
+def masked(model: nn.Module, folder: Path) -> Form:
+    """Return the pruned network with all of its layers.
+
+    Args:
+        model: is moved to the CPU.
+        folder: where its weights and masks are when the form is counted.
+    """
+    return Form(model.cpu().eval(), (folder / WEIGHTS, folder / MASKS))
+
+
+def exported(folder: Path, model: nn.Module, kinds: Iterable[str], trusted: Iterable[str]) -> dict[str, Form]:
+    """Load the files of these kinds and return them as forms.
+
+    Args:
+        model: the network that graphs were made from; their layers are counted in it.
+        trusted: your own packages that the model may be imported from.
+    """
+    found, build = {}, finished_run.builder(trusted)
+    for kind in kinds:
+        format = FORMATS[kind]
+        files = tuple(path for name in format.files if (path := folder / name).is_file())
+        found[kind] = Form(format.load(folder, build), files, model if format.graph else None)
+    return found

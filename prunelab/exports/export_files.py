@@ -1,0 +1,207 @@
+"""Write a network in several kinds of files; each is loaded again and compared before it is put into its folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.costs.latency import Run
+from prunelab.errors import ConfigError
+from prunelab.exports import fresh_process, network_files
+from prunelab.exports.checkpoint import MASKS
+from prunelab.exports.formats import FORMATS
+from prunelab.exports.network_files import Json, Network
+
+if TYPE_CHECKING:
+    from prunelab.data.dataset import Split
+
+RANDOM, IMAGES = 64, 256  # inputs that outputs are compared on
+Outputs = Callable[[str, Path], Mapping[str, Tensor]]  # kind, folder with its files → outputs of the loaded network
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One kind of files that is written and checked.
+
+    Attributes:
+        kind: one of `FORMATS`.
+        files: their names.
+        largest_difference: of the loaded network's outputs from the right ones, absolute, over all inputs.
+        same_classes: whether all inputs have the same class; always true, since other files are refused.
+        inputs: how many inputs were compared.
+    """
+
+    kind: str
+    files: tuple[str, ...]
+    largest_difference: float
+    same_classes: bool
+    inputs: int
+
+    def as_json(self) -> Json:
+        """Return the record as plain data."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def export(
+    model: nn.Module, folder: str | Path, kinds: Sequence[str] = ("safetensors",), *, example: Tensor
+) -> list[Exported]:
+    """Write a live module in one or more kinds of files. The module stays as it is.
+
+    Each kind is loaded again and compared with the module: `onnx` and `torch_export` in a fresh process, the others,
+    which hold tensors only, into a copy of the module.
+
+    Args:
+        model: any module that takes one tensor and returns one; exported on the CPU, in eval mode.
+        folder: is made if it does not exist.
+        kinds: of `safetensors`, `onnx`, `torch_export`, `csr`, `int8_weight`, `int8_dynamic`.
+        example: a batch of inputs, [n, …]; graphs accept any batch size.
+
+    Raises:
+        ConfigError: for an unknown kind, a missing package, or files that do not compute the same.
+        StorageError: if nothing can be written.
+
+    Returns:
+        One record per kind.
+    """
+    check(kinds)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    network = Network(deepcopy(model).cpu().eval(), example.detach().cpu())
+    inputs = {"example": example.detach().cpu()}
+    if example.is_floating_point():
+        inputs["random"] = _random(example)
+    done = []
+    with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as aside:
+        for kind in kinds:
+
+            def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
+                if FORMATS[kind].graph:
+                    return fresh_process.outputs(kind, work, inputs, work)
+                loaded = FORMATS[kind].load(work, lambda said: deepcopy(network.model))
+                return {name: loaded(x) for name, x in inputs.items()}
+
+            done.append(_write(kind, network, inputs, folder, Path(aside), outputs))
+    return done
+
+
+def make(
+    folder: Path,
+    model: nn.Module,
+    config: Mapping[str, Any],
+    test: Split,
+    kinds: Sequence[str],
+    on_error: Callable[[ConfigError], object] | None = None,
+    compact: nn.Module | None = None,
+) -> list[Exported]:
+    """Write the network of a finished run into its folder in one or more kinds of files.
+
+    Each kind is loaded in a fresh process and compared on random inputs and on 256 test examples.
+
+    Args:
+        folder: has `masks.safetensors`, from `write`.
+        model: with zeros; stays as it is.
+        config: of the run, as plain data.
+        test: nothing is chosen by it.
+        kinds: of `FORMATS`.
+        on_error: called with the error of a kind, before the next kind is written; None: the error is raised.
+        compact: the compact network. Graphs are made from it; other files are loaded into the model of the config,
+            which has all layers.
+
+    Raises:
+        ConfigError: for an unknown kind, a missing package, or files that do not compute the same.
+        StorageError: if nothing can be written.
+    """
+    check(kinds)
+    kept = network_files.tensors(folder / MASKS, network_files.read_bytes(folder / MASKS))
+    inputs = examples(test)
+    network = Network(deepcopy(model).cpu().eval(), inputs["random"], kept, dict(config))
+    small = Network(deepcopy(compact).cpu().eval(), inputs["random"], kept, dict(config)) if compact else network
+
+    def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
+        return fresh_process.outputs(kind, work, inputs, work, config["trusted"])
+
+    done: list[Exported] = []
+    with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as aside:
+        for kind in kinds:
+            source = small if FORMATS[kind].graph else network
+            try:
+                done.append(_write(kind, source, inputs, folder, Path(aside), outputs))
+            except ConfigError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+    return done
+
+
+def check(kinds: Iterable[str]) -> None:
+    """Raise ConfigError for an unknown kind."""
+    for kind in kinds:
+        if kind not in FORMATS:
+            raise ConfigError(f"export={kind}: must be one of {', '.join(FORMATS)}")
+
+
+def examples(test: Split) -> dict[str, Tensor]:
+    """Return the inputs on which files are compared: `random`, [64, …], and `test`, 256 test examples; on the CPU."""
+    images = test.batch(slice(0, IMAGES))[0].cpu()
+    return {"random": _random(images), "test": images}
+
+
+def _random(like: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn((RANDOM, *like.shape[1:]), generator=generator).to(like.dtype)
+
+
+def _write(
+    kind: str, network: Network, inputs: Mapping[str, Tensor], folder: Path, aside: Path, outputs: Outputs
+) -> Exported:
+    """Write one kind aside, compare it, and put its files into the folder."""
+    format, work = FORMATS[kind], aside / kind
+    work.mkdir()
+    held = format.save(work, network)
+    difference, same = compare(network.model if held is None else held, inputs, outputs(kind, work))
+    if not (difference <= format.tolerance and same):
+        raise ConfigError(
+            f"export={kind}: is not written: outputs differ by {difference:.3g} (at most {format.tolerance:g}), "
+            f"{'all classes are the same' if same else 'some classes differ'}"
+        )
+    files = tuple(name for name in format.files if (work / name).is_file())
+    network_files.write_all(folder, {name: (work / name).read_bytes() for name in files})
+    return Exported(kind, files, difference, same, sum(map(len, inputs.values())))
+
+
+@torch.no_grad()
+def compare(run: Run, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[float, bool]:
+    """Return the largest absolute difference of outputs, infinity for NaN or another shape, and whether classes agree.
+
+    Args:
+        run: the network that gives the right outputs.
+        inputs: batches by name.
+        found: the outputs to be compared, by the same names.
+    """
+    difference, same = 0.0, True
+    for name, x in inputs.items():
+        expected = run(x)
+        if found[name].shape != expected.shape:
+            return float("inf"), False
+        apart = (expected - found[name]).abs().nan_to_num(nan=float("inf"))
+        difference = max(difference, float(apart.max()))
+        if expected.dim() > 1:
+            same = same and bool((expected.argmax(1) == found[name].argmax(1)).all())
+    return difference, same
+
+
+def table(rows: Sequence[Exported]) -> str:
+    """Return the records as a table for the console."""
+    lines = [f"{'file, loaded again':<32}{'difference':>12}{'classes':>9}{'inputs':>8}"]
+    for row in rows:
+        classes = "same" if row.same_classes else "OTHER"
+        lines.append(f"{row.files[0]:<32}{row.largest_difference:>12.2g}{classes:>9}{row.inputs:>8}")
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""The network of a finished run, rebuilt from the run's config and its safetensors files. Nothing is unpickled.
+
+Only this file of the room builds networks from a config; the modules for that are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from prunelab.errors import ConfigError
+from prunelab.exports import network_files
+from prunelab.exports.checkpoint import DESCRIPTION, MASKS, WEIGHTS
+from prunelab.exports.network_files import Build, Json, Network
+from prunelab.pruning import skipping
+from prunelab.runtime.seeding import seeded
+
+if TYPE_CHECKING:
+    from prunelab.data.dataset import Dataset, Split
+
+SUMMARY = "summary.json"
+
+
+def load(folder: str | Path, trusted: Iterable[str] = ()) -> nn.Module:
+    """Return the network of a run folder, or of a folder with a portable checkpoint; on the CPU, in eval mode.
+
+    Args:
+        trusted: your own packages that the model may be imported from. The list in the files does not count: a
+            checkpoint from elsewhere must not choose what is imported.
+
+    Raises:
+        ConfigError: for a folder without a network, or files that are damaged or do not belong together.
+    """
+    return read(Path(folder), trusted).model
+
+
+def read(folder: Path, trusted: Iterable[str] = (), stale: bool = False) -> Network:
+    """Return the network with its masks and config; arguments and errors as for `load`.
+
+    Args:
+        stale: prefer summary.json to model.json, which is out of date after another run in the same folder.
+    """
+    described = (folder / DESCRIPTION).is_file() and not (stale and (folder / SUMMARY).is_file())
+    said = network_files.read_json(folder / DESCRIPTION) if described else _summary(folder)
+    content = {name: network_files.read_bytes(folder / name) for name in (WEIGHTS, MASKS)}
+    if described:
+        network_files.verify(folder, content, said)
+    model = build(said, trusted)
+    network_files.fill(model, network_files.tensors(folder / WEIGHTS, content[WEIGHTS]), folder / WEIGHTS)
+    kept = network_files.tensors(folder / MASKS, content[MASKS])
+    skipping.skip_empty(model, kept)
+    return Network(model, None, kept, {**said["config"], "trusted": list(trusted)})
+
+
+def builder(trusted: Iterable[str]) -> Build:
+    """Return a function that builds the network of a JSON file's config."""
+    return partial(build, trusted=tuple(trusted))
+
+
+def build(said: Json, trusted: Iterable[str] = ()) -> nn.Module:
+    """Build the network that a config describes, with random weights. Torch's random generators are left unchanged.
+
+    Args:
+        said: has `config`, plain data, and may have `skipped`: names of layers that are not run.
+        trusted: as for `load`.
+
+    Raises:
+        ConfigError: if the network cannot be built, or comes from a package that is not trusted.
+    """
+    from prunelab.config.network import from_plain, network
+
+    if said["config"] is None:
+        raise ConfigError("these files were exported from a live module: load them into a module of the same class")
+    try:
+        with seeded("export"):
+            model = network(from_plain(said["config"], trusted)).eval()
+        for name in said.get("skipped", []):
+            skipping.set_skipped(model.get_submodule(name), True)
+        return model
+    except ConfigError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigError(f"the config builds no network: {' '.join(str(error).split())}") from error
+
+
+def test_split(network: Network) -> Split:
+    """Load the test set that the run's config names.
+
+    Args:
+        network: from `read`; its config names the trusted packages.
+
+    Raises:
+        ConfigError: if it cannot be loaded, or comes from a package that is not trusted.
+    """
+    from prunelab.config.network import from_plain
+
+    assert network.config is not None
+    data: Dataset = from_plain(network.config, network.config["trusted"]).data()
+    return data.test
+
+
+def _summary(folder: Path) -> Json:
+    try:
+        said = json.loads((folder / SUMMARY).read_bytes())
+        status, config = said["status"], said["config"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"{folder}: must be the folder of a finished run, with its {SUMMARY}") from error
+    if status != "completed" or not isinstance(config, dict):
+        raise ConfigError(f"{folder}: its run is {status}; must be completed")
+    return {"config": config}

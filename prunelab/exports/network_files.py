@@ -1,0 +1,158 @@
+"""Reading and writing the pairs of files that hold a network: tensors (safetensors) and a JSON file beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
+from torch import Tensor, nn
+
+from prunelab.errors import ConfigError
+from prunelab.pruning import skipping
+from prunelab.stages import files
+
+FORMAT = 1
+Json = dict[str, Any]
+Build = Callable[[Json], nn.Module]  # from the content of the JSON file to a network whose weights do not matter
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to be exported.
+
+    Attributes:
+        model: plain parameters with zeros, on the CPU, in eval mode.
+        example: inputs, [n, …]; graphs are traced with them.
+        masks: bool, by the names of the parameters; empty for a live module.
+        config: of the run, as plain data; None for a live module, whose files can only be loaded into a copy of it.
+    """
+
+    model: nn.Module
+    example: Tensor | None = None
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    config: Json | None = None
+
+
+def describe(network: Network, content: Mapping[str, bytes]) -> Json:
+    """Return what every JSON file says: `format`, `config`, `versions`, the `sha256` of the files, and `skipped`.
+
+    `skipped` names the layers that a strategy removed: their tensors are in the file, all zero, but they are not run.
+
+    Args:
+        content: the files that the JSON file describes, by name.
+    """
+    from prunelab import __version__
+
+    return {
+        "format": FORMAT,
+        "config": network.config,
+        "versions": {"prunelab": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
+        "skipped": skipping.skipped(network.model),
+    }
+
+
+def write(folder: Path, content: Mapping[str, bytes], description: Json, name: str) -> None:
+    """Write the files and `description` as `name`. A file that has the same content already is left alone.
+
+    Raises:
+        StorageError: if they cannot be written.
+    """
+    write_all(folder, {**content, name: json.dumps(description, indent=1).encode()})
+
+
+def write_all(folder: Path, content: Mapping[str, bytes]) -> None:
+    """Write files into a folder. A file that has the same content already is left alone.
+
+    Raises:
+        StorageError: if they cannot be written.
+    """
+    for name, data in content.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != data:
+            files.write_file(path, data)
+
+
+def read(folder: Path, weights: str, description: str) -> tuple[Json, dict[str, Tensor]]:
+    """Return the content of a JSON file and the tensors of the safetensors file that it describes.
+
+    Raises:
+        ConfigError: if they are missing, damaged, or do not belong together.
+    """
+    said, data = read_json(folder / description), read_bytes(folder / weights)
+    verify(folder, {weights: data}, said)
+    return said, tensors(folder / weights, data)
+
+
+def read_json(path: Path) -> Json:
+    """Return the content of a JSON file from `write`.
+
+    Raises:
+        ConfigError: if it is missing, damaged or of another format.
+    """
+    try:
+        said: Json = json.loads(path.read_bytes())
+        if said["format"] != FORMAT:
+            raise ValueError(f"format={said['format']}: must be {FORMAT}")
+        if not isinstance(said["config"], dict | None) or not isinstance(said["sha256"], dict):
+            raise TypeError("config and sha256 must be objects")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"{path}: is damaged: {error}") from error
+    return said
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+def verify(folder: Path, content: Mapping[str, bytes], description: Json) -> None:
+    """Raise ConfigError for a file whose digest is not the one in the JSON file."""
+    for name, data in content.items():
+        if hashlib.sha256(data).hexdigest() != description["sha256"].get(name):
+            raise ConfigError(f"{folder / name}: is damaged, or was written after its JSON file; export it again")
+
+
+def tensors(path: Path, data: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Args:
+        path: for the message.
+        data: the content of the file.
+
+    Raises:
+        ConfigError: if it is no safetensors file.
+    """
+    try:
+        return from_bytes(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path}: is no safetensors file: {error}") from error
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load a state dict.
+
+    Raises:
+        ConfigError: if it does not fit the model; names `path`.
+    """
+    try:
+        model.load_state_dict(dict(state))
+    except (RuntimeError, KeyError) as error:
+        raise ConfigError(f"{path}: does not fit the model: {' '.join(str(error).split())}") from error

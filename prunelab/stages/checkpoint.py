@@ -1,0 +1,99 @@
+"""Checkpoints of the stage that is being computed, and reading folders that may be damaged."""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+
+from prunelab.stages import files
+from prunelab.stages.files import StorageError
+
+T = TypeVar("T")
+# What a file with damaged content may raise while it is read.
+UNREADABLE = (
+    files.DamagedError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+log = logging.getLogger(__name__)
+
+
+class Work:
+    """The checkpoints of a stage that is being computed. Only the process that holds the stage's lock has one.
+
+    Args:
+        folder: `stages/<name>.work`.
+        stage: the stage's name.
+    """
+
+    def __init__(self, folder: Path, stage: str) -> None:
+        self.folder, self.stage = folder, stage
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the last checkpoint that is whole and of this stage; None if there is none."""
+        for folder in reversed(self._saved()):
+            checkpoint = verified(folder, self._read)
+            if checkpoint is not None:
+                return checkpoint
+        return None
+
+    def save(self, checkpoint: Mapping[str, Any]) -> None:
+        """Store a checkpoint beside the one before, which is removed when the new one is whole."""
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save({"stage": self.stage, **checkpoint}, buffer)
+        before = self._saved()
+        number = int(before[-1].name) + 1 if before else 1
+        files.write_folder(self.folder / str(number), {"checkpoint.pt": buffer.getvalue()})
+        for folder in before:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _saved(self) -> list[Path]:
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
+
+    def _read(self, content: dict[str, bytes]) -> dict[str, Any]:
+        import torch
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a file that is no checkpoint; it is refused just below
+            checkpoint: dict[str, Any] = torch.load(io.BytesIO(content["checkpoint.pt"]), weights_only=True)
+        if checkpoint["stage"] != self.stage:
+            raise ValueError("it belongs to another stage")
+        return checkpoint
+
+
+def verified(folder: Path, read: Callable[[dict[str, bytes]], T]) -> T | None:
+    """Return what `read` makes of a folder's files; None if it is not there, or damaged: then it is set aside.
+
+    Raises:
+        StorageError: if the folder cannot be read.
+    """
+    for last in (False, True):
+        try:
+            content = files.read_folder(folder)
+            return None if content is None else read(content)
+        except UNREADABLE as error:
+            if not last:
+                continue  # it may have been replaced while it was read
+            stages = folder.parents[1] if folder.parent.name.endswith(".work") else folder.parent
+            aside = files.set_aside(folder, stages / "damaged")
+            why = str(error).partition("\n")[0] or type(error).__name__
+            log.warning("%s is damaged (%s); set aside as %s and computed again", folder, why, aside)
+        except OSError as error:
+            raise StorageError(folder, error) from error
+    return None

@@ -1,0 +1,50 @@
+"""One job of a sweep, in the process that runs it: whether to run it now, and the note of its start and end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from prunelab import report
+from prunelab.config import compose as composing
+from prunelab.sweeps.notes import Plan, Tries, lock
+
+
+@contextmanager
+def attempt() -> Iterator[bool]:
+    """Yield whether the job of this process is to run now; note that it started, and that it completed or failed.
+
+    A job that neither completes nor fails was killed or interrupted; its note then counts one more start. An experiment
+    outside a sweep always runs, and nothing is noted.
+    """
+    if not composing.in_sweep():
+        yield True
+        return
+    hydra = HydraConfig.get()
+    sweep, folder = Path(hydra.runtime.cwd) / hydra.sweep.dir, Path(hydra.runtime.output_dir)
+    with lock(sweep, hydra.job.num):  # an earlier start of the same job may still be running
+        plan, noted = Plan.read(sweep), Tries.now(folder)
+        if noted.ended or (plan and plan.turn is not None and hydra.job.num not in plan.turn):
+            yield False
+            return
+        dataclasses.replace(noted, tries=noted.tries + 1).write(folder)
+        try:
+            yield True
+        except Exception as error:
+            report.note_failure(folder, str(error))
+            dataclasses.replace(Tries.now(folder), ended=True).write(folder)
+            raise
+        dataclasses.replace(Tries.now(folder), ended=True).write(folder)
+
+
+def is_complete(config: DictConfig) -> bool:
+    """Return whether this job of a sweep completed before, with the same config, and may be reused."""
+    if not (composing.in_sweep() and config.reuse):
+        return False
+    summary = report.read_summary(composing.run_folder(config.outputs)) or {}
+    return summary.get("status") == "completed" and summary.get("config") == composing.plain(config)

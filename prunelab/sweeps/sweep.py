@@ -1,0 +1,126 @@
+"""A running sweep, in the process that started it: its starts, the jobs that are left, the table at its end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from prunelab import report
+from prunelab.stages import files
+from prunelab.sweeps import launchers
+from prunelab.sweeps.notes import Plan, Tries, lock
+from prunelab.sweeps.progress import Progress
+from prunelab.tracking.console import where
+
+SUSPECT = 2  # starts without a new epoch after which a job runs alone, when the others ended
+GIVEN_UP = 5  # starts without a new epoch after which a job is not started again
+USELESS = 5  # starts of the sweep in a row in which workers were killed before any job began
+
+
+class Sweep:
+    """The sweep of this process, if its command line asks for one.
+
+    A killed worker may end the pool of its launcher. The sweep then starts again, in the same folder, for the jobs
+    that did not end. Any job that was running may have killed the worker: a job that was running several times when a
+    worker was killed is started last, alone; if its worker is killed again and again, the job is given up.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path()
+        self.started = False
+        self._turn: list[int] | None = None  # the jobs of the next start; None for all
+        self._history: list[dict[int, Tries]] = []  # what was left before each start
+        self._jobs: Sequence[Sequence[str]] = ()
+        self._progress: Progress | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let Hydra's callback find this sweep, in this process and in no other."""
+        token = RUNNING.set(self)
+        try:
+            yield
+        finally:
+            RUNNING.reset(token)
+
+    def begin(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
+        """Write `sweep.json`, so that a missing job can be named. At the first start, forget notes of earlier sweeps.
+
+        Args:
+            folder: of the sweep; a job's folder is in it, under its number.
+            jobs: overrides of each job.
+        """
+        Plan(jobs, self._turn).write(folder)
+        if self.started:
+            return
+        for note in folder.glob(f"*/{Tries.FILE}"):
+            note.unlink()
+        print(f"{len(jobs)} jobs → {folder}", flush=True)
+        self.started, self.folder, self._jobs = True, folder, jobs
+        self._history.append(self._left())
+        self._progress = Progress(folder, jobs)
+
+    def go_on(self, *, killed: bool) -> bool:
+        """Return whether to start again for the jobs that did not end, and say so.
+
+        Args:
+            killed: whether a worker was killed since the last start.
+        """
+        if not self.started:
+            return False
+        if killed:
+            self._wait()
+        left = self._left()
+        clear = [number for number, job in left.items() if job.tries < SUSPECT]
+        suspects = [number for number, job in left.items() if SUSPECT <= job.tries < GIVEN_UP]
+        if not (clear or suspects) or self._history.count(left) >= (USELESS if killed else 1):
+            return False
+        self._history.append(left)
+        self._turn = clear or [min(suspects, key=lambda number: left[number].tries)]
+        why = "a worker was killed; " if killed else ""
+        what = (
+            "the jobs that are missing" if clear else f"job {self._turn[0]} alone, which may be what kills its worker"
+        )
+        print(f"prunelab: {why}starting {what} again", file=sys.stderr, flush=True)
+        return True
+
+    def arguments(self, given: Sequence[str]) -> list[str]:
+        """Return the command line of the next start: the given one, and from the second start on the same folder."""
+        if not self.started:
+            return list(given)
+        others = [item for item in given if not item.startswith("hydra.sweep.dir=")]
+        return [*others, f"hydra.sweep.dir='{self.folder}'"]
+
+    def end(self) -> bool:
+        """Print the table of the sweep, if there was one. Return False if a job failed or is missing."""
+        if self._progress is None:
+            return True
+        self._progress.stop()
+        jobs = report.read_sweep(self.folder)
+        print(report.sweep_text(jobs))
+        if any(job.status == "completed" for job in jobs):
+            from prunelab.report import dashboard  # late, since it takes a second
+
+            with files.writing(self.folder):
+                dashboard.write(self.folder)
+            print(f"\n{where(self.folder)}\nreport       prunelab report {self.folder}")
+        return all(job.status == "completed" for job in jobs)
+
+    def _left(self) -> dict[int, Tries]:
+        """The jobs that did not end since the first start, by number."""
+        notes = {number: Tries.now(self.folder / str(number)) for number in range(len(self._jobs))}
+        return {number: note for number, note in notes.items() if not note.ended}
+
+    def _wait(self) -> None:
+        """Return when no job runs any more. Submitit leaves the other jobs running where a worker is killed."""
+        launchers.shut_down()
+        for number in range(len(self._jobs)):
+            with lock(self.folder, number):
+                pass
+
+
+# Hydra makes the callback itself and hands it nothing of ours, so that the callback can reach the sweep of its process
+# in no other way. This is the only such handle; it is set while Hydra runs, and empty in workers.
+RUNNING: ContextVar[Sweep] = ContextVar("sweep")

@@ -1,0 +1,244 @@
+"""Distillation in experiments: names of stages, whole runs, refused keys."""
+
+import json
+
+import pytest
+import torch
+from conftest import overrides, table
+from phases import assert_same_end, resumed, run, same
+
+import prunelab
+from prunelab.config import build as building
+from prunelab.config.schema import ConfigError
+from prunelab.experiment import phases
+from prunelab.experiment import run as experiment
+from prunelab.experiment.lab import Lab
+from prunelab.pruning.schedules import Round
+from prunelab.stages import store as stages
+from prunelab.stages.store import State
+from prunelab.training.callbacks.distillation import Distillation
+from prunelab.training.loop import evaluate
+
+ON = ("finetune.distill.alpha=0.5",)
+
+
+# Stages
+
+
+def stages_of(*more):
+    """The dense stage of a config, that of its first round, and that round's control."""
+    config = prunelab.compose("data.limit=300", "threads=1", "strategy=lottery_ticket", "control=reinit", *more)
+    lab = Lab(config, torch.device("cpu"), lambda: None)
+    lab.load_data()
+    first = experiment.dense(lab, lambda row: None)
+    parent = State({}, {}, {}, stage=first.name)
+    second = experiment.prune_and_finetune(lab, 1, Round((config.amount,)), parent, {}, lambda row: None)
+    ticket = State({}, {}, {}, stage=second.name)
+    return [first, second, experiment.control(lab, 1, ticket, {}, lambda row: None)]
+
+
+def without(stage):
+    """The name of a stage in whose inputs there is no such key, as before it was thought of."""
+    inputs = {key: value for key, value in stage.inputs.items() if key != "distill"}
+    return stages.Stage(stage.kind, stage.parent, inputs, stage.compute).name
+
+
+def test_a_stage_without_distillation_has_the_name_it_always_had():
+    plain = stages_of()
+    assert [stage.name for stage in plain] == [without(stage) for stage in plain]
+    assert not any(b"distill" in stage.canonical() for stage in plain)
+    other = stages_of("finetune.distill.alpha=0", "finetune.distill.temperature=9")
+    assert [stage.name for stage in other] == [stage.name for stage in plain]
+
+
+def test_a_distilled_round_has_alpha_and_temperature_in_its_name_and_the_dense_stage_has_not():
+    plain, half = stages_of(), stages_of(*ON)
+    assert half[0].name == plain[0].name
+    assert "distill" not in half[0].inputs
+    for stage in half[1:]:
+        assert json.loads(stage.canonical())["inputs"]["distill"] == {"alpha": 0.5, "temperature": 4}
+        assert without(stage) != stage.name
+    names = {
+        stages_of(*how)[1].name for how in (("finetune.distill.alpha=0.6",), (*ON, "finetune.distill.temperature=1"))
+    }
+    assert len({plain[1].name, half[1].name, *names}) == 4
+    whole = [stages_of(f"finetune.distill.alpha={one}")[1].name for one in ("1", "1.0")]
+    assert whole[0] == whole[1]
+
+
+# Whole runs
+
+
+@pytest.fixture
+def teachers(monkeypatch):
+    """The routines of all phases that are distilled, as they are made, with the weights of their teachers then."""
+    found = []
+
+    class Seen(Distillation):
+        def __init__(self, teacher, alpha, temperature):
+            super().__init__(teacher, alpha, temperature)
+            found.append((self, {name: value.clone() for name, value in teacher.state_dict().items()}))
+
+    monkeypatch.setattr(phases, "Distillation", Seen)
+    return found
+
+
+def of_kind(folder, kind):
+    found = folder.glob("outputs/stages/*/stage.json")
+    return [json.loads(file.read_bytes())["inputs"] for file in found if json.loads(file.read_bytes())["kind"] == kind]
+
+
+def test_the_dense_network_teaches_every_round_and_is_trained_once(tmp_path, teachers):
+    plain = run(tmp_path, "schedule.rounds=2")
+    assert teachers == []
+    half = run(tmp_path, "schedule.rounds=2", *ON)
+    assert len(teachers) == 2
+    rows = table(half.folder / "rounds.csv")
+    dense, *later = rows
+    assert [row["reused"] for row in rows] == ["true", "false", "false"]
+    assert dense.stage == table(plain.folder / "rounds.csv")[0]["stage"]
+    store = stages.Store(tmp_path / "outputs" / "stages")
+    weights = store.load(dense["stage"]).weights
+    for routine, weights_given in teachers:
+        assert same(weights_given, weights)
+        assert same(routine.teacher.state_dict(), weights)  # after training
+    assert [row["test_loss"] for row in later] != [row["test_loss"] for row in table(plain.folder / "rounds.csv")[1:]]
+    assert sum("distill" in inputs for inputs in of_kind(tmp_path, "round")) == 2
+
+
+def test_a_distilled_run_again_is_reused_and_one_without_finds_its_old_stages(tmp_path):
+    run(tmp_path, "schedule.rounds=1")
+    run(tmp_path, "schedule.rounds=1", *ON)
+    for how in (("finetune.distill.temperature=2",), ON):
+        rows = table(run(tmp_path, "schedule.rounds=1", *how).folder / "rounds.csv")
+        assert [row["reused"] for row in rows] == ["true", "true"]
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1])
+def test_the_training_loss_in_the_rows_is_the_cross_entropy_alone(tmp_path, alpha):
+    """At a rate so small that no weight moves, every loss is that of the network after pruning, whatever alpha is."""
+    how = ("schedule.rounds=1", "optimizer.lr=1e-30", "optimizer=sgd")
+    plain, half = run(tmp_path, *how), run(tmp_path, *how, f"finetune.distill.alpha={alpha}")
+    assert half.rounds[1].train_loss == plain.rounds[1].train_loss
+
+
+@pytest.mark.parametrize("batch", [6, 8])  # 5 in an epoch; in the first and in the second distilled round
+def test_a_broken_off_run_ends_the_same(tmp_path, batch):
+    how = ("schedule.rounds=2", "train.epochs=1", *ON)
+    expected = run(tmp_path / "whole", *how)
+    assert_same_end(resumed(tmp_path, batch, *how), expected)
+
+
+DROPPING = """
+from torch import nn
+
+
+def Net():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Dropout(0.5), nn.Linear(20, 10)
+    )
+"""
+
+
+def test_with_dropout_and_batch_norm_a_broken_off_run_ends_the_same(tmp_path, monkeypatch, teachers):
+    (tmp_path / "dropping.py").write_text(DROPPING)
+    monkeypatch.syspath_prepend(tmp_path)
+    how = ("model._target_=dropping.Net", "trusted=[dropping]", "schedule.rounds=1", *ON)
+    expected = run(tmp_path / "whole", *how)
+    assert_same_end(resumed(tmp_path, 7, *how), expected)
+    assert len(teachers) == 3
+    assert all(same(routine.teacher.state_dict(), weights) for routine, weights in teachers)  # running means too
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ("strategy=lottery_ticket", "schedule.rounds=2"),
+        ("strategy=lottery_ticket", "schedule.rounds=1", "control=shuffled_masks"),
+        ("schedule=until", "tolerance=1", "schedule.rounds=2"),
+        ("schedule=gradual", "schedule.sparsity=0.5", "schedule.every=1", "schedule.prunings=2"),
+        ("sparse_training=rigl", "train.epochs=1", "sparse_training.every=1"),
+        ("regularizer=dynamic_gates", "model=deep_mlp", "regularizer.lr=0.5", "schedule.rounds=1"),
+        ("regularizer=l0", "schedule.rounds=1"),
+        ("criterion=movement", "schedule.rounds=2"),
+        ("strategy=ln_structured", "schedule.rounds=1", "optimizer=sgd"),
+        ("strategy=layer", "model=deep_mlp", "schedule.rounds=2"),
+    ],
+    ids=lambda how: how[0],
+)
+def test_with_everything_else(tmp_path, teachers, how):
+    result = run(tmp_path, *how, *ON)
+    plain = run(tmp_path, *how)
+    assert teachers
+    dense = stages.Store(tmp_path / "outputs" / "stages").load(table(result.folder / "rounds.csv")[0]["stage"]).weights
+    test = building.bind(prunelab.compose("data.limit=300"), "data")().test
+    for routine, _ in teachers:
+        assert same(routine.teacher.state_dict(), dense)
+        assert evaluate(routine.teacher, test)[1] == pytest.approx(result.rounds[0].test_loss, rel=1e-5)
+    assert len(teachers) == (2 if "schedule.rounds=2" in how or "control=shuffled_masks" in how else 1)
+    assert result.rounds[0].test_loss == plain.rounds[0].test_loss
+    assert result.rounds[-1].test_loss != plain.rounds[-1].test_loss
+    assert result.rounds[-1].sparsity > 0
+
+
+def test_a_checkpoint_teaches(tmp_path, teachers):
+    dense = run(tmp_path / "before", "amount=0", "schedule.rounds=1")
+    file = dense.folder / "model.safetensors"
+    run(tmp_path, f"model.checkpoint={file}", "schedule.rounds=1", "train.epochs=0", *ON)
+    ((routine, _),) = teachers
+    assert same(routine.teacher.state_dict(), dense.model.state_dict())
+
+
+def test_the_command(cli, tmp_path):
+    done = cli(*overrides(tmp_path, "schedule.rounds=1", *ON), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (summary,) = tmp_path.glob("outputs/*/*/summary.json")
+    config = json.loads(summary.read_text())["config"]
+    assert config["finetune"]["distill"] == {"alpha": 0.5, "temperature": 4.0}
+
+
+# Wrong input
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        (["finetune.distill.alpha=1.5"], ["finetune.distill.alpha=1.5", "[0, 1]"]),
+        (["finetune.distill.alpha=-0.1"], ["finetune.distill.alpha=-0.1", "[0, 1]"]),
+        (["finetune.distill.alpha=null"], ["finetune.distill.alpha=null", "[0, 1]"]),
+        (["finetune.distill.alpha=true"], ["finetune.distill.alpha=", "[0, 1]"]),
+        (["finetune.distill.alpha=nan"], ["finetune.distill.alpha=nan", "[0, 1]"]),
+        (["finetune.distill.temperature=0"], ["finetune.distill.temperature=0", "[0.001, 1000]"]),
+        (["finetune.distill.temperature=-4"], ["finetune.distill.temperature=-4", "[0.001, 1000]"]),
+        (["finetune.distill.temperature=1e9", *ON], ["finetune.distill.temperature=1000000000", "[0.001, 1000]"]),
+        (["finetune.distill.temperature=hot"], ["finetune.distill.temperature=hot", "[0.001, 1000]"]),
+        (["finetune.distill.beta=1"], ["finetune.distill.beta=1", "there are alpha, temperature"]),
+        (["+finetune.distill.beta=1"], ["finetune.distill.beta=1", "there are alpha, temperature"]),
+        (["finetune.distil.alpha=1"], ["finetune.distil.alpha=1", "did you mean finetune.distill.alpha?"]),
+        (["finetune.distill=0.5"], ["finetune.distill"]),
+        ([*ON, "finetune.epochs=0"], ["finetune.distill.alpha=0.5", "finetune.epochs=0"]),
+        ([*ON, "train.epochs=0"], ["finetune.distill.alpha=0.5", "train.epochs=0"]),
+        ([*ON, "sparse_training=rigl"], ["finetune.distill.alpha=0.5", "train.epochs=0"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_wrong_input_is_refused_in_one_line(more, parts):
+    with pytest.raises(ConfigError) as caught:
+        prunelab.compose(*more)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert not [part for part in parts if part not in message], message
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["finetune.epochs=0"],
+        ["finetune.epochs=0", "finetune.distill.temperature=1"],
+        ["train.epochs=0", "finetune.distill.alpha=0"],
+        ["finetune.distill.alpha=1", "finetune.distill.temperature=0.5"],
+        [*ON, "train.epochs=0", "model.checkpoint=some.safetensors"],
+    ],
+)
+def test_what_is_fine(more):
+    prunelab.compose(*more)

@@ -1,0 +1,104 @@
+"""Learning-rate schedules: the formulas by hand, a contract for all of them, and their use in experiments."""
+
+import importlib
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import overrides
+
+import prunelab
+from prunelab.errors import ConfigError
+from prunelab.training import loop, lr_schedules
+
+
+def test_cosine_by_hand():
+    assert [lr_schedules.cosine(p) for p in (0, 0.5, 2 / 3)] == pytest.approx([1, 0.5, 0.25])
+    assert lr_schedules.cosine(0.25, warmup=0.5) == pytest.approx(0.5 * (1 + math.sqrt(0.5)) / 2)
+
+
+def test_steps_by_hand():
+    assert [lr_schedules.steps(p) for p in (0, 0.49, 0.5, 0.74, 0.75)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert lr_schedules.steps(0.3, milestones=[0.1, 0.2], gamma=0.5, warmup=0.6) == pytest.approx(0.125)
+
+
+FILES = sorted((Path(__file__).parents[2] / "conf" / "lr_schedule").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_schedule_is_a_factor_that_depends_on_progress_alone(file):
+    options = yaml.safe_load(file.read_text())
+    module, _, name = options.pop("_target_").rpartition(".")
+    schedule = getattr(importlib.import_module(module), name)
+    assert (file.stem, getattr(lr_schedules, name)) == (name, schedule)
+    factors = [schedule(step / 100, **options) for step in range(100)]
+    assert factors[0] == 1
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert factors == [schedule(step / 100, **options) for step in range(100)]
+    assert "Args:" in schedule.__doc__
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """The learning rate at every step of a run, in the order of the steps."""
+    found: list[float] = []
+    train_step = loop.train_step
+
+    def noted(model, optimizer, *how):
+        found.append(optimizer.param_groups[0]["lr"])
+        return train_step(model, optimizer, *how)
+
+    monkeypatch.setattr(loop, "train_step", noted)
+    return found
+
+
+def run(folder, *more):
+    """Two epochs of four steps of dense training, then rounds of one or two epochs."""
+    few = ("data.limit=200", "train.batch_size=50", "train.epochs=2", "schedule.rounds=1", "optimizer.lr=1")
+    return prunelab.run(prunelab.compose(*overrides(folder), *few, *more))
+
+
+FALLING = [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]  # milestones at 4 and 6 of 8 steps
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], [0.01] * 4),  # fine-tuning: where dense training ended
+        (["finetune.lr=rewind"], [0.1, 0.1, 0.01, 0.01]),  # the last four of dense training again
+        (["finetune.lr=rewind", "finetune.epochs=2"], FALLING),
+        (["rewind=1ep"], [0.1, 0.1, 0.01, 0.01]),  # from the point that the weights go back to
+        (["rewind=0"], [1] * 4),
+        (["rewind=0", "finetune.epochs=2"], FALLING),
+        (["rewind=0", "finetune.epochs=2", "finetune.lr=last"], [0.01] * 8),
+        (["train.epochs=0", "finetune.epochs=2"], FALLING),  # pruned at initialisation: this is the training
+    ],
+    ids=lambda value: " ".join(value) or "default" if all(isinstance(item, str) for item in value) else "",
+)
+def test_fine_tuning_ends_where_dense_training_did_and_rewinding_goes_through_it_again(tmp_path, rates, more, expected):
+    run(tmp_path, "lr_schedule=steps", *more)
+    dense = [] if "train.epochs=0" in more else FALLING
+    rewinding = FALLING[:4] if "rewind=1ep" in more else []  # dense training again, up to the rewinding point
+    assert rates == pytest.approx([*dense, *rewinding, *expected])
+
+
+def test_a_constant_rate_stays(tmp_path, rates):
+    run(tmp_path)
+    assert rates == [1] * 12
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"gamma": 0}, {"milestones": [2]}, {"warmup": 1}], ids=lambda wrong: next(iter(wrong))
+)
+def test_what_is_out_of_range_is_refused(wrong):
+    ((key, _),) = wrong.items()
+    with pytest.raises(ConfigError, match=rf"lr_schedule.{key}=.*: must be"):
+        lr_schedules.steps(0.9, **wrong)
+    assert lr_schedules.steps(0.9, milestones=[]) == 1
+
+
+def test_what_is_out_of_range_is_refused_before_training(tmp_path, rates):
+    with pytest.raises(ConfigError, match=r"lr_schedule.gamma=0"):
+        run(tmp_path, "lr_schedule=steps", "lr_schedule.gamma=0")
+    assert not rates
