@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from networks_to_prune import Twins
 from oracles import (
     amount_each_round,
     biases,
@@ -143,6 +144,16 @@ def test_a_layer_without_a_bias():
     found = Pruner(nn.Sequential(nn.Linear(2, 4, bias=False)), granularity="channel", output_layer=True)
     found.prune(0.5)
     assert [item.name for item in found.masks] == ["0.weight"]
+
+
+def test_each_layer_that_shares_a_weight_loses_its_own_bias():
+    model = Twins()
+    found = Pruner(model, granularity="channel", allocation="local")
+    found.prune(0.4)
+    kept = found.masks["b.weight"].kept.any(1)
+    assert int(kept.sum()) == 3
+    assert torch.equal(found.masks["b.bias"].kept, kept)
+    assert torch.equal(found.masks["c.bias"].kept, kept)
 
 
 def test_a_transposed_convolution_s_biases_stay():
