@@ -47,8 +47,8 @@ def run(launcher: str, folder: Path) -> tuple[str, bool]:
             time.sleep(0.2)
     took = time.perf_counter() - began
     jobs = report.read_sweep(folder / "sweep") if (folder / "sweep" / "sweep.json").exists() else []
-    done = sum(job["status"] == "completed" for job in jobs)
-    threads = {job["summary"].get("threads") for job in jobs}
+    done = sum(job.status == "completed" for job in jobs)
+    threads = {job.summary.get("threads") for job in jobs}
     well = process.returncode == 0 and done == 4 and not opened and (threads == {1} or launcher == "basic")
     if not well:
         print((folder / "output.txt").read_text())

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 DESCRIPTION = """\
 Shows what one pruning call does to one module of your model, without training.
@@ -26,81 +26,51 @@ examples:
 
 
 def tour(config: DictConfig) -> str:
-    """Return the text: the module before the call, after it, and when the zeros are made permanent.
+    """Return the text: one module before a pruning call, after it in torch's form, and when the zeros are permanent.
 
     Raises:
         ConfigError: for a config that cannot run.
     """
+    import torch
     from torch.nn.utils import prune
 
-    from prunelab.config import build as building
-    from prunelab.pruning import masks, schedules
-    from prunelab.runtime import device as hardware
-    from prunelab.runtime.seeding import seed_torch
+    from prunelab.config.resolve import resolve
+    from prunelab.config.rounds import rounds
+    from prunelab.experiment.bench import Bench
+    from prunelab.pruning.torch_prune import to_torch_prune
+    from prunelab.runtime import device
+    from prunelab.runtime.seeding import derive
 
-    hardware.prepare(config)
-    seed_torch(int(config.seed), "init")
-    facts = building.data_facts(config)
-    model = building.network(config)
-    output = None if config.prune.output_layer else masks.output_layer(model)
-    module, name = masks.select(model, config.prune.include, config.prune.exclude, output)[0]
-    path = next(path for path, found in model.named_modules() if found is module)
-    full = f"{path}.{name}".lstrip(".")
-    amount = schedules.rounds(config)[0].amounts[0]
-
-    lines = [f"{full} of {type(model).__name__}: {module}", *_section("before", _contents(module))]
-    prune.identity(module, name)
-    took = _prune(config, model, (module, name), full, amount, facts.get("shape", ()))
-    (item,) = [found for found in masks.masked(model) if found.name == full]
-    gone = item.mask.numel() - int(item.mask.sum())
-    call = f"{config.strategy._target_.rsplit('.', 1)[-1]}, amount={amount}"
-    lines += _section(f"after {call}: {gone} of {item.mask.numel()} pruned in {took:.2f} ms", _contents(module))
+    spec = resolve(config)
+    if spec.strategy.layers:
+        raise ConfigError("strategy=layer: removes layers by the validation loss, and inspect loads no data")
+    bench = Bench(spec, device.prepare("cpu", spec.threads))
+    item = bench.pruner.items[0]
+    module, key = item.module, item.key
+    lines = [f"{item.name} of {type(bench.model).__name__}: {module}", *_section("before", _contents(module))]
+    amount, weight = rounds(spec)[0].amounts[0], item.parameter.detach().clone()
+    report = bench.pruner.prune(amount, seed=derive(spec.seed, 1, "prune"))
+    gone = item.mask.numel() - int(item.kept.sum())
+    to_torch_prune(bench.masks)
+    with torch.no_grad():  # as if torch had pruned: the weights under the mask are still there
+        getattr(module, f"{key}_orig").copy_(weight)
+    call = f"{spec.strategy.name}, amount={amount}"
+    title = f"after {call}: {gone} of {item.mask.numel()} pruned in {report.milliseconds:.2f} ms"
+    lines += _section(f"{title}, in the form of torch.nn.utils.prune", _contents(module))
     lines += [
-        f"  {name}_orig is the parameter that the optimizer moves, {name}_mask a buffer;",
-        f"  {name} = {name}_orig · {name}_mask is computed before each forward pass, by a hook:",
+        f"  {key}_orig is the parameter that the optimizer moves, {key}_mask a buffer;",
+        f"  {key} = {key}_orig · {key}_mask is computed before each forward pass, by a hook:",
         *(f"    {hook!r}".split(" object at")[0] for hook in module._forward_pre_hooks.values()),
-        *_indented(f"{name}_orig", item.original),
-        *_indented(f"{name}_mask", item.mask),
-        *_indented(name, item.effective),
+        *(line for name in (f"{key}_orig", f"{key}_mask", key) for line in _indented(name, getattr(module, name))),
     ]
-    masks.bake(model)
+    prune.remove(module, key)
     lines += _section("after prune.remove: the zeros are permanent, mask and hook are gone", _contents(module))
-    return "\n".join([*lines, *_indented(name, getattr(module, name))])
-
-
-def _prune(
-    config: DictConfig,
-    model: nn.Module,
-    pair: tuple[nn.Module, str],
-    full: str,
-    amount: float | None,
-    shape: Sequence[int],
-) -> float:
-    """Prune one tensor as the first round would. Return the milliseconds that it took."""
-    import torch
-
-    from prunelab.config import build as building
-    from prunelab.pruning.criteria import base as criteria
-    from prunelab.pruning.strategies import base as strategies
-    from prunelab.runtime.seeding import seed_torch
-
-    strategy = building.bind(config, "strategy", [], 0.0, given={**strategies.GIVEN, "names": [full]})
-    if building.takes(strategy, "layers"):
-        raise ConfigError("strategy=layer: needs the validation loss, and inspect loads no data")
-    criterion = building.bind(config, "criterion", None)
-
-    def score() -> criteria.Scores:
-        initial = {full: criteria.original(*pair)}
-        with torch.enable_grad():
-            return criterion(criteria.gather(model, [full], initial, {}, _no_data, shape))
-
-    seed_torch(int(config.seed), 1, "prune")
-    scored = score if building.takes(strategy, "scores") else None
-    return strategies.prune(model, [pair], strategy, amount, scored, config.criterion.iterations)
-
-
-def _no_data(examples: int) -> NoReturn:
-    raise ConfigError("criterion: inspect loads no data; magnitude, random and synflow need none")
+    lines += _indented(key, getattr(module, key))
+    lines += [
+        "",
+        "prunelab itself keeps the weight a plain parameter and the mask beside it; nothing is hooked into the",
+    ]
+    return "\n".join([*lines, "forward pass. prunelab.to_torch_prune(masks) gives the form shown here."])
 
 
 def _contents(module: object) -> list[str]:

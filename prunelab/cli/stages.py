@@ -15,10 +15,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prunelab.config.compose import flat
+from prunelab.records import flat
 from prunelab.stages import files
-from prunelab.stages import store as stages
-from prunelab.tracking.console import table
+from prunelab.stages.stage import NAME_LENGTH
+from prunelab.stages.store import Store
+from prunelab.text import table
 
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
@@ -54,7 +55,7 @@ def entries(root: Path) -> list[Entry]:
     """Return all stages in a folder, the oldest first. If a description is unreadable, kind and inputs are unknown."""
     found = []
     for folder in root.iterdir() if root.is_dir() else ():
-        if not re.fullmatch(rf"[0-9a-f]{{{stages.NAME_LENGTH}}}(\.work)?", folder.name):
+        if not re.fullmatch(rf"[0-9a-f]{{{NAME_LENGTH}}}(\.work)?", folder.name):
             continue
         content = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in content)
@@ -88,7 +89,7 @@ def listing(found: Sequence[Entry]) -> str:
 
 def verify(root: Path, found: Sequence[Entry]) -> int:
     """Check every digest and move damaged stages aside. Return the number of damaged stages."""
-    store = stages.Store(root)
+    store = Store(root)
     damaged = [entry for entry in found if entry.kind != "unfinished" and store.load(entry.name) is None]
     print(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged")
     return len(damaged)

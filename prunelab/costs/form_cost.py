@@ -39,8 +39,8 @@ class FormCost:
     bytes: int = _count("bytes of files")
     gzipped: int = _count("bytes gzipped")
     peak_bytes: int | None = _count("peak memory")
-    why_no_peak: str | None
-    threads: int
+    why_no_peak: str | None = field()
+    threads: int = field()
     latency: Mapping[int, Latency] = field(default_factory=dict)
     why_no_faster: str | None = None
 

@@ -53,7 +53,11 @@ def train(
             callback.load(state)
 
     def save() -> None:
-        content = {"weights": snapshot(bench.model), "masks": bench.masks.state(), "optimizer": optimizer.state_dict()}
+        content: dict[str, Any] = {
+            "weights": snapshot(bench.model),
+            "masks": bench.masks.state(),
+            "optimizer": optimizer.state_dict(),
+        }
         content |= {"callbacks": [callback.state() for callback in callbacks], "recorded": bench.recorded()}
         content |= {"pruned": asdict(pruned), "rows": [plain(row) for row in rows], "position": asdict(position)}
         work.save(content)

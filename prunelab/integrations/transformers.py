@@ -71,4 +71,4 @@ class PruningCallback(TrainerCallback):
 
 
 def _file(args: TrainingArguments, state: TrainerState) -> Path:
-    return Path(args.output_dir) / f"checkpoint-{state.global_step}" / FILE
+    return Path(args.output_dir or ".") / f"checkpoint-{state.global_step}" / FILE

@@ -1,4 +1,4 @@
-"""Pruning methods of the user's: a `torch.nn.utils.prune.BasePruningMethod`, or a function that scores one weight tensor."""
+"""The user's own pruning methods: a `torch.nn.utils.prune.BasePruningMethod`, or a function that scores a tensor."""
 
 from __future__ import annotations
 

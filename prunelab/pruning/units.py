@@ -65,7 +65,7 @@ class Granularity(ABC):
 
     spares_output: ClassVar[bool] = False
 
-    def check(self, item: MaskedTensor) -> None:
+    def check(self, item: MaskedTensor) -> None:  # noqa: B027 (most have nothing to check)
         """Raise ConfigError for a tensor that has no such units."""
 
     @abstractmethod
@@ -129,7 +129,7 @@ class Allocation(ABC):
             amount: fraction in [0, 1) of the units that are not pruned yet; None where `sets_amount`.
         """
 
-    def check(self, name: str, units: tuple[int, ...]) -> None:
+    def check(self, name: str, units: tuple[int, ...]) -> None:  # noqa: B027 (most have nothing to check)
         """Raise ConfigError for a tensor whose array of units does not fit.
 
         Args:
@@ -198,7 +198,7 @@ def smallest(scores: Sequence[Tensor], alive: Sequence[Tensor], count: int) -> l
     flat = np.concatenate([_values(score) for score in scores])
     candidate = np.concatenate([living.flatten().cpu().numpy() for living in alive])
     start = 0
-    for score, living in zip(scores, alive, strict=True):
+    for score in scores:
         part, free = flat[start : start + score.numel()], candidate[start : start + score.numel()]
         if free.any():
             best = len(part) - 1 - int(np.where(free, part, -1)[::-1].argmax())
@@ -221,7 +221,7 @@ def _smallest(flat: np.ndarray, candidate: np.ndarray, count: int) -> np.ndarray
 
 
 def _values(score: Tensor) -> np.ndarray:
-    """The scores as a flat array on the CPU, checked. bfloat16, which NumPy lacks, becomes float32: no two values merge."""
+    """Return the scores as a flat array on the CPU, checked; bfloat16, which NumPy lacks, as float32."""
     values = score.detach().flatten().cpu()
     values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
     if values.numel():

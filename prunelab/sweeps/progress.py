@@ -11,7 +11,7 @@ from typing import Any
 
 from prunelab import report
 from prunelab.sweeps.notes import Tries
-from prunelab.tracking.console import percent
+from prunelab.text import percent
 
 PAUSE = 0.5  # seconds between two looks
 

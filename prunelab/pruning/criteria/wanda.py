@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -30,8 +30,9 @@ class Place(NamedTuple):
 
 
 def wanda(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
-    """Score a weight by |W_ij| · ‖X_j‖₂, X_j the j-th input feature (of a Conv: channel) over all examples and positions.
+    """Score a weight by |W_ij| · ‖X_j‖₂, X_j the j-th input feature over all examples and positions.
 
+    Of a Conv the features are the input channels.
     Known for Linear and Conv (grouped and transposed too), for MultiheadAttention's projections, and for the input and
     recurrent weights of LSTM, GRU and RNN, where X are the states before each step. The paper ranks within each output
     row: `allocation=row`.
@@ -73,7 +74,7 @@ def _check(unseen: list[Place]) -> None:
 
 @contextmanager
 def _unfused_attention() -> Iterator[None]:
-    """In it, the encoder's fused inference, which calls no module inside and so no hook, is off."""
+    """Switch off the encoder's fused inference for a while: it calls no module inside, and so no hook."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -83,7 +84,7 @@ def _unfused_attention() -> Iterator[None]:
 
 
 def _watch(place: Place, reader: Reader, totals: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
-    """Adds to `totals[place.name]` at each call of the module."""
+    """Add to `totals[place.name]` at each call of the module."""
     signature = inspect.signature(place.module.forward)
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Call, output: Any) -> None:
@@ -94,7 +95,7 @@ def _watch(place: Place, reader: Reader, totals: dict[str, Tensor]) -> torch.uti
 
 
 def _places(model: nn.Module) -> Iterator[Place]:
-    """Every use of every parameter; a tied one has several."""
+    """Yield every use of every parameter; a shared one has several."""
     for prefix, module in model.named_modules():
         parent = model.get_submodule(prefix.rpartition(".")[0])
         for key, parameter in module.named_parameters(recurse=False):
@@ -128,7 +129,7 @@ def _of_recurrent(key: str) -> Reader | None:
 
 
 def _squares(x: Tensor, dim: int = -1) -> Tensor:
-    """Σ x² over all dimensions but one, [x.shape[dim]]."""
+    """Return Σ x² over all dimensions but one, [x.shape[dim]]."""
     return exact(x).square().movedim(dim, -1).reshape(-1, x.shape[dim]).sum(0)
 
 
@@ -170,14 +171,24 @@ def _between(layer: int) -> Reader:
 
 
 def _stack(module: nn.RNNBase, call: Call, output: Any, layers: int) -> tuple[Tensor, Any]:
-    """The outputs [..., directions · hidden] and the last state of the lowest layers, run on their own."""
+    """Return the outputs [..., directions · hidden] and the last state of the lowest layers, run on their own."""
     if layers < module.num_layers:
-        twin, hx, rows = copy(module), call.get("hx"), layers * (1 + module.bidirectional)
-        twin.num_layers = layers
-        twin._flat_weights = module._flat_weights[: len(module._flat_weights) // module.num_layers * layers]
+        hx, rows = call.get("hx"), layers * (1 + module.bidirectional)
         hx = tuple(h[:rows] for h in hx) if isinstance(hx, tuple) else hx if hx is None else hx[:rows]
-        output = twin.forward(call["input"], hx)
+        output = _lowest(module, layers)(call["input"], hx)
     return output[0].data, output[1]
+
+
+def _lowest(module: nn.RNNBase, layers: int) -> nn.RNNBase:
+    """Return an RNN of the lowest layers of another one, in eval mode, with its parameters."""
+    kind = next(kind for kind in (nn.LSTM, nn.GRU, nn.RNN) if isinstance(module, kind))
+    keys = ["bias", "batch_first", "bidirectional"]
+    keys += {nn.LSTM: ["proj_size"], nn.RNN: ["nonlinearity"]}.get(kind, [])
+    options = {key: getattr(module, key) for key in keys}
+    with torch.device("meta"):  # draws no initial weights
+        lowest = kind(module.input_size, module.hidden_size, num_layers=layers, **options)
+    lowest.load_state_dict(module.state_dict(), strict=False, assign=True)
+    return lowest.eval()
 
 
 def _hidden(state: Any) -> Tensor | None:

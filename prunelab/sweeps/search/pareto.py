@@ -8,7 +8,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from prunelab import report
-from prunelab.tracking.console import percent, table
+from prunelab.text import percent, table
 
 
 def pareto_table(best: Sequence[FrozenTrial], folder: Path, objective: str) -> str:

@@ -19,7 +19,7 @@ from prunelab.sweeps.notes import Plan, lock
 from prunelab.sweeps.progress import in_words
 from prunelab.sweeps.search.space import Space
 from prunelab.sweeps.search.trial import COST, run
-from prunelab.tracking.console import percent
+from prunelab.text import percent
 
 KILLED = 3  # a trial whose process was killed so many times is given up
 REFUSED = 10  # a process gives up after so many refused trials, plus two for each completed one

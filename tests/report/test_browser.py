@@ -2,18 +2,14 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
 import urllib.request
 
 import pytest
+from chromium import browser  # noqa: F401
 from conftest import finish, overrides, start
-
-sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +48,15 @@ def address(sweep, tmp_path_factory):
 
 
 @pytest.fixture
-def page():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1500, "height": 1100})
-        errors = []
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        yield page
-        assert not [error for error in errors if "favicon" not in error and "fonts" not in error]
-        browser.close()
+def page(browser):  # noqa: F811
+    """A tab, in which nothing may fail."""
+    tab = browser.new_page(viewport={"width": 1500, "height": 1100})
+    errors = []
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    yield tab
+    tab.close()
+    assert not [error for error in errors if "favicon" not in error and "fonts" not in error]
 
 
 def test_the_printed_link_opens_with_the_chart_that_matters_pinned(sweep, address, page):

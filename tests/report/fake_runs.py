@@ -1,4 +1,4 @@
-"""Run folders as an experiment leaves them, made in a moment, with numbers that a test chooses."""
+"""Run folders like those of real experiments, with numbers that a test chooses; and runs, points and curves of them."""
 
 import csv
 import json
@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from prunelab.tracking.csv_files import COLUMNS
+from prunelab.report.curves import Curve, Point, curves
+from prunelab.report.groups import group
+from prunelab.report.run_folders import Run, find_runs
 
 PARAMETERS, PRUNABLE = 1000, 900
 SPARSITIES = (0.0, 0.2, 0.36, 0.488)  # rounds 0 to 3
@@ -36,9 +38,9 @@ def row(number: int, sparsity: float, val: float, test: float, **more: object) -
 
 
 def write_csv(path: Path, rows: Sequence[dict]) -> None:
-    """A table with the columns that a run has."""
+    """A CSV file with the columns of these rows, and one that no reader knows."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS[path.name], extrasaction="ignore")
+        writer = csv.DictWriter(file, [*dict.fromkeys(key for row in rows for key in row), "new_column"])
         writer.writeheader()
         writer.writerows(rows)
 
@@ -94,3 +96,19 @@ def sweep(folder: Path, strategies: dict[str, Accuracy], seeds: Sequence[int] = 
         run(folder / str(number), job, rounds(seed, strategies[name]), **how)
     (folder / "sweep.json").write_text(json.dumps({"turn": None, "jobs": jobs}))
     return folder
+
+
+def curves_of(folder: Path, accuracies: dict[str, Accuracy], **how: object) -> list[Curve]:
+    """The curves of a sweep in `folder`; `how` goes to `sweep`."""
+    return curves(group(find_runs([sweep(folder / "sweep", accuracies, **how)])))
+
+
+def a_run(overrides: Sequence[str] = (), status: str = "completed", folder: str = "run", **summary: object) -> Run:
+    """A run that is on no disk."""
+    return Run(Path(folder), tuple(overrides), status, {"final": row(1, 0.5, 0.8, 0.9), **summary})
+
+
+def point(values: dict[int, float], sparsity: float = 0.5) -> Point:
+    """A point with these test accuracies by seed."""
+    rows = {seed: {"sparsity": sparsity, "test_accuracy": value} for seed, value in values.items()}
+    return Point(group([a_run(["strategy=x"])])[0], 1, rows)
