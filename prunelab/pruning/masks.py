@@ -133,6 +133,7 @@ class Masks:
     def apply(self) -> None:
         """Set all pruned weights to zero, and leave out the marked layers whose masks are all zero."""
         for item in self:
+            self._follow(item, getattr(item.module, item.key, None))
             item.active = not bool(item.mask.all())
             item.apply()
         skipping.skip_empty(self.model, {item.name: item.mask for item in self})
@@ -176,9 +177,7 @@ class Masks:
     def after_load(self, module: nn.Module) -> None:
         """Apply the masks of a module that has loaded a state dict; follow parameters that it has replaced."""
         for key, item in self._owners.get(module, {}).items():
-            parameter = getattr(module, key)
-            if parameter is not item.parameter:  # load_state_dict(assign=True)
-                self._replace(item, parameter)
+            self._follow(item, getattr(module, key))  # of load_state_dict(assign=True)
             item.apply()
 
     @torch.no_grad()
@@ -200,8 +199,10 @@ class Masks:
             self._handles.append(item.parameter.register_post_accumulate_grad_hook(_weak(item.mask_gradient)))
             item.hooked = True
 
-    def _replace(self, item: MaskedTensor, parameter: nn.Parameter) -> None:
-        """Mask another parameter in the place of an item's; modules that shared the old one share the new one."""
+    def _follow(self, item: MaskedTensor, parameter: object) -> None:
+        """Mask the parameter that has replaced an item's; modules that shared the old one share the new one."""
+        if parameter is item.parameter or not isinstance(parameter, nn.Parameter):
+            return
         item.parameter, item.hooked = parameter, False
         self._tensors = {id(other.parameter): other for other in self}
         for owner, keys in self._owners.items():
