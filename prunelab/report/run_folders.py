@@ -177,7 +177,7 @@ def read_sweep(folder: Path) -> list[Run]:
     """
     jobs = json.loads((folder / SWEEP).read_bytes())["jobs"]
     listed = [tuple(map(str, overrides)) for overrides in jobs]
-    return [_run(folder / str(job), overrides, folder) for job, overrides in enumerate(listed)]
+    return [read_run(folder / str(job), overrides, folder) for job, overrides in enumerate(listed)]
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
@@ -199,7 +199,7 @@ def _runs(top: Path) -> Iterator[Run]:
         if SWEEP in names:
             yield from _sweep(folder)
         elif any(file in names for file in RUN):
-            yield _run(folder)
+            yield read_run(folder)
         else:  # the many folders of stored stages contain no runs
             folders[:] = sorted((f for f in folders if f != "stages" and not f.startswith(".")), key=_numeric)
             continue
@@ -215,11 +215,11 @@ def _sweep(folder: Path) -> list[Run]:
     try:
         return read_sweep(folder)
     except (OSError, ValueError, KeyError, TypeError):  # a damaged list of jobs: take the folders that exist
-        return [_run(path) for path in sorted(folder.iterdir()) if any((path / name).exists() for name in RUN)]
+        return [read_run(path) for path in sorted(folder.iterdir()) if any((path / name).exists() for name in RUN)]
 
 
-def _run(folder: Path, overrides: tuple[str, ...] | None = None, sweep: Path | None = None) -> Run:
-    """Read a run; without `overrides`, take them from the command in its summary."""
+def read_run(folder: Path, overrides: tuple[str, ...] | None = None, sweep: Path | None = None) -> Run:
+    """Return one run; without `overrides`, they are taken from the command in its summary."""
     summary = read_summary(folder)
     status = "missing" if summary is None else str(summary.get("status", "unfinished"))
     if overrides is None:

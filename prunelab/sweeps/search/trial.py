@@ -45,5 +45,8 @@ def run(overrides: Sequence[str], folder: Path, objective: str) -> Result:
     job = run_job(api.run, config, "hydra.sweep.dir", "hydra.sweep.subdir", HydraContext(unused, nothing))
     with contextlib.redirect_stderr(io.StringIO()):  # Hydra would announce the error that it raises here
         _ = job.return_value
-    final = (report.read_summary(folder) or {})["final"]
-    return Result(final["val_accuracy"], final[COST[objective]])
+    final = report.read_run(folder).result
+    accuracy, cost = final["val_accuracy"], final[COST[objective]]
+    if accuracy is None or cost is None:
+        raise ValueError(f"--objective {objective}: {COST[objective]} of this model could not be measured")
+    return Result(accuracy, cost)
