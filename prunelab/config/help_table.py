@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -33,12 +34,13 @@ SHOWN = (
 def table() -> str:
     """Return lines of name, range, meaning and default."""
     there, set_by_choice = {key.name: key for key in keys()}, defaults()
-    lines = []
+    lines: list[str] = []
     for name in SHOWN:
         key = there[name]
         default = set_by_choice.get(name, key.default)
         said = "" if default is None else f"; default {default}"
-        lines.append(f"  {name:<22}  {interval(key):<8}  {key.meaning}{said}")
+        line = f"  {name:<22}  {interval(key):<8}  {key.meaning}{said}"
+        lines += textwrap.wrap(line, 120, subsequent_indent=" " * 36)
     return "\n".join(lines)
 
 
