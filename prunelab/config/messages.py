@@ -10,6 +10,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from prunelab.config.conf_folder import choices
 from prunelab.config.moved import moved
 from prunelab.config.nearest import hint, nearest, unknown_key
 from prunelab.config.schema import OPTIONAL, REQUIRED, allowed
@@ -52,6 +53,8 @@ def _explanation(error: BaseException, overrides: Sequence[str], compose: Callab
     if isinstance(error, ConfigError) and re.match(r"[\w.\[\]]+=", str(error)):
         return _first_line(str(error))  # it names the key already
     for key in (*REQUIRED, *OPTIONAL, "strategy", "experiment"):
+        if key in given and "Config group override" in text:
+            return f"{key}={given[key]}: must be one of {', '.join(choices(key))}"
         if key in given:
             return f"{key}={given[key]}: {_first_line(str(error))}"
     return f"{' '.join(overrides)}: {_first_line(str(error))}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from prunelab.config.conf_folder import with_option
 from prunelab.config.moved import moved
 from prunelab.config.schema import keys
 
@@ -21,9 +22,12 @@ def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
     known = sorted(known)
     part, _, leaf = key.rpartition(".")
     everywhere = [item.name for item in keys()]
-    near = [n for k, names in ((leaf, known), (leaf, everywhere), (key, everywhere)) for n in nearest(k, names)][:1]
+    parts = {name.rpartition(".")[0] for name in everywhere} | set(everywhere)
+    near = [*nearest(leaf, known), *nearest(leaf, everywhere), *(nearest(key, everywhere) if part not in parts else [])]
     there = f"there are {', '.join(known)}" if known else f"{part or 'the config'} has none of its own here"
-    return f"{key}={value}: there is no such key, {there}{hint(near)}"
+    if others := with_option(part, leaf):
+        return f"{key}={value}: there is no such key, {there}; {part}={' or '.join(others)} has it"
+    return f"{key}={value}: there is no such key, {there}{hint(near[:1])}"
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:

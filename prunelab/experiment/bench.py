@@ -25,7 +25,7 @@ from prunelab.pruning.custom import score_each
 from prunelab.pruning.layer_removal import LayerRemoval
 from prunelab.pruning.pruner import Pruner, Score
 from prunelab.pruning.rules import ROUND, Rule
-from prunelab.runtime.seeding import permutation, seed_torch, seeded
+from prunelab.runtime.seeding import permutation, seed_all, seeded
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
 from prunelab.training.loop import batches
@@ -92,7 +92,7 @@ class Bench:
         Args:
             draw: another word gives other weights.
         """
-        seed_torch(self.spec.seed, draw)
+        seed_all(self.spec.seed, draw)
         if self.live_model is not None and draw == "init":
             return deepcopy(self.live_model).to(self.device)
         model = network(self.spec) if self.live_model is None else _drawn_again(self.live_model)
@@ -102,7 +102,7 @@ class Bench:
 
     def dense_network(self) -> nn.Module:
         """Return a second network with the weights of round 0, without masks, on the device, in eval mode."""
-        with seeded(self.spec.seed, "dense"):
+        with seeded(self.spec.seed, "init"):
             model = network(self.spec) if self.live_model is None else deepcopy(self.live_model)
         model.load_state_dict(self.dense)
         return model.to(self.device).eval()
@@ -112,7 +112,7 @@ class Bench:
 
         It is built anew: a user's model may refuse to be copied once it has run.
         """
-        with seeded(self.spec.seed, "copy"):
+        with seeded(self.spec.seed, "init"):
             model = network(self.spec) if self.live_model is None else deepcopy(self.live_model)
         model.load_state_dict(self.model.state_dict())
         for name in skipping.skipped(self.model):

@@ -188,6 +188,20 @@ def check_steps(bench: Bench, rounds: Sequence[Round]) -> None:
             )
 
 
+def try_method(bench: Bench, rounds: Sequence[Round]) -> None:
+    """Prune the untrained network once where a `prune.BasePruningMethod` decides, and undo it.
+
+    Raises:
+        ConfigError: if the method cannot prune this model.
+    """
+    if all(group.rule.method is None for group in bench.pruner.groups):
+        return
+    with explained(bench, "strategy"), bench.pruner.undone():
+        bench.pruner.prune(
+            rounds[0].amounts[0], seed=0, data=lambda examples: bench.sample(1, min(examples, 2))
+        )
+
+
 def try_criterion(bench: Bench) -> None:
     """Score the untrained network once, by two examples.
 

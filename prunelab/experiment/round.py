@@ -19,7 +19,7 @@ from prunelab.experiment.prune import Pruning, prune
 from prunelab.pruning.criteria.base import Criterion
 from prunelab.pruning.schedules import Round
 from prunelab.runtime import device
-from prunelab.runtime.seeding import seed_torch, seeded
+from prunelab.runtime.seeding import seed_all, seeded
 from prunelab.stages.checkpoint import Work
 from prunelab.stages.stage import Stage, State
 
@@ -98,7 +98,7 @@ def control(bench: Bench, number: int, ticket: State, origin: Tensors | None, on
         assert kind is not None
         with seeded(bench.spec.seed, number, "control"):
             fresh = bench.new_model("control") if kind == "reinit" else None
-            seed_torch(bench.spec.seed, number, "control")
+            seed_all(bench.spec.seed, number, "control")
             controls.apply(kind, bench, fresh, origin)
         return Pruning(ticket.row.amount)
 

@@ -105,6 +105,7 @@ def prepare(
     bench.load_data()
     plans.check_output(bench)
     plans.try_criterion(bench)
+    plans.try_method(bench, rounds)
     try_sparse_training(bench)
     plans.check_steps(bench, rounds)
     epochs = spec.finetune.epochs * len(rounds) * (1 if spec.control is None else 2)

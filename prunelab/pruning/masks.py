@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ class MaskedTensor:
         mask: 1 where the weight is kept, 0 where it is pruned; the parameter's shape, type and device.
         active: whether the mask has a zero, so that there is something to enforce.
         hooked: whether the parameter's gradient is masked as it accumulates.
+        owners: all modules that have the parameter, each with its name for it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class MaskedTensor:
     mask: Tensor
     active: bool = False
     hooked: bool = False
+    owners: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     @property
     def kept(self) -> Tensor:
@@ -86,7 +88,7 @@ class Masks:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self._tensors: dict[int, MaskedTensor] = {}  # by the parameter's identity
-        self._owners: dict[nn.Module, dict[str, MaskedTensor]] = {}  # modules, and their masked parameters by key
+        self._owners: set[nn.Module] = set()
         handle = register_optimizer_step_post_hook(_weak(self._after_step))
         self._handles: list[RemovableHandle] = [handle]
         weakref.finalize(self, _remove, self._handles)
@@ -97,20 +99,22 @@ class Masks:
         Args:
             pairs: modules and the names of their parameters: `(model.fc, "weight")`.
         """
-        wanted, there = set(pairs), named(self.model)
-        first: dict[int, str] = {}  # the first of a parameter's names
-        for name, module, key, parameter in there:
-            first.setdefault(id(parameter), name)
-            if (module, key) in wanted and id(parameter) not in self._tensors:
-                mask = torch.ones_like(parameter, memory_format=torch.contiguous_format, requires_grad=False)
-                item = MaskedTensor(first[id(parameter)], module, key, parameter, mask)
-                self._tensors[id(parameter)] = item
-                self._hook(item)
-        for _, module, key, parameter in there:
-            if id(parameter) in self._tensors:
-                self._own(module, key, self._tensors[id(parameter)])
-        in_order = {place: self._tensors[place] for place in first if place in self._tensors}
-        self._tensors = {**in_order, **self._tensors}
+        wanted, uses = set(pairs), dict[int, list[tuple[str, nn.Module, str]]]()
+        for name, module, key, parameter in named(self.model):
+            uses.setdefault(id(parameter), []).append((name, module, key))
+        for place, found in uses.items():
+            owners = [(module, key) for _, module, key in found]
+            chosen = next((pair for pair in owners if pair in wanted), None)
+            if chosen is None or place in self._tensors:
+                continue
+            parameter = getattr(*chosen)
+            mask = torch.ones_like(parameter, memory_format=torch.contiguous_format, requires_grad=False)
+            self._tensors[place] = item = MaskedTensor(found[0][0], *chosen, parameter, mask, owners=owners)
+            self._hook(item)
+            for owner in {owner for owner, _ in owners} - self._owners:
+                self._owners.add(owner)
+                self._handles.append(owner.register_load_state_dict_post_hook(_LoadHook(self)))
+        self._tensors = {place: self._tensors[place] for place in uses if place in self._tensors} | self._tensors
 
     def __iter__(self) -> Iterator[MaskedTensor]:
         return iter(list(self._tensors.values()))
@@ -133,6 +137,7 @@ class Masks:
     def apply(self) -> None:
         """Set all pruned weights to zero, and leave out the marked layers whose masks are all zero."""
         for item in self:
+            self._follow(item, getattr(item.module, item.key, None))
             item.active = not bool(item.mask.all())
             item.apply()
         skipping.skip_empty(self.model, {item.name: item.mask for item in self})
@@ -175,10 +180,8 @@ class Masks:
     @torch.no_grad()
     def after_load(self, module: nn.Module) -> None:
         """Apply the masks of a module that has loaded a state dict; follow parameters that it has replaced."""
-        for key, item in self._owners.get(module, {}).items():
-            parameter = getattr(module, key)
-            if parameter is not item.parameter:  # load_state_dict(assign=True)
-                self._replace(item, parameter)
+        for item, key in [(found, key) for found in self for owner, key in found.owners if owner is module]:
+            self._follow(item, getattr(module, key))  # of load_state_dict(assign=True)
             item.apply()
 
     @torch.no_grad()
@@ -190,23 +193,19 @@ class Masks:
                     item.apply()
                     self._hook(item)  # of a parameter that was frozen at first
 
-    def _own(self, module: nn.Module, key: str, item: MaskedTensor) -> None:
-        if module not in self._owners:
-            self._handles.append(module.register_load_state_dict_post_hook(_LoadHook(self)))
-        self._owners.setdefault(module, {})[key] = item
-
     def _hook(self, item: MaskedTensor) -> None:
         if item.parameter.requires_grad and not item.hooked:
             self._handles.append(item.parameter.register_post_accumulate_grad_hook(_weak(item.mask_gradient)))
             item.hooked = True
 
-    def _replace(self, item: MaskedTensor, parameter: nn.Parameter) -> None:
-        """Mask another parameter in the place of an item's; modules that shared the old one share the new one."""
+    def _follow(self, item: MaskedTensor, parameter: object) -> None:
+        """Mask the parameter that has replaced an item's; modules that shared the old one share the new one."""
+        if parameter is item.parameter or not isinstance(parameter, nn.Parameter):
+            return
         item.parameter, item.hooked = parameter, False
         self._tensors = {id(other.parameter): other for other in self}
-        for owner, keys in self._owners.items():
-            for key in [key for key, owned in keys.items() if owned is item]:
-                setattr(owner, key, parameter)
+        for owner, key in item.owners:
+            setattr(owner, key, parameter)
         self._hook(item)
 
 

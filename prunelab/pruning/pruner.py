@@ -28,10 +28,11 @@ Score = Callable[[Evidence], Scores]
 
 
 class Pruner:
-    """Prunes a model in place, and keeps what is pruned at zero while the model is trained.
+    """Prune a model in place, and keep what is pruned at zero while the model is trained.
 
     The model's parameters stay plain parameters under their own names. Gradients of pruned weights are zeroed as they
-    accumulate, and the masks are applied after every optimizer step and every `load_state_dict`.
+    accumulate, and the masks are applied after every optimizer step and every `load_state_dict`, as long as the model
+    exists or until `detach`.
 
     Args:
         model: any module.

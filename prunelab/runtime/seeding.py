@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -15,25 +19,62 @@ def derive(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
-def seed_torch(*parts: int | str) -> None:
-    """Seed torch's default generators (initialisation, dropout, random pruning) on every device."""
-    torch.manual_seed(derive(*parts))
+def seed_all(*parts: int | str) -> None:
+    """Seed the default generators of torch (on every device), NumPy and Python by `derive(*parts)`.
+
+    A user's model may draw its weights, or its dropout, from any of them.
+    """
+    _seed(derive(*parts))
 
 
 @contextmanager
 def seeded_by(seed: int) -> Iterator[None]:
-    """Seed torch's own generators for a while; then they go on as if nothing had been drawn."""
+    """Seed the default generators of torch, NumPy and Python within the context; restore their states afterwards."""
+    before = HostGenerators.now()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+        _seed(seed)
+        try:
+            yield
+        finally:
+            before.restore()
 
 
 @contextmanager
 def seeded(*parts: int | str) -> Iterator[None]:
-    """Seed torch's default generators within the context, and restore their state afterwards."""
-    with torch.random.fork_rng():
-        seed_torch(*parts)
+    """Seed all default generators by `derive(*parts)` within the context; restore their states afterwards."""
+    with seeded_by(derive(*parts)):
         yield
+
+
+@dataclass(frozen=True)
+class HostGenerators:
+    """The states of NumPy's and Python's default generators, as plain data that a checkpoint can store.
+
+    Attributes:
+        numpy: what `numpy.random.get_state()` returns, with the keys as a list.
+        python: what `random.getstate()` returns.
+    """
+
+    numpy: tuple[Any, ...]
+    python: tuple[Any, ...]
+
+    @classmethod
+    def now(cls) -> HostGenerators:
+        """Return the present states."""
+        kind, keys, *rest = np.random.get_state()
+        return cls((kind, keys.tolist(), *rest), random.getstate())  # type: ignore[union-attr]
+
+    def restore(self) -> None:
+        """Put the generators back into these states."""
+        kind, keys, *rest = self.numpy
+        np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+        random.setstate(self.python)
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 def permutation(count: int, *parts: int | str, device: torch.device | str = "cpu") -> torch.Tensor:

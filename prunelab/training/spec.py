@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from prunelab.runtime.seeding import seed_torch
+from prunelab.runtime.seeding import HostGenerators, seed_all
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Position:
         losses: losses of the incomplete epoch's batches, float32 [batches]; None between epochs.
         rng: state of torch's CPU generator in the middle of an epoch.
         device_rng: state of the device's generator in the middle of an epoch.
+        host_rng: states of NumPy's and Python's generators in the middle of an epoch; the fields of `HostGenerators`.
         early_stop: iteration with the smallest validation loss so far.
         least_loss: that loss, in nats.
     """
@@ -49,27 +51,30 @@ class Position:
     losses: Tensor | None = None
     rng: Tensor | None = None
     device_rng: Tensor | None = None
+    host_rng: dict[str, tuple[Any, ...]] | None = None
     early_stop: int | None = None
     least_loss: float = math.inf
 
     def begin_epoch(self, spec: TrainSpec, length: int, device: torch.device) -> Tensor:
-        """Seed torch's generators for a new epoch, or restore them for one that was interrupted; return its losses."""
+        """Seed all generators for a new epoch, or restore them for one that was interrupted; return its losses."""
         if self.losses is None:
             self.batch = 0
             self.losses = torch.zeros(length, device=device)
-            seed_torch(spec.seed, spec.round, self.epoch, "torch")
+            seed_all(spec.seed, spec.round, self.epoch, "torch")
             return self.losses
         self.losses = self.losses.to(device)
         if self.rng is not None:
             torch.set_rng_state(self.rng)
         if self.device_rng is not None:
             torch.get_device_module(device).set_rng_state(self.device_rng)
+        if self.host_rng is not None:
+            HostGenerators(**self.host_rng).restore()
         return self.losses
 
     def end_epoch(self) -> None:
         """Move on to the first batch of the next epoch."""
         self.epoch, self.batch = self.epoch + 1, 0
-        self.losses = self.rng = self.device_rng = None
+        self.losses = self.rng = self.device_rng = self.host_rng = None
 
     def see(self, iteration: int, loss: float) -> None:
         """Remember a validation loss if it is the smallest so far."""
@@ -77,7 +82,7 @@ class Position:
             self.early_stop, self.least_loss = iteration, loss
 
     def remember_generators(self, device: torch.device) -> None:
-        """Store the states of torch's generators, after an interruption in the middle of an epoch."""
-        self.rng = torch.get_rng_state()
+        """Store the states of all generators, after an interruption in the middle of an epoch."""
+        self.rng, self.host_rng = torch.get_rng_state(), vars(HostGenerators.now())
         if device.type != "cpu":
             self.device_rng = torch.get_device_module(device).get_rng_state()

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from conftest import numbers, overrides, undisturbed_and_resumed
-from prunelab.config.resolve import resolve
-from prunelab.config.rounds import rounds
 from torch import nn
 from toy_networks import zero_channels
 
 import prunelab
 from prunelab.compaction import macs_target
+from prunelab.config.resolve import resolve
+from prunelab.config.rounds import rounds
 from prunelab.errors import ConfigError
 from prunelab.pruning.pruner import Pruner
 
@@ -83,7 +83,7 @@ def test_a_run_ends_at_its_target(tmp_path):
     a, b = result.model.fc1.out_features, result.model.fc2.out_features
     count = lambda a, b: 784 * a + a * b + 10 * b  # noqa: E731
     assert count(a, b) <= 0.4 * 266_200 < count(a + 3, b + 1)  # one step of 1/256 more would be too much
-    amounts = [row["amount"] for row in result.rounds[1:]]
+    amounts = [row.amount for row in result.rounds[1:]]
     assert all(0 < amount < 1 for amount in amounts)
     assert a == 300 - sum(removed(300, amounts))
     assert b == 100 - sum(removed(100, amounts))
@@ -104,7 +104,7 @@ def test_a_run_that_was_broken_off_ends_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("compact=false",), r"schedule\.macs=0\.4: is of the compact network; needs compact=true"),
+        (("compact=false",), r"schedule\.macs=0\.4: counts the compact network; needs compact=true"),
         (
             ("schedule.macs=0.001",),
             r"schedule\.macs=0\.001: the smallest network .* has 0\.0",

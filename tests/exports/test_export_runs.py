@@ -65,8 +65,8 @@ def test_every_run_has_the_counts_and_masks_are_no_faster(tmp_path, capsys):
     conv, linear = 54 * 26 * 26 + 864 * 11 * 11, 400 * 120 + 120 * 84 + 84 * 10
     assert found["dense"]["parameters"] == found["masked"]["parameters"] == 60_074
     assert found["dense"]["macs"] == found["dense"]["macs_nonzero"] == found["masked"]["macs"] == conv + linear
-    assert found["masked"]["nonzero"] == result.rounds[1]["nonzero"] == 60_074 - 59_838 // 2
-    assert found["masked"]["macs_nonzero"] == result.rounds[1]["macs_nonzero"]
+    assert found["masked"]["nonzero"] == result.rounds[1].nonzero == 60_074 - 59_838 // 2
+    assert found["masked"]["macs_nonzero"] == result.rounds[1].macs_nonzero
     stored = sum((result.folder / f"{name}.safetensors").stat().st_size for name in ("model", "masks"))
     assert found["masked"]["bytes"] == stored
     assert not [key for row in found.values() for key in row if key.startswith(("latency", "speedup"))]
@@ -86,7 +86,7 @@ def test_dense_is_the_network_of_round_0(tmp_path, monkeypatch):
     assert list(given) == ["dense", "masked"]
     for form, row in zip(given.values(), result.rounds, strict=True):  # each gives what its round reports
         found = training.evaluate(form.run, mnist(limit=300).test)
-        assert found == (row["test_accuracy"], pytest.approx(row["test_loss"], rel=1e-5))
+        assert found == (row.test_accuracy, pytest.approx(row.test_loss, rel=1e-5))
     zeros = [sum(int((value == 0).sum()) for value in form.run.parameters()) for form in given.values()]
     assert zeros == [0, 59_838 // 2]
 

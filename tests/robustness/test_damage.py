@@ -6,9 +6,12 @@ import shutil
 
 import pytest
 import torch
-from harness import is_full, record, sizes
+from harness import is_full, record, row, sizes
 
-from prunelab.stages.store import Stage, State, Store, Work
+from prunelab.records import EpochRecord
+from prunelab.stages.checkpoint import Work
+from prunelab.stages.stage import Stage, State
+from prunelab.stages.store import Store
 
 DAMAGES = ("cut", "flipped bit", "zero-filled", "swapped", "emptied", "removed", "garbage")
 
@@ -20,8 +23,8 @@ def stages():
         state = State(
             {"w": torch.rand(50, generator=generator)},
             {"w": torch.rand(50, generator=generator) > 0.5},
-            {"round": number},
-            [{"epoch": 1, "loss": 0.5 + number}],
+            row(number),
+            [EpochRecord(number, 1, 0.5 + number, 0.5, 0.5, 1, 0.1, 1.0)],
         )
         made.append((Stage("round", None, {"n": number}, lambda work, state=state: state), state))
     return made

@@ -8,15 +8,19 @@ import random
 
 import pytest
 import torch
-from harness import is_full, record, sizes
+from harness import is_full, record, row, sizes
 
-from prunelab import compose, report
-from prunelab.config import build as building
-from prunelab.config.schema import ConfigError
+from prunelab import compose
+from prunelab.config.allow_list import locate
+from prunelab.config.schema import REQUIRED
+from prunelab.errors import ConfigError
+from prunelab.report import read_summary
 from prunelab.stages import files
-from prunelab.stages.store import Stage, State, Store, Work, name_of
+from prunelab.stages.checkpoint import Work
+from prunelab.stages.stage import Stage, State, name_of
+from prunelab.stages.store import Store
 
-KEYS = ("data._target_", "model._target_", "schedule._target_", "optimizer._target_", "strategy._target_")
+KEYS = tuple(f"{part}._target_" for part in REQUIRED)
 NAMES = (
     "os.system",
     "os.remove",
@@ -34,8 +38,8 @@ NAMES = (
     "prunelab.data.mnist.shutil.rmtree",
     "prunelab.models.lenet.torch.load",
     "prunelab.models.lenet.F.torch.hub.load",
-    "prunelab.pruning.schedules.building.inspect.os.system",
-    "prunelab.pruning.strategies.custom.inspect.os.system",
+    "prunelab.pruning.schedules.base.inspect.os.system",
+    "prunelab.pruning.custom.inspect.os.system",
     "torch.optim.adam.torch.load",
     "torch.optim.torch.hub.load",
     "torchvision.models.torch.hub.load",
@@ -56,7 +60,7 @@ class Payload:
 def attempt(key, name):
     custom = ("strategy=custom",) if key == "strategy.method" else ()
     config = compose(*custom, f"{key}='{name}'")
-    building.locate(name, key, config.trusted)
+    locate(name, key, config.trusted)
 
 
 @pytest.mark.parametrize("count", sizes(20, 100))
@@ -98,7 +102,7 @@ FILES = {
 @pytest.mark.parametrize("number", range(3))
 def test_hostile_files_are_set_aside(name, number, tmp_path, caplog):
     canary, hostile = tmp_path / "canary", FILES[name][number](tmp_path / "canary")
-    stage = Stage("dense", None, {}, lambda work: State({"w": torch.ones(2)}, {}, {"round": 0}))
+    stage = Stage("dense", None, {}, lambda work: State({"w": torch.ones(2)}, {}, row(0)))
     store = Store(tmp_path / "stages")
     if name == "checkpoint.pt":
         work = Work(tmp_path / "stages" / f"{stage.name}.work", "s")
@@ -127,7 +131,7 @@ def test_names_in_a_manifest_never_lead_outside(name, tmp_path):
 def test_a_config_that_comes_back_from_disk_is_data(tmp_path):
     summary = {"status": "completed", "config": {"_target_": "os.mkdir", "path": str(tmp_path / "canary")}}
     (tmp_path / "summary.json").write_text(json.dumps(summary))
-    assert report.read_summary(tmp_path)["config"]["_target_"] == "os.mkdir"
+    assert read_summary(tmp_path)["config"]["_target_"] == "os.mkdir"
     assert not (tmp_path / "canary").exists()
 
 

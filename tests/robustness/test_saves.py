@@ -5,9 +5,12 @@ import pathlib
 
 import pytest
 import torch
+from harness import row
 
 from prunelab.stages import files
-from prunelab.stages.store import Stage, State, Store, Work
+from prunelab.stages.checkpoint import Work
+from prunelab.stages.stage import Stage, State
+from prunelab.stages.store import Store
 
 
 class Killed(BaseException):
@@ -48,7 +51,7 @@ class Countdown:
 
 
 def stage(value):
-    state = State({"w": torch.full((4,), value)}, {"w": torch.tensor([True, False, True, True])}, {"round": 0})
+    state = State({"w": torch.full((4,), value)}, {"w": torch.tensor([True, False, True, True])}, row(0))
     return Stage("dense", None, {"value": value}, lambda work: state)
 
 

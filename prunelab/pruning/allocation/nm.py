@@ -60,7 +60,7 @@ class NM(Allocation):
         ranked = torch.where(units.alive, units.scores, -1.0).movedim(units.inputs, -1)
         width = ranked.shape[-1]
         groups = F.pad(ranked, (0, -width % self.m), value=-1.0).unflatten(-1, (-1, self.m))  # [out, kh, kw, groups, m]
-        order = groups.sort(-1, stable=True).indices
+        order = groups.sort(dim=-1, stable=True).indices
         place = torch.empty_like(order).scatter_(-1, order, torch.arange(self.m).to(order).expand_as(order))
         gone = (place < self.m - self.n).flatten(-2)[..., :width].movedim(-1, units.inputs)
         return gone & units.alive

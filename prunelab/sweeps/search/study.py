@@ -78,6 +78,10 @@ class Study:
         """Return the number of trials in a state."""
         return Counter(trial.state for trial in self.trials())[state]
 
+    def is_running(self, number: int) -> bool:
+        """Return whether a trial is neither ended nor queued, by the database itself."""
+        return self.storage.get_trial(self._id(number)).state is TrialState.RUNNING
+
     def put_back(self, number: int) -> None:
         """Queue the same trial again, with its number and its folder: its stages go on from their last epoch."""
         self.storage.set_trial_state_values(self._id(number), TrialState.WAITING)
@@ -152,6 +156,8 @@ class Search:
         """Queue a trial again whose process is gone."""
         try:
             with self.study.where.lock(trial.number).acquire(timeout=0):
+                if not self.study.is_running(trial.number):
+                    return  # it ended since the trials were listed
                 killed = int(trial.user_attrs.get("killed", 0)) + 1
                 self.study.set(trial.number, "killed", killed)
                 if killed >= KILLED:
