@@ -263,6 +263,14 @@ def test_the_same_command_reuses_its_stages(cli, normal):
     second.rename(folder / "aside")  # the other tests look at a single one
 
 
+def test_stages_lists_what_a_run_stored(cli, normal):
+    folder, _ = normal
+    listed = cli("stages", cwd=folder).stdout.splitlines()
+    rounds = [line.split()[3:8] for line in listed if line.split()[1:2] == ["round"]]
+    assert rounds == [[number, "0", "0.2", "magnitude", "weight"] for number in ("1", "2")]
+    assert listed[-1].startswith("4 stages, ")
+
+
 # A sweep
 
 
