@@ -53,9 +53,7 @@ class Bench:
         seconds, after = time.perf_counter() - start, os.times()
         if done.returncode != status:
             sys.exit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr[-2_000:]}")
-        processor = sum(after[2:4]) - sum(before[2:4]) or float(
-            "nan"
-        )  # of children and grandchildren; not known on Windows
+        processor = sum(after[2:4]) - sum(before[2:4]) or float("nan")  # of all children; unknown on Windows
         return Ran(seconds, processor, done.stdout, here)
 
     def overrides(self) -> list[str]:
@@ -231,7 +229,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--startup",
         action="store_true",
-        help="also time the start-up: import, --help, a wrong override, the first batch",
+        help="also time the start-up",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return parser.parse_args()

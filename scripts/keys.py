@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAD = """\
 # The keys of the config
 
-Written by `python scripts/keys.py` from `prunelab/config/schema.py`. Where the default is –, the chosen YAML file in `conf/`
-sets it, or there is none. The other options of a choice, such as `granularity.n`, are explained in its YAML file.
+Written by `python scripts/keys.py` from `prunelab/config/schema.py`. Where the default is –, the chosen YAML file of
+`conf/` sets it, or there is none. The other options of a choice, such as `granularity.n`, are explained in its YAML file.
 
 | key | default | allowed | meaning |
 |---|---|---|---|

@@ -1,7 +1,7 @@
 """Run a small sweep under every installed launcher: `python scripts/launchers.py`.
 
-For each launcher it prints the command, exit status, seconds, threads per job, and the number of sockets opened that other
-machines can reach, which must be 0.
+For each launcher it prints the command, exit status, seconds, threads per job, and the number of sockets opened that
+other machines can reach, which must be 0.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ STARTED = "PROBE_STARTED"  # environment variable with the time.time() at which 
 
 
 class Stopwatch:
-    """Seconds by category. The time of a nested call counts for its own category only, not for that of the outer call."""
+    """Seconds by category. The time of a nested call counts for its own category only, not for the outer one's."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
