@@ -140,11 +140,6 @@ def asked_folder(overrides: Sequence[str]) -> Path:
     return Path(chosen or given.get("outputs") or "outputs")
 
 
-def facts(config: DictConfig) -> dict[str, Any]:
-    """Return what a run's summary contains from the start."""
-    return {"command": command(), "seed": config.seed, "config": plain(config)}
-
-
 def command() -> str:
     """Return the command line that runs this job again."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []

@@ -13,7 +13,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from prunelab.config.conf_folder import choices
 from prunelab.config.moved import moved
 from prunelab.config.nearest import hint, nearest, unknown_key
-from prunelab.config.schema import OPTIONAL, REQUIRED, allowed
+from prunelab.config.schema import OPTIONAL, REQUIRED, allowed, names
 from prunelab.errors import ConfigError
 
 E = TypeVar("E", bound=BaseException)
@@ -80,13 +80,15 @@ def _unknown(key: str, value: str, overrides: Sequence[str], compose: Callable[.
 
 def _siblings(key: str, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> list[str]:
     """The keys that exist beside `key`."""
-    others = [item for item in overrides if item.lstrip("+~").partition("=")[0] != key]
     part = key.rpartition(".")[0]
+    if beside := [name.rpartition(".")[2] for name in names(part)]:
+        return beside
+    others = [item for item in overrides if item.lstrip("+~").partition("=")[0] != key]
     try:
         config = compose(*others, return_hydra_config=part.startswith("hydra"))
     except (HydraException, OmegaConfBaseException):
         return []  # the other overrides are wrong too; one message at a time
-    node = OmegaConf.select(config, part) if part else config
+    node = OmegaConf.select(config, part)
     return [str(name) for name in node if name != "_target_"] if isinstance(node, DictConfig) else []
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from prunelab.config.conf_folder import with_option
 from prunelab.config.moved import moved
-from prunelab.config.schema import keys
+from prunelab.config.schema import OPTIONAL, REQUIRED, keys
 
 
 def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
@@ -21,12 +21,13 @@ def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
         return said
     known = sorted(known)
     part, _, leaf = key.rpartition(".")
+    there = f"there are {', '.join(known)}" if known else f"{part or 'the config'} has none of its own here"
+    near = nearest(leaf, known)
+    if not near and part in (*REQUIRED, *OPTIONAL) and (others := with_option(part, leaf)):
+        return f"{key}={value}: there is no such key, {there}; {part}={' or '.join(others)} has it"
     everywhere = [item.name for item in keys()]
     parts = {name.rpartition(".")[0] for name in everywhere} | set(everywhere)
-    near = [*nearest(leaf, known), *nearest(leaf, everywhere), *(nearest(key, everywhere) if part not in parts else [])]
-    there = f"there are {', '.join(known)}" if known else f"{part or 'the config'} has none of its own here"
-    if others := with_option(part, leaf):
-        return f"{key}={value}: there is no such key, {there}; {part}={' or '.join(others)} has it"
+    near = [*near, *nearest(leaf, everywhere), *(nearest(key, everywhere) if part not in parts else [])]
     return f"{key}={value}: there is no such key, {there}{hint(near[:1])}"
 
 

@@ -201,6 +201,13 @@ def leaves(schema: Any, prefix: str = "") -> Iterator[Key]:
             yield replace(item.metadata["key"], name=f"{prefix}{item.name}", whole=whole)
 
 
+def names(part: str) -> list[str]:
+    """Return the keys of a part that the schema knows whole: of `train`, of the config itself (empty); else nothing."""
+    if not part:
+        return [item.name for item in fields(Config)]
+    return [item.name for item in leaves(Config) if item.name.rpartition(".")[0] == part]
+
+
 def allowed(name: str) -> str | None:
     """Return what a key may be, in words; None for a key that is not described."""
     return next((item.allowed for item in keys() if item.name == name), None)
