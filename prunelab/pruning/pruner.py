@@ -216,7 +216,10 @@ class Pruner:
                 raise ConfigError(f"{group.label}: {error}" if group.label else str(error)) from error
 
     def _in_iterations(self, amounts: Sequence[float | None], data: Batches | None) -> None:
-        """Each iteration prunes from where the call began, so that its count is exact; what went goes again first."""
+        """Score and prune several times. Each time starts from the first masks, so that counts are exact.
+
+        What was pruned before has the smallest scores, and is pruned again.
+        """
         start = self._saved()
         for step in range(1, self.iterations + 1):
             scores = self.score(data)

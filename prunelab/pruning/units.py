@@ -210,7 +210,7 @@ def smallest(scores: Sequence[Tensor], alive: Sequence[Tensor], count: int) -> l
 
 
 def _smallest(flat: np.ndarray, candidate: np.ndarray, count: int) -> np.ndarray:
-    """True for the `count` smallest candidates; of equal ones the first."""
+    """Return True for the `count` smallest candidates; of equal ones for the first."""
     if count <= 0:
         return np.zeros(len(flat), dtype=bool)
     limit = np.partition(flat[candidate], count - 1)[count - 1]
