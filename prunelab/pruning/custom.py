@@ -96,7 +96,7 @@ def masks_of(method: Method, items: Sequence[MaskedTensor], amount: float | None
 
 
 def _holder(item: MaskedTensor) -> nn.Module:
-    """A module with nothing but the weight and its mask."""
+    """Return a module with nothing but the weight and its mask."""
     holder = nn.Module()
     holder.register_parameter("weight", nn.Parameter(item.parameter.detach().clone()))
     prune.custom_from_mask(holder, "weight", item.mask)

@@ -125,7 +125,7 @@ def _whole(masks: Masks, layer: nn.Module, chosen: set[str]) -> bool:
 
 
 def _parameters(layer: nn.Module) -> list[tuple[nn.Module, str]]:
-    """All parameters of a layer but scalars, such as a gate; prunable or not."""
+    """Return all parameters of a layer, prunable or not, but scalars such as a gate."""
     return [(part, key) for part in layer.modules() for key, p in part.named_parameters(recurse=False) if p.dim()]
 
 

@@ -89,8 +89,7 @@ class Masks:
         self.model = model
         self._tensors: dict[int, MaskedTensor] = {}  # by the parameter's identity
         self._owners: set[nn.Module] = set()
-        handle = register_optimizer_step_post_hook(_weak(self._after_step))
-        self._handles: list[RemovableHandle] = [handle]
+        self._handles: list[RemovableHandle] = [register_optimizer_step_post_hook(_weak(self._after_step))]
         weakref.finalize(self, _remove, self._handles)
 
     def add(self, pairs: Pairs) -> None:
@@ -150,10 +149,10 @@ class Masks:
         """Take over masks; a tensor that `state` does not name gets a mask of ones. Weights stay.
 
         Args:
-            state: from `state`; a parameter that it names and that has no mask yet gets one.
+            state: from `state`; a parameter that it names and that has no mask yet gets one. (KeyError: no such one.)
         """
-        missing = state.keys() - {item.name for item in self}
-        self.add([(module, key) for name, module, key, _ in named(self.model) if name in missing])
+        there = {name: (module, key) for name, module, key, _ in named(self.model)}
+        self.add([there[name] for name in state.keys() - {item.name for item in self}])
         for item in self:
             found = state.get(item.name)
             item.set(torch.ones_like(item.mask) if found is None else found)

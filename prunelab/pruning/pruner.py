@@ -15,12 +15,22 @@ from prunelab.errors import ConfigError
 from prunelab.pruning import allocation as allocations
 from prunelab.pruning import criteria, prunable
 from prunelab.pruning import granularity as granularities
-from prunelab.pruning.criteria.base import Batch, Batches, Criterion, Evidence, Loss, Scores, above_zero, as_batches
+from prunelab.pruning.criteria.base import (
+    Batch,
+    Batches,
+    Criterion,
+    Evidence,
+    Loss,
+    Scores,
+    above_zero,
+    as_batches,
+    at_least_one,
+)
 from prunelab.pruning.custom import Method
 from prunelab.pruning.lookup import find
 from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.pruning.reports import PruneReport, Summary, prune_report, tensor_report
-from prunelab.pruning.rules import Rule, grouped
+from prunelab.pruning.rules import Rule, masked_groups
 from prunelab.pruning.units import Allocation, Granularity
 from prunelab.runtime.seeding import derive, seeded_by
 
@@ -81,26 +91,20 @@ class Pruner:
         initial: Mapping[str, Tensor] | None = None,
         seed: int = 0,
     ) -> None:
-        self.model, self.example, self.loss, self.seed, self.iterations = model, example, loss, seed, iterations
+        self.model, self.example, self.loss, self.seed = model, example, loss, seed
+        self.iterations = at_least_one("iterations", iterations)
         self.criterion = named_criterion(criterion) if isinstance(criterion, str) else criterion
         self.data = data
-        unit = find(granularities, "granularity", granularity)() if isinstance(granularity, str) else granularity
-        share = find(allocations, "allocation", allocation)() if isinstance(allocation, str) else allocation
-        spares = any(rule.granularity.spares_output for rule in rules) if rules else unit.spares_output
-        prunes_output = not spares if output_layer is None else output_layer
-        spared = None if prunes_output else prunable.output_layer(model, example)
-        pairs = prunable.select(model, include, exclude, spared)
+        if not rules:
+            unit = find(granularities, "granularity", granularity)() if isinstance(granularity, str) else granularity
+            share = find(allocations, "allocation", allocation)() if isinstance(allocation, str) else allocation
+            rules = [Rule("*", unit, share, method=method)]
+        spares = any(r.granularity.spares_output for r in rules) if output_layer is None else not output_layer
+        pairs = prunable.select(model, include, exclude, prunable.output_layer(model, example) if spares else None)
         self.masks = Masks(model)
-        try:
-            self.masks.add(pairs)
-            self.items = self.masks.of(pairs)
-            self.groups = grouped(self.items, rules or [Rule("*", unit, share, method=method)])
-            for group in self.groups:
-                group.check()
-                self.masks.add([pair for item in group.items for pair in group.rule.granularity.followers(item)])
-        except ConfigError:
-            self.masks.detach()
-            raise
+        self.masks.add(pairs)
+        self.items = self.masks.of(pairs)
+        self.groups = masked_groups(self.masks, self.items, rules)
         self.initial = initial
         if isinstance(self.criterion, Criterion):
             self.criterion.attach(self.masks)
@@ -212,7 +216,10 @@ class Pruner:
                 raise ConfigError(f"{group.label}: {error}" if group.label else str(error)) from error
 
     def _in_iterations(self, amounts: Sequence[float | None], data: Batches | None) -> None:
-        """Each iteration prunes from where the call began, so that its count is exact; what went goes again first."""
+        """Score and prune several times. Each time starts from the first masks, so that counts are exact.
+
+        What was pruned before has the smallest scores, and is pruned again.
+        """
         start = self._saved()
         for step in range(1, self.iterations + 1):
             scores = self.score(data)

@@ -13,7 +13,7 @@ from prunelab.pruning import custom
 from prunelab.pruning.allocation.global_ import Global
 from prunelab.pruning.criteria.base import Scores
 from prunelab.pruning.granularity.weight import Weight
-from prunelab.pruning.masks import MaskedTensor
+from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.pruning.units import Allocation, Granularity
 
 ROUND = -1.0  # the amount of a rule that takes the round's amount
@@ -127,6 +127,23 @@ def grouped(items: Sequence[MaskedTensor], rules: Sequence[Rule]) -> list[Group]
         label = "" if len(rules) == 1 and rule.match == "*" else f"strategy.rules[{i}] ({rule.match})"
         groups.append(Group(rule, [items[place] for place in places], places, label))
         taken |= set(matches)
+    return groups
+
+
+def masked_groups(masks: Masks, items: Sequence[MaskedTensor], rules: Sequence[Rule]) -> list[Group]:
+    """Return a group for each rule, checked; parameters that are pruned along with its tensors get masks.
+
+    Raises:
+        ConfigError: where tensors and rules do not go together; then the masks are detached.
+    """
+    try:
+        groups = grouped(items, rules)
+        for group in groups:
+            group.check()
+            masks.add([pair for item in group.items for pair in group.rule.granularity.followers(item)])
+    except ConfigError:
+        masks.detach()
+        raise
     return groups
 
 

@@ -205,7 +205,7 @@ def smallest(scores: Sequence[Tensor], alive: Sequence[Tensor], count: int) -> l
 
 
 def _smallest(values: list[np.ndarray], candidates: list[np.ndarray], count: int) -> list[np.ndarray]:
-    """True for the `count` smallest candidates; of equal ones the first. Copies the values once, for large networks."""
+    """Return True for the `count` smallest candidates; of equal ones for the first. The values are copied once."""
     if count <= 0:
         return [np.zeros(len(part), dtype=bool) for part in values]
     ranked = np.concatenate([part[free] for part, free in zip(values, candidates, strict=True)])

@@ -129,6 +129,11 @@ def test_state_and_load_go_round():
     assert other.model[0].bias.detach()[1] == 0  # what is zero is not revived
 
 
+def test_a_mask_of_no_parameter_is_refused():
+    with pytest.raises(KeyError, match=r"module\.0\.weight"):
+        masked(drawn(mlp)).load({"module.0.weight": torch.zeros(5, 6)})
+
+
 def test_state_is_a_copy():
     masks = four(mask=(0, 1, 1, 1))
     state = masks.state()

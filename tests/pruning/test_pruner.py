@@ -233,6 +233,12 @@ def test_iterations_end_at_the_same_count(allocation, granularity):
         assert counts[0] == counts[1]
 
 
+@pytest.mark.parametrize("iterations", [0, -1, 1.5, True])
+def test_iterations_are_checked(iterations):
+    with pytest.raises(ConfigError, match=rf"criterion\.iterations={iterations}: must be a whole number ≥ 1"):
+        Pruner(drawn(mlp), iterations=iterations)
+
+
 def test_each_iteration_takes_from_what_the_one_before_left():
     """With other random scores in each iteration, what is kept is still nested; its sizes are 0.1^(k/4) of all."""
     kept = []

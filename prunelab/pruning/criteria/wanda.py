@@ -21,7 +21,7 @@ Reader = Callable[[Any, Call, Any], Tensor]  # (module, call, output) → Σ x²
 
 
 class Place(NamedTuple):
-    """Where a parameter is used: the module whose calls tell its inputs, and how; None where nothing tells them."""
+    """A use of a parameter: the module whose calls show its inputs, and the function that reads them; None: unknown."""
 
     name: str
     parameter: nn.Parameter
@@ -134,12 +134,12 @@ def _squares(x: Tensor, dim: int = -1) -> Tensor:
 
 
 def _linear(module: nn.Module, call: Call, output: Any) -> Tensor:
-    """[in], of input [..., in]. An RNN's may be a PackedSequence, whose `data` is [steps, in]; a tensor has it too."""
+    """Return [in], from an input [..., in]. That of an RNN may be a PackedSequence, whose `data` is [steps, in]."""
     return _squares(call["input"].data)
 
 
 def _convolution(module: nn.modules.conv._ConvNd, call: Call, output: Any) -> Tensor:
-    """Of input [n, in, …] or [in, …]: [out, in/groups, 1, …], or [in, 1, …] if transposed."""
+    """Return [out, in/groups, 1, …], or [in, 1, …] if transposed, from an input [n, in, …] or [in, …]."""
     spatial = len(module.kernel_size)
     squares = _squares(call["input"], -1 - spatial)
     if not module.transposed:  # each group of outputs sees its own inputs
@@ -150,7 +150,7 @@ def _convolution(module: nn.modules.conv._ConvNd, call: Call, output: Any) -> Te
 
 
 def _recurrent(layer: int, reverse: bool) -> Reader:
-    """[hidden]: the states before each step are a layer's outputs less the last, and the one it starts from."""
+    """Read [hidden]: the states before each step are the outputs but the last, and the initial state."""
 
     def read(module: nn.RNNBase, call: Call, output: Any) -> Tensor:
         outputs, state = _stack(module, call, output, layer + 1)
@@ -166,7 +166,7 @@ def _recurrent(layer: int, reverse: bool) -> Reader:
 
 
 def _between(layer: int) -> Reader:
-    """[directions · hidden]: what goes into a layer are the outputs of the one below."""
+    """Read [directions · hidden]: the inputs of a layer are the outputs of the layer below."""
     return lambda module, call, output: _squares(_stack(module, call, output, layer)[0])
 
 
@@ -192,12 +192,12 @@ def _lowest(module: nn.RNNBase, layers: int) -> nn.RNNBase:
 
 
 def _hidden(state: Any) -> Tensor | None:
-    """h of an LSTM's state (h, c) or another's h, [layers · directions, …, hidden]."""
+    """Return h, [layers · directions, …, hidden], of the state (h, c) of an LSTM or the state h of another RNN."""
     return state[0] if isinstance(state, tuple) else state
 
 
 def _of(name: str) -> Reader:
-    """[in], of an argument of MultiheadAttention."""
+    """Read [in] from an argument of MultiheadAttention."""
     return lambda module, call, output: _squares(call[name])
 
 
@@ -205,13 +205,13 @@ _PROJECTIONS = {"q_proj_weight": _of("query"), "k_proj_weight": _of("key"), "v_p
 
 
 def _projected(module: nn.MultiheadAttention, call: Call, output: Any) -> Tensor:
-    """[3 · embed, embed]: a third of the rows for query, key and value each."""
+    """Return [3 · embed, embed]: a third of the rows each for query, key and value."""
     squares = torch.stack([_squares(call[name]) for name in ("query", "key", "value")])
     return squares.repeat_interleave(module.embed_dim, 0)
 
 
 def _attended(module: nn.MultiheadAttention, call: Call, output: Any) -> Tensor:
-    """[embed]: what goes into out_proj is what comes out of it when it is the identity."""
+    """Return [embed]: the inputs of out_proj are the layer's outputs when out_proj is the identity."""
     projection = module.out_proj
     module.out_proj = deepcopy(projection)
     nn.init.eye_(module.out_proj.weight)
