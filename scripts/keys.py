@@ -1,4 +1,4 @@
-"""Writes docs/keys.md, the table of all keys of the config, from the schema: `python scripts/keys.py`."""
+"""Write docs/keys.md, the table of all keys of the config, from the schema: `python scripts/keys.py`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAD = """\
 # The keys of the config
 
-Written by `python scripts/keys.py` from `prunelab/config/schema.py`. Where the default is –, the chosen YAML file in `conf/`
-sets it, or there is none. The other options of a choice, such as `granularity.n`, are explained in its YAML file.
+Written by `python scripts/keys.py` from `prunelab/config/schema.py`. Where the default is –, the chosen YAML file of
+`conf/` sets it, or there is none. The other options of a choice, such as `granularity.n`, are explained in its YAML file.
 
 | key | default | allowed | meaning |
 |---|---|---|---|
@@ -33,7 +33,7 @@ def page() -> str:
 
 
 def _default(key: Key, set_by_choice: Mapping[str, object]) -> str:
-    """The default as one would type it."""
+    """Return the default as one types it on the command line."""
     value = set_by_choice.get(key.name, key.default)
     if value is None and "null" not in key.allowed:
         return "–"

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from prunelab.errors import ConfigError
 
 if TYPE_CHECKING:
-    pass
+    from torch import nn
 
 DESCRIPTION = """\
 Shows what one pruning call does to one module of your model, without training.
@@ -23,6 +23,11 @@ examples:
   prunelab inspect
   prunelab inspect strategy=l1 amount=0.3 prune.include=[fc3.weight]
   prunelab inspect strategy=custom prune.include=[fc3.bias]"""
+
+CLOSING = (
+    "prunelab itself keeps the weight a plain parameter and the mask beside it; nothing is hooked into the forward",
+    "pass. prunelab.to_torch_prune(masks) gives the form shown here.",
+)
 
 
 def tour(config: DictConfig) -> str:
@@ -50,27 +55,26 @@ def tour(config: DictConfig) -> str:
     lines = [f"{item.name} of {type(bench.model).__name__}: {module}", *_section("before", _contents(module))]
     amount, weight = rounds(spec)[0].amounts[0], item.parameter.detach().clone()
     report = bench.pruner.prune(amount, seed=derive(spec.seed, 1, "prune"))
-    gone = item.mask.numel() - int(item.kept.sum())
+    gone, size = item.mask.numel() - int(item.kept.sum()), item.mask.numel()
+    title = f"after {spec.strategy.name}, amount={amount}: {gone} of {size} pruned in {report.milliseconds:.2f} ms"
     to_torch_prune(bench.masks)
     with torch.no_grad():  # as if torch had pruned: the weights under the mask are still there
         getattr(module, f"{key}_orig").copy_(weight)
-    call = f"{spec.strategy.name}, amount={amount}"
-    title = f"after {call}: {gone} of {item.mask.numel()} pruned in {report.milliseconds:.2f} ms"
-    lines += _section(f"{title}, in the form of torch.nn.utils.prune", _contents(module))
-    lines += [
+    lines += [*_section(f"{title}, in the form of torch.nn.utils.prune", _contents(module)), *_in_torch(module, key)]
+    prune.remove(module, key)
+    lines += _section("after prune.remove: the zeros are permanent, mask and hook are gone", _contents(module))
+    lines += [*_indented(key, getattr(module, key)), "", *CLOSING]
+    return "\n".join(lines)
+
+
+def _in_torch(module: nn.Module, key: str) -> list[str]:
+    """Lines on the three tensors of a weight in torch's form."""
+    return [
         f"  {key}_orig is the parameter that the optimizer moves, {key}_mask a buffer;",
         f"  {key} = {key}_orig · {key}_mask is computed before each forward pass, by a hook:",
         *(f"    {hook!r}".split(" object at")[0] for hook in module._forward_pre_hooks.values()),
         *(line for name in (f"{key}_orig", f"{key}_mask", key) for line in _indented(name, getattr(module, name))),
     ]
-    prune.remove(module, key)
-    lines += _section("after prune.remove: the zeros are permanent, mask and hook are gone", _contents(module))
-    lines += _indented(key, getattr(module, key))
-    lines += [
-        "",
-        "prunelab itself keeps the weight a plain parameter and the mask beside it; nothing is hooked into the",
-    ]
-    return "\n".join([*lines, "forward pass. prunelab.to_torch_prune(masks) gives the form shown here."])
 
 
 def _contents(module: object) -> list[str]:

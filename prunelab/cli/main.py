@@ -6,7 +6,7 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 
-import prunelab
+from prunelab import __version__
 
 COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages")
 OPTIONS = ("-", "+", "~")  # what an experiment's arguments may start with, if they are not key=value
@@ -74,7 +74,7 @@ def _sweep(overrides: Sequence[str]) -> int:
 
 
 def _version(_: Sequence[str]) -> int:
-    print(f"prunelab {prunelab.__version__}")
+    print(f"prunelab {__version__}")
     return 0
 
 

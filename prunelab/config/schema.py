@@ -135,7 +135,7 @@ class Config:
     )
     rewind: Any = key(
         None,
-        "weights that fine-tuning starts from: null (current), 0 (initial), 2ep, 500it (of then)",
+        "weights where fine-tuning starts: null (current), 0 (initial), 2ep, 500it (of then)",
         "null, 0, epochs such as 2ep, or iterations such as 500it",
     )
     control: Optional[str] = key(None, "what a ticket is compared with, trained under the same masks", choices=CONTROLS)

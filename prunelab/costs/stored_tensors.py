@@ -38,6 +38,18 @@ def contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
+def separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors contiguous and on the CPU; those that share memory with another one are copied."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        found[name] = tensor if whole and tensor.data_ptr() not in taken else tensor.clone()
+        taken.add(tensor.data_ptr())
+    return found
+
+
 def _parts(tensor: Tensor) -> list[str]:
     flatten: Callable[[], tuple[list[str], object]] | None = getattr(tensor, "__tensor_flatten__", None)
     return flatten()[0] if flatten else []

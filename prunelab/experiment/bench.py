@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.prune import BasePruningMethod
 
-from prunelab.config.component import Component
 from prunelab.config.network import data_facts, network
-from prunelab.config.spec import RuleSpec, Spec
+from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
 from prunelab.errors import ConfigError
 from prunelab.experiment.checkpoints import load_checkpoint
+from prunelab.experiment.pruner import pruner_of
 from prunelab.pruning import skipping
 from prunelab.pruning.criteria.base import Batch, Criterion
-from prunelab.pruning.custom import score_each
 from prunelab.pruning.layer_removal import LayerRemoval
-from prunelab.pruning.pruner import Pruner, Score
-from prunelab.pruning.rules import ROUND, Rule
 from prunelab.runtime.seeding import permutation, seed_all, seeded
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
@@ -74,7 +68,8 @@ class Bench:
         self.shape = tuple(data.train.inputs.shape[1:]) if data is not None else data_facts(spec.data).shape
         self.model = self.new_model()
         self.initial = snapshot(self.model)
-        self.pruner = self._pruner()
+        example = None if self.shape is None else torch.zeros(1, *self.shape, device=device)
+        self.pruner = pruner_of(spec, self.model, self.initial, example)
         self.masks = self.pruner.masks
         self.tensors = [item.name for item in self.pruner.items]
         self.layers = self._layer_removal()
@@ -102,22 +97,29 @@ class Bench:
 
     def dense_network(self) -> nn.Module:
         """Return a second network with the weights of round 0, without masks, on the device, in eval mode."""
-        with seeded(self.spec.seed, "init"):
-            model = network(self.spec) if self.live_model is None else deepcopy(self.live_model)
-        model.load_state_dict(self.dense)
-        return model.to(self.device).eval()
+        model = self._second()
+        for module in model.modules():
+            skipping.set_skipped(module, False)
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if name in self.dense:
+                tensor.data = self.dense[name].to(self.device)  # shared on a CPU: large networks need the memory
+        return model.eval()
 
     def copy(self) -> nn.Module:
-        """Return a second network with the model's weights and removed layers, on the device, in eval mode.
+        """Return a second network with the model's weights and removed layers, on the device, in eval mode."""
+        return self._second().eval()
 
-        It is built anew: a user's model may refuse to be copied once it has run.
-        """
-        with seeded(self.spec.seed, "init"):
-            model = network(self.spec) if self.live_model is None else deepcopy(self.live_model)
+    def _second(self) -> nn.Module:
+        """A copy of the model. It is built anew where it refuses to be copied, as one that keeps an output does."""
+        try:
+            return deepcopy(self.model)
+        except Exception:
+            with seeded(self.spec.seed, "init"):
+                model = network(self.spec) if self.live_model is None else deepcopy(self.live_model)
         model.load_state_dict(self.model.state_dict())
         for name in skipping.skipped(self.model):
             skipping.set_skipped(model.get_submodule(name), True)
-        return model.to(self.device).eval()
+        return model.to(self.device)
 
     def new_optimizer(self, callbacks: list[Callback] | None = None) -> torch.optim.Optimizer:
         """Return a fresh optimizer: each round has its own, since old momentum would go on moving pruned weights."""
@@ -189,36 +191,11 @@ class Bench:
         order = permutation(len(self.data.train), self.spec.seed, round, iteration, "routine", device=self.device)
         return self.data.train.batch(order[: self.spec.train.batch_size])
 
-    def _pruner(self) -> Pruner:
-        spec, method = self.spec, self.spec.strategy.method
-        decides = method is not None and _is_method(method)
-        example = None if self.shape is None else torch.zeros(1, *self.shape, device=self.device)
-        return Pruner(
-            self.model,
-            score_each(method.target, method.name) if method is not None and not decides else criterion(spec.criterion),
-            spec.granularity(),
-            spec.allocation(),
-            include=spec.selection.include,
-            exclude=spec.selection.exclude,
-            output_layer=spec.selection.output_layer,
-            example=example,
-            iterations=spec.iterations,
-            rules=[_rule(rule) for rule in spec.strategy.rules],
-            method=method.target if method is not None and decides else None,  # type: ignore[arg-type]
-            initial=self.initial,
-            seed=spec.seed,
-        )
-
     def _layer_removal(self) -> LayerRemoval | None:
         strategy = self.spec.strategy
         if not strategy.layers:
             return None
         return LayerRemoval(self.masks, self.tensors, strategy.count, strategy.threshold)
-
-
-def criterion(part: Component) -> Score:
-    """Return the criterion that the config names, with its options."""
-    return part() if inspect.isclass(part.target) else functools.partial(part.target, **part.options)
 
 
 def snapshot(model: nn.Module) -> Tensors:
@@ -227,16 +204,6 @@ def snapshot(model: nn.Module) -> Tensors:
         name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()
     }
     return {name: value.cpu() for name, value in copied.items()}
-
-
-def _rule(rule: RuleSpec) -> Rule:
-    method: Any = None if rule.method is None else rule.method.target
-    amount = ROUND if rule.round_amount else rule.amount
-    return Rule(rule.match, rule.granularity(), rule.allocation(), amount, method)
-
-
-def _is_method(part: Component) -> bool:
-    return inspect.isclass(part.target) and issubclass(part.target, BasePruningMethod)
 
 
 def _drawn_again(model: nn.Module) -> nn.Module:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
+
+from torch.optim import Optimizer
 
 from prunelab.config.component import Component
 from prunelab.costs import counts
@@ -51,26 +53,11 @@ def train(
         optimizer.load_state_dict(checkpoint["optimizer"])
         for callback, state in zip(callbacks, checkpoint["callbacks"], strict=True):
             callback.load(state)
-
-    def save() -> None:
-        content: dict[str, Any] = {
-            "weights": snapshot(bench.model),
-            "masks": bench.masks.state(),
-            "optimizer": optimizer.state_dict(),
-        }
-        content |= {"callbacks": [callback.state() for callback in callbacks], "recorded": bench.recorded()}
-        content |= {"pruned": asdict(pruned), "rows": [plain(row) for row in rows], "position": asdict(position)}
-        work.save(content)
-
     for row in rows:
         on_epoch(replace(row, reused=True))
-    train_spec = TrainSpec(
-        iterations, bench.spec.train.batch_size, bench.spec.seed, round, bench.spec.train.validate_every
-    )
-    splits = bench.data.train, bench.data.validation
-    how: dict[str, Any] = {"position": position, "lr_factor": _lr_factor(bench, round, iterations)}
+    save = functools.partial(_save, bench, work, optimizer, callbacks, pruned, rows, position)
     try:
-        for row in fit(bench.model, optimizer, *splits, train_spec, callbacks, on_batch=bench.hooks.on_batch, **how):
+        for row in _fit(bench, phase, optimizer, callbacks, position):
             rows.append(row)
             save()
             on_epoch(row)
@@ -81,9 +68,43 @@ def train(
     for callback in callbacks:
         callback.finish()
     bench.masks.apply()
-    return State(
-        snapshot(bench.model), bench.masks.state(), _measure(bench, round, rows, pruned), rows, bench.recorded()
+    record = _measure(bench, round, rows, pruned)
+    return State(snapshot(bench.model), bench.masks.state(), record, rows, bench.recorded())
+
+
+def _fit(
+    bench: Bench, phase: Phase, optimizer: Optimizer, callbacks: list[Callback], position: Position
+) -> Iterator[EpochRecord]:
+    """Train on the training split from `position` to the phase's end; one record per epoch."""
+    train, seed = bench.spec.train, bench.spec.seed
+    spec = TrainSpec(phase.iterations, train.batch_size, seed, phase.round, train.validate_every)
+    return fit(
+        bench.model,
+        optimizer,
+        bench.data.train,
+        bench.data.validation,
+        spec,
+        callbacks,
+        on_batch=bench.hooks.on_batch,
+        position=position,
+        lr_factor=_lr_factor(bench, phase.round, phase.iterations),
     )
+
+
+def _save(
+    bench: Bench,
+    work: Work,
+    optimizer: Optimizer,
+    callbacks: list[Callback],
+    pruned: Pruning,
+    rows: list[EpochRecord],
+    position: Position,
+) -> None:
+    """Store everything that training needs in order to continue."""
+    content = {"weights": snapshot(bench.model), "masks": bench.masks.state(), "optimizer": optimizer.state_dict()}
+    content |= {"callbacks": [callback.state() for callback in callbacks], "recorded": bench.recorded()}
+    content |= {"pruned": asdict(pruned), "rows": [plain(row) for row in rows], "position": asdict(position)}
+    work.save(content)
 
 
 def try_sparse_training(bench: Bench) -> None:

@@ -1,20 +1,15 @@
-"""The plan: what each round will leave, computed from counts; and checks before training of what cannot work."""
+"""The plan: what each round will leave, computed from counts."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
-
-import torch
-from torch import Tensor
 
 from prunelab.compaction import macs_target
 from prunelab.errors import ConfigError
 from prunelab.experiment.bench import Bench
-from prunelab.pruning.criteria.base import Criterion
+from prunelab.experiment.checks import explained
 from prunelab.pruning.criteria.magnitude import magnitude
 from prunelab.pruning.rules import Group
 from prunelab.pruning.schedules import Round
@@ -174,96 +169,3 @@ def target_sparsity(bench: Bench) -> float | None:
             f"must be less than {most:.4g}"
         )
     return sparsity
-
-
-def check_steps(bench: Bench, rounds: Sequence[Round]) -> None:
-    """Raise ConfigError if a round that prunes while it trains is too short for its prunings."""
-    iterations = bench.spec.finetune.epochs * bench.batches
-    for round in rounds:
-        needed = round.every * len(round.amounts)
-        if needed > iterations:
-            raise ConfigError(
-                f"schedule.prunings={len(round.amounts)}, schedule.every={round.every}: need {needed} iterations of "
-                f"fine-tuning; finetune.epochs={bench.spec.finetune.epochs} are {iterations}"
-            )
-
-
-def try_method(bench: Bench, rounds: Sequence[Round]) -> None:
-    """Prune the untrained network once where a `prune.BasePruningMethod` decides, and undo it.
-
-    Raises:
-        ConfigError: if the method cannot prune this model.
-    """
-    if all(group.rule.method is None for group in bench.pruner.groups):
-        return
-    with explained(bench, "strategy"), bench.pruner.undone():
-        bench.pruner.prune(
-            rounds[0].amounts[0], seed=0, data=lambda examples: bench.sample(1, min(examples, 2))
-        )
-
-
-def try_criterion(bench: Bench) -> None:
-    """Score the untrained network once, by two examples.
-
-    Raises:
-        ConfigError: if the criterion cannot score this model.
-    """
-    chosen = bench.pruner.criterion
-    if bench.layers is not None or chosen is magnitude:
-        return
-    trained = bench.dense_epochs or bench.spec.finetune.epochs
-    with explained(bench, "criterion"), seeded(bench.spec.seed, "rehearsal"):
-        if isinstance(chosen, Criterion) and trained:
-            chosen.load({item.name: torch.zeros_like(item.parameter) for item in bench.pruner.items})
-        for score in bench.pruner.score(lambda examples: bench.sample(1, min(examples, 2))):
-            if not bool(torch.isfinite(score).all() and (score >= 0).all()):
-                raise ConfigError("its scores must be finite and ≥ 0")
-    if isinstance(chosen, Criterion):
-        chosen.load({})
-
-
-@torch.no_grad()
-def check_output(bench: Bench) -> None:
-    """Run the model on two examples.
-
-    Raises:
-        ConfigError: unless it takes the data and returns logits.
-    """
-    inputs, _ = bench.data.train.batch(slice(0, 2))
-    classes = int(bench.data.train.labels.max()) + 1
-    name = str(bench.spec.model) if bench.live_model is None else f"model={type(bench.live_model).__name__}"
-    try:
-        output = bench.model.eval()(inputs)
-    except ConfigError:
-        raise
-    except Exception as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{name}: cannot take the data's {list(bench.example.shape)}: {why}") from error
-    if isinstance(output, Tensor):
-        fits = output.dim() == 2 and len(output) == len(inputs) and output.shape[1] >= classes
-        if fits and output.dtype in (torch.float32, torch.float64):
-            return
-        output = f"{output.dtype} {list(output.shape)}".removeprefix("torch.")
-    else:
-        output = type(output).__name__
-    wanted = f"must return logits, float32 [{len(inputs)}, {classes}]"
-    raise ConfigError(f"{name}: returns {output} for {len(inputs)} examples; {wanted}")
-
-
-@contextmanager
-def explained(bench: Bench, part: str) -> Iterator[None]:
-    """Turn whatever a user's method or criterion raises into one line; its warnings wait for the real round."""
-    method = bench.spec.strategy.method
-    key = str(bench.spec.criterion) if part == "criterion" else f"strategy={bench.spec.strategy.name}"
-    key = f"strategy.method={method.name}" if method is not None else key
-    what = "cannot score this model" if part == "criterion" else "cannot prune this model"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except ConfigError as error:
-        if "=" in str(error).partition(":")[0]:
-            raise  # it names its key
-        raise ConfigError(f"{key}: {what}: {error}") from error
-    except Exception as error:
-        raise ConfigError(f"{key}: {what}: {' '.join(str(error).split())}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,11 +12,13 @@ from torch import nn
 from prunelab.config.rounds import rounds as planned_rounds
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
+from prunelab.experiment import checks
 from prunelab.experiment import plan as plans
 from prunelab.experiment import round as stages
 from prunelab.experiment.bench import Bench, Hooks, Tensors
 from prunelab.experiment.finish import finish, need_packages
 from prunelab.experiment.phase import try_sparse_training
+from prunelab.pruning.criteria.magnitude import magnitude
 from prunelab.pruning.schedules import Round
 from prunelab.records import RoundRecord
 from prunelab.runtime import device as devices
@@ -48,8 +51,7 @@ def run(
         spec: the experiment.
         folder: the run folder.
         origin: the command and the overrides, for the summary and TensorBoard.
-        model: a live module in the place of the spec's model.
-        data: a live data set in the place of the spec's data.
+        model, data: live objects in the place of the spec's.
 
     Raises:
         ConfigError: for an experiment that cannot run, before any training.
@@ -57,14 +59,7 @@ def run(
     with RunFolder(folder, origin, spec) as report, graceful() as interrupt:
         bench, rounds = prepare(spec, report, interrupt, model, data)
         store = Store(Path(spec.outputs) / "stages", reuse=spec.reuse, interrupt=interrupt)
-
-        def take(number: int, stage: Stage) -> State:
-            report.begin(number, stage.name)
-            state = store.run(stage)
-            bench.put(state)
-            report.end(state, bench.masks)
-            return state
-
+        take = functools.partial(_take, bench, store, report)
         initial = store.run(stages.init(bench))
         state = result = take(0, stages.dense(bench, initial, report.epoch))
         least = None if spec.tolerance is None else state.row.val_accuracy - spec.tolerance
@@ -87,6 +82,15 @@ def run(
     return Result(report.rounds, final, folder)
 
 
+def _take(bench: Bench, store: Store, report: RunFolder, number: int, stage: Stage) -> State:
+    """Compute a stage or look it up, put its result into the model, and write the round's rows."""
+    report.begin(number, stage.name)
+    state = store.run(stage)
+    bench.put(state)
+    report.end(state, bench.masks)
+    return state
+
+
 def prepare(
     spec: Spec, report: RunFolder, interrupt: Callable[[], None], model: nn.Module | None, data: Dataset | None
 ) -> tuple[Bench, list[Round]]:
@@ -103,11 +107,11 @@ def prepare(
     planned = plans.plan(bench, rounds)
     report.note(device=str(device), threads=devices.threads(spec.threads), deterministic=devices.deterministic(device))
     bench.load_data()
-    plans.check_output(bench)
-    plans.try_criterion(bench)
-    plans.try_method(bench, rounds)
+    checks.check_output(bench)
+    checks.try_criterion(bench)
+    checks.try_method(bench, rounds)
     try_sparse_training(bench)
-    plans.check_steps(bench, rounds)
+    checks.check_steps(bench, rounds)
     epochs = spec.finetune.epochs * len(rounds) * (1 if spec.control is None else 2)
     epochs += bench.dense_epochs + (bench.rewind_iterations() or 0) // bench.batches
     report.plan(planned, epochs, bench.batches)
@@ -115,8 +119,16 @@ def prepare(
 
 
 def rewinding_point(bench: Bench, store: Store, initial: State) -> Tensors | None:
-    """The weights that each round goes back to: None, the initial ones, or those of dense training stopped early."""
+    """Return the weights that each round goes back to: none, the initial ones, or those of dense training stopped early.
+
+    Frees the initial weights where nothing reads them again: a large network needs the memory.
+    """
     iterations = bench.rewind_iterations()
-    if iterations is None or iterations == 0:
-        return initial.weights if iterations == 0 else None
-    return store.run(stages.dense(bench, initial, lambda row: None, iterations)).weights
+    if iterations == 0:
+        return initial.weights
+    point = None if iterations is None else stages.dense(bench, initial, lambda row: None, iterations)
+    found = None if point is None else store.run(point).weights
+    if bench.pruner.criterion is magnitude:
+        initial.weights.clear()
+        bench.initial.clear()
+    return found

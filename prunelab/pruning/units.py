@@ -65,7 +65,7 @@ class Granularity(ABC):
 
     spares_output: ClassVar[bool] = False
 
-    def check(self, item: MaskedTensor) -> None:  # noqa: B027 (most have nothing to check)
+    def check(self, item: MaskedTensor) -> None:
         """Raise ConfigError for a tensor that has no such units."""
 
     @abstractmethod
@@ -129,7 +129,7 @@ class Allocation(ABC):
             amount: fraction in [0, 1) of the units that are not pruned yet; None where `sets_amount`.
         """
 
-    def check(self, name: str, units: tuple[int, ...]) -> None:  # noqa: B027 (most have nothing to check)
+    def check(self, name: str, units: tuple[int, ...]) -> None:
         """Raise ConfigError for a tensor whose array of units does not fit.
 
         Args:
@@ -195,29 +195,31 @@ def smallest(scores: Sequence[Tensor], alive: Sequence[Tensor], count: int) -> l
     Raises:
         ValueError: for a score that is negative, infinite or NaN.
     """
-    flat = np.concatenate([_values(score) for score in scores])
-    candidate = np.concatenate([living.flatten().cpu().numpy() for living in alive])
-    start = 0
-    for score in scores:
-        part, free = flat[start : start + score.numel()], candidate[start : start + score.numel()]
+    values = [_values(score) for score in scores]
+    candidates = [living.flatten().cpu().numpy().copy() for living in alive]
+    for part, free in zip(values, candidates, strict=True):
         if free.any():
-            best = len(part) - 1 - int(np.where(free, part, -1)[::-1].argmax())
-            free[best] = False
-        start += score.numel()
-    gone = _smallest(flat, candidate, count)
-    parts = torch.from_numpy(gone).split([score.numel() for score in scores])
-    return [part.view(score.shape).to(score.device) for part, score in zip(parts, scores, strict=True)]
+            free[len(part) - 1 - int(np.where(free, part, -1)[::-1].argmax())] = False
+    gone = _smallest(values, candidates, count)
+    return [torch.from_numpy(found).view(x.shape).to(x.device) for found, x in zip(gone, scores, strict=True)]
 
 
-def _smallest(flat: np.ndarray, candidate: np.ndarray, count: int) -> np.ndarray:
-    """Return True for the `count` smallest candidates; of equal ones for the first."""
+def _smallest(values: list[np.ndarray], candidates: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """Return True for the `count` smallest candidates, of equal ones for the first. Copies the values only once."""
     if count <= 0:
-        return np.zeros(len(flat), dtype=bool)
-    limit = np.partition(flat[candidate], count - 1)[count - 1]
-    gone: np.ndarray = candidate & (flat < limit)
-    ties = np.flatnonzero(candidate & (flat == limit))
-    gone[ties[: count - int(gone.sum())]] = True
-    return gone
+        return [np.zeros(len(part), dtype=bool) for part in values]
+    ranked = np.concatenate([part[free] for part, free in zip(values, candidates, strict=True)])
+    ranked.partition(count - 1)
+    limit = ranked[count - 1]
+    ties_left = count - int((ranked[:count] < limit).sum())
+    found: list[np.ndarray] = []
+    for part, free in zip(values, candidates, strict=True):
+        gone: np.ndarray = free & (part < limit)
+        ties = np.flatnonzero(free & (part == limit))[:ties_left]
+        gone[ties] = True
+        ties_left -= len(ties)
+        found.append(gone)
+    return found
 
 
 def _values(score: Tensor) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from prunelab.costs.form_cost import FormCost
-from prunelab.pruning.masks import Masks
+from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.records import EpochRecord, LayerRecord, RoundRecord, flat, tags
 from prunelab.tracking import cost_table
 
 NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device", "latency")
 ALWAYS_COMPARED = ("seed", "strategy", "amount")  # TensorBoard shows the first five, in alphabetical order
 SHOWN = ("round", "amount", "sparsity", "nonzero", "compression_ratio", "val_accuracy", "test_accuracy", "seconds")
+MOST_VALUES = 2**20  # of a tensor in a histogram
+MOST_PIXELS = 2**19  # of an image that is not reduced
+REDUCED_SIDE = 512
 METRICS = ("test_accuracy", "sparsity", "compression_ratio", "theoretical_speedup")
 
 
@@ -40,7 +44,7 @@ class TensorBoard:
         values = {name: _plain(value) for name, value in _compared(config, overrides).items()}
         experiment, start, self.end = hparams(values, dict.fromkeys((f"final/{name}" for name in METRICS), 0.0))
         for summary in (experiment, start):
-            self.writer._get_file_writer().add_summary(summary)
+            self.writer.file_writer.add_summary(summary)
 
     def epoch(self, row: EpochRecord) -> None:
         """Write training curves, by epochs since the beginning."""
@@ -60,7 +64,7 @@ class TensorBoard:
         for layer in layers:
             self.writer.add_scalar(f"layer_sparsity/{layer.tensor}", layer.sparsity, step)
         for item in masks:
-            surviving = item.parameter.detach()[item.kept]
+            surviving = surviving_weights(item)
             if surviving.numel():  # a removed layer has none
                 self.writer.add_histogram(f"surviving/{item.name}", surviving, step)
             self.writer.add_image(f"mask/{item.name}", mask_image(item.mask), step, dataformats="HW")
@@ -74,7 +78,7 @@ class TensorBoard:
         self.writer.add_text("rounds", markdown(rounds))
         for name in METRICS:
             self.writer.add_scalar(f"final/{name}", getattr(rounds[final], name), 0)
-        self.writer._get_file_writer().add_summary(self.end)
+        self.writer.file_writer.add_summary(self.end)
 
     def close(self) -> None:
         """Flushes and closes the event file."""
@@ -94,13 +98,22 @@ def _compared(config: Mapping[str, Any], overrides: Sequence[str] | None) -> dic
     return {key: named[key] for key in ALWAYS_COMPARED} | given | exact
 
 
-def mask_image(mask: Tensor) -> Tensor:
-    """A mask as an image, uint8 [height, width]: kept white, pruned black, gaps grey.
+def surviving_weights(item: MaskedTensor) -> Tensor:
+    """Return the weights that are kept; of a tensor with more than a million weights, every k-th weight is looked at."""
+    k = -(-item.mask.numel() // MOST_VALUES)
+    return item.parameter.detach().flatten()[::k][item.mask.flatten()[::k] != 0]
 
-    A filter bank [out, in, …] becomes a grid of kernels with a row an output channel, so that a dead filter is a dead
-    row; with one input channel the filters stand side by side. A matrix [out, in] is itself, a vector a single row.
-    Small images are enlarged.
+
+def mask_image(mask: Tensor) -> Tensor:
+    """Return a mask as an image, uint8 [height, width]: kept white, pruned black, gaps grey.
+
+    A filter bank [out, in, …] becomes a grid of kernels with one row per output channel, so that a dead filter is a
+    dead row; with one input channel the filters stand side by side. A matrix [out, in] is itself, a vector a single
+    row. Small images are enlarged. An image of more than half a million pixels is reduced: to one pixel per kernel,
+    and to at most 512 × 512, where the grey is the share of kept weights.
     """
+    if mask.numel() > MOST_PIXELS or (mask.dim() > 2 and _pixels(mask) > MOST_PIXELS):
+        return _reduced(mask)
     bits = mask.detach().bool().cpu().to(torch.uint8) * 255
     if bits.dim() < 3:
         return _enlarged(torch.atleast_2d(bits), 256 // max(bits.shape))
@@ -113,6 +126,20 @@ def mask_image(mask: Tensor) -> Tensor:
     padded = nn.functional.pad(kernels, (0, gap, 0, gap), value=96)  # [rows, columns, height + gap, width + gap]
     grid = padded.permute(0, 2, 1, 3).reshape(rows * padded.shape[2], columns * padded.shape[3])
     return grid[:-gap, :-gap]
+
+
+def _pixels(mask: Tensor) -> int:
+    """The size of the image of a filter bank whose kernels stand one pixel apart."""
+    rows, columns, height, *width = mask.shape
+    return rows * columns * (height + 1) * (prod(width) + 1)
+
+
+def _reduced(mask: Tensor) -> Tensor:
+    """A mask as an image of at most 512 × 512 shares of kept weights."""
+    shares = (mask.detach() != 0).float().cpu()
+    shares = torch.atleast_2d(shares if shares.dim() < 3 else shares.flatten(2).mean(2))
+    size = [min(length, REDUCED_SIDE) for length in shares.shape]
+    return (nn.functional.adaptive_avg_pool2d(shares[None], size)[0] * 255).round().to(torch.uint8)
 
 
 def _enlarged(images: Tensor, scale: int) -> Tensor:

@@ -22,7 +22,7 @@ def test_before_during_and_after():
     assert "named_buffers      bias_mask [10]" in during
     assert "_forward_pre_hooks 1" in during
     assert "tensor([0., 1., 0., 1., 0., 1., 0., 1., 0., 1.])" in during
-    after = section(text, "after prune.remove")
+    after = section(text, "after prune.remove: the zeros are permanent, mask and hook are gone")
     assert "named_parameters   weight [10, 84], bias [10]" in after
     assert "named_buffers      –" in after
     assert "_forward_pre_hooks 0" in after

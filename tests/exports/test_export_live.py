@@ -47,9 +47,10 @@ def test_onnx(tmp_path):
 
 
 def test_several_kinds(tmp_path):
-    rows = export(sparse_lenet(), tmp_path, ["torch_export", "csr"], example=X)
+    rows = export(sparse_lenet(), tmp_path, ["torch_export", "csr"], example=X.repeat(40, 1, 1, 1))
     assert [row.files for row in rows] == [("model.pt2",), ("model.csr.safetensors", "model.csr.json")]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.csr.json", "model.csr.safetensors", "model.pt2"]
+    assert (tmp_path / "model.pt2").stat().st_size < 4 * 266_610 + 40_000  # the examples are not in it
     with torch.no_grad():
         found = torch.export.load(tmp_path / "model.pt2").module()(X)
     torch.testing.assert_close(found, sparse_lenet()(X).detach(), rtol=0, atol=1e-5)

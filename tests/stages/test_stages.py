@@ -113,7 +113,7 @@ def test_without_reuse_all_is_computed_anew_and_comes_out_the_same(tmp_path):
 def test_an_edited_model_is_another_model(tmp_path, monkeypatch):
     import sys
 
-    source = "from torch import nn\n\nclass Net(nn.Linear):\n    pass\n"
+    source = "from torch import nn\n\nclass Net(nn.Sequential):\n    pass\n"
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     chosen = ("model._target_=edited.Net", "trusted=[edited]")
