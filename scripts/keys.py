@@ -14,7 +14,7 @@ HEAD = """\
 # The keys of the config
 
 Written by `python scripts/keys.py` from `prunelab/config/schema.py`. Where the default is –, the chosen YAML file of
-`conf/` sets it, or there is none. The other options of a choice, such as `granularity.n`, are explained in its YAML file.
+`conf/` sets it, or there is none. Other options of a choice, such as `granularity.n`, are explained in its YAML file.
 
 | key | default | allowed | meaning |
 |---|---|---|---|
@@ -23,7 +23,7 @@ Written by `python scripts/keys.py` from `prunelab/config/schema.py`. Where the 
 
 def page() -> str:
     """Return the page as Markdown."""
-    set_by_choice = defaults(ROOT / "conf")
+    set_by_choice = defaults()
     rows = [
         f"| `{key.name}` | {_default(key, set_by_choice)} | {_cell(key.allowed)} | {_cell(key.meaning)} |\n"
         for key in keys()

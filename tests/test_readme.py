@@ -12,7 +12,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
 
+import prunelab
 from prunelab.cli.main import COMMANDS as SUBCOMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -173,3 +175,14 @@ def test_the_table_of_keys_is_the_schemas():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert (ROOT / "docs" / "keys.md").read_text() == module.page(), "run python scripts/keys.py"
+
+
+def test_the_criterion_of_contributing_scores_by_the_gradient():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    defined = {}
+    exec(code, defined)
+    model = torch.nn.Linear(2, 3, bias=False)
+    data = [(torch.tensor([[1.0, 10.0]]), torch.tensor([0]))]  # the gradient of the second input is ten times as large
+    pruner = prunelab.Pruner(model, criterion=defined["slope"], data=data)
+    first, second = pruner.score()[0].T
+    assert torch.allclose(second, 10 * first)
