@@ -77,8 +77,11 @@ def data_facts(data: Component) -> DataFacts:
     return DataFacts(None if shape is None else tuple(shape), classes)
 
 
-def network(spec: Spec | NetworkSpec) -> nn.Module:
+def network(spec: Spec | NetworkSpec, facts: DataFacts | None = None) -> nn.Module:
     """Return the network, with the gates of its regularizer and with removable layers marked. Draws its weights.
+
+    Args:
+        facts: of a live data set in the place of the spec's.
 
     Raises:
         ConfigError: if it cannot be built, or is no torch.nn.Module.
@@ -87,7 +90,7 @@ def network(spec: Spec | NetworkSpec) -> nn.Module:
 
     from prunelab.pruning.layer_removal import mark_layers
 
-    facts = data_facts(spec.data)
+    facts = facts or data_facts(spec.data)
     made = spec.model(**facts.known)
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{spec.model}: must make a torch.nn.Module")

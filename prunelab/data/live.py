@@ -44,8 +44,15 @@ def _split(part: Any) -> Split:
     if isinstance(part, Split):
         return part
     if isinstance(part, TorchDataset):
-        pairs = [part[i] for i in range(len(part))]  # type: ignore[arg-type]
-        inputs, labels = torch.stack([torch.as_tensor(x) for x, _ in pairs]), torch.tensor([int(y) for _, y in pairs])
+        try:
+            pairs = [part[i] for i in range(len(part))]  # type: ignore[arg-type]
+            inputs = torch.stack([torch.as_tensor(x) for x, _ in pairs])
+            labels = torch.tensor([int(y) for _, y in pairs])
+        except (TypeError, ValueError, RuntimeError) as error:
+            why = " ".join(str(error).split())
+            raise ConfigError(
+                f"data={type(part).__name__}: must give pairs of an input tensor and a whole number, of one shape: {why}"
+            ) from error
     elif isinstance(part, (tuple, list)) and len(part) == 2 and all(isinstance(x, Tensor) for x in part):
         inputs, labels = part
     else:
@@ -54,4 +61,6 @@ def _split(part: Any) -> Split:
         raise ConfigError(
             f"data: labels are {labels.dtype} {list(labels.shape)}; must be whole numbers [{len(inputs)}]"
         )
+    if not len(labels) or int(labels.min()) < 0:
+        raise ConfigError(f"data: labels begin at {int(labels.min()) if len(labels) else None}; must be 0, 1, 2 …")
     return Split(inputs, labels.long())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from prunelab.config.network import data_facts, network
+from prunelab.config.network import DataFacts, data_facts, network
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
 from prunelab.errors import ConfigError
@@ -65,7 +65,8 @@ class Bench:
     ) -> None:
         self.spec, self.device, self.hooks = spec, device, hooks or Hooks()
         self.live_model, self.live_data = model, data
-        self.shape = tuple(data.train.inputs.shape[1:]) if data is not None else data_facts(spec.data).shape
+        self.facts = data_facts(spec.data) if data is None else facts_of(data)
+        self.shape = self.facts.shape
         self.model = self.new_model()
         self.initial = snapshot(self.model)
         example = None if self.shape is None else torch.zeros(1, *self.shape, device=device)
@@ -90,7 +91,7 @@ class Bench:
         seed_all(self.spec.seed, draw)
         if self.live_model is not None and draw == "init":
             return deepcopy(self.live_model).to(self.device)
-        model = network(self.spec) if self.live_model is None else _drawn_again(self.live_model)
+        model = network(self.spec, self.facts) if self.live_model is None else _drawn_again(self.live_model)
         if self.spec.checkpoint is not None:
             load_checkpoint(model, self.spec.checkpoint)
         return model.to(self.device)
@@ -115,7 +116,7 @@ class Bench:
             return deepcopy(self.model)
         except Exception:
             with seeded(self.spec.seed, "init"):
-                model = network(self.spec) if self.live_model is None else deepcopy(self.live_model)
+                model = network(self.spec, self.facts) if self.live_model is None else deepcopy(self.live_model)
         model.load_state_dict(self.model.state_dict())
         for name in skipping.skipped(self.model):
             skipping.set_skipped(model.get_submodule(name), True)
@@ -196,6 +197,11 @@ class Bench:
         if not strategy.layers:
             return None
         return LayerRemoval(self.masks, self.tensors, strategy.count, strategy.threshold)
+
+
+def facts_of(data: Dataset) -> DataFacts:
+    """Return what a model must know of a live data set."""
+    return DataFacts(tuple(data.train.inputs.shape[1:]), int(data.train.labels.max()) + 1)
 
 
 def snapshot(model: nn.Module) -> Tensors:

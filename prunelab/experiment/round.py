@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prunelab.config.component import Component
-from prunelab.data.dataset import Dataset
+from prunelab.data.dataset import Dataset, Split
 from prunelab.experiment import controls, phase
 from prunelab.experiment.bench import Bench, Tensors
 from prunelab.experiment.phase import OnEpoch
@@ -110,12 +110,12 @@ def control(bench: Bench, number: int, ticket: State, origin: Tensors | None, on
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return SHA-256 over names, types, shapes and contents of tensors on the CPU."""
+    """Return SHA-256 over names, types, shapes and contents of tensors."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         if tensor.numel():
-            found.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
@@ -147,4 +147,9 @@ def _identity(value: Any) -> Any:
 
 def _content(data: Dataset) -> dict[str, str]:
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    return {key: digest({"inputs": split.inputs, "labels": split.labels}) for key, split in splits.items()}
+
+    def tensors(split: Split) -> dict[str, Tensor]:
+        norm = {"mean": torch.as_tensor(split.mean), "std": torch.as_tensor(split.std)}
+        return {"inputs": split.inputs, "labels": split.labels, **norm}
+
+    return {key: digest(tensors(split)) for key, split in splits.items()}

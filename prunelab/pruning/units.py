@@ -208,7 +208,11 @@ def _smallest(values: list[np.ndarray], candidates: list[np.ndarray], count: int
     """Return True for the `count` smallest candidates, of equal ones for the first. Copies the values only once."""
     if count <= 0:
         return [np.zeros(len(part), dtype=bool) for part in values]
-    ranked = np.concatenate([part[free] for part, free in zip(values, candidates, strict=True)])
+    sizes = [int(np.count_nonzero(free)) for free in candidates]
+    ranked, start = np.empty(sum(sizes), dtype=np.result_type(*values)), 0
+    for part, free, size in zip(values, candidates, sizes, strict=True):
+        ranked[start : start + size] = part[free]
+        start += size
     ranked.partition(count - 1)
     limit = ranked[count - 1]
     ties_left = count - int((ranked[:count] < limit).sum())

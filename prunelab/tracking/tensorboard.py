@@ -22,8 +22,8 @@ NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device", "latency")
 ALWAYS_COMPARED = ("seed", "strategy", "amount")  # TensorBoard shows the first five, in alphabetical order
 SHOWN = ("round", "amount", "sparsity", "nonzero", "compression_ratio", "val_accuracy", "test_accuracy", "seconds")
 MOST_VALUES = 2**20  # of a tensor in a histogram
-MOST_PIXELS = 2**19  # of an image that is not reduced
-REDUCED_SIDE = 512
+MOST_PIXELS = 2**18  # of an image that is not reduced
+REDUCED_SIDE = 256
 METRICS = ("test_accuracy", "sparsity", "compression_ratio", "theoretical_speedup")
 
 
@@ -99,7 +99,7 @@ def _compared(config: Mapping[str, Any], overrides: Sequence[str] | None) -> dic
 
 
 def surviving_weights(item: MaskedTensor) -> Tensor:
-    """Return the weights that are kept; of a tensor with more than a million weights, every k-th weight is looked at."""
+    """Return the weights that are kept; from tensors with more than a million weights, every k-th weight is taken."""
     k = -(-item.mask.numel() // MOST_VALUES)
     return item.parameter.detach().flatten()[::k][item.mask.flatten()[::k] != 0]
 
@@ -109,8 +109,8 @@ def mask_image(mask: Tensor) -> Tensor:
 
     A filter bank [out, in, …] becomes a grid of kernels with one row per output channel, so that a dead filter is a
     dead row; with one input channel the filters stand side by side. A matrix [out, in] is itself, a vector a single
-    row. Small images are enlarged. An image of more than half a million pixels is reduced: to one pixel per kernel,
-    and to at most 512 × 512, where the grey is the share of kept weights.
+    row. Small images are enlarged. An image of more than a quarter of a million pixels is reduced: to one pixel per
+    kernel, and to at most 256 × 256, where the grey is the share of kept weights.
     """
     if mask.numel() > MOST_PIXELS or (mask.dim() > 2 and _pixels(mask) > MOST_PIXELS):
         return _reduced(mask)
@@ -135,7 +135,7 @@ def _pixels(mask: Tensor) -> int:
 
 
 def _reduced(mask: Tensor) -> Tensor:
-    """A mask as an image of at most 512 × 512 shares of kept weights."""
+    """A mask as an image of at most 256 × 256 shares of kept weights."""
     shares = (mask.detach() != 0).float().cpu()
     shares = torch.atleast_2d(shares if shares.dim() < 3 else shares.flatten(2).mean(2))
     size = [min(length, REDUCED_SIDE) for length in shares.shape]

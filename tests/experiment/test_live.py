@@ -1,0 +1,131 @@
+"""Experiments on live objects: a module and tensors of the user's in the place of the config's."""
+
+import pytest
+import torch
+from conftest import overrides, undisturbed_and_resumed
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import prunelab
+from prunelab.config.resolve import resolve
+from prunelab.data.dataset import Dataset, Split
+from prunelab.data.live import as_dataset
+from prunelab.experiment.bench import Bench
+from prunelab.experiment.round import init
+from prunelab.models.lenet import LeNet
+
+FEW = ("schedule.rounds=2", "amount=0.5", "train.batch_size=16")
+
+
+def tensors(seed=0):
+    """Three classes of vectors of 12 numbers: (train, test)."""
+    draw = torch.Generator().manual_seed(seed)
+    centres = torch.randn(3, 12, generator=draw)
+
+    def split(count):
+        labels = torch.arange(count) % 3
+        return centres[labels] + torch.randn(count, 12, generator=draw), labels
+
+    return split(90), split(30)
+
+
+def module():
+    torch.manual_seed(4)
+    return nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.Dropout(0.1), nn.Linear(20, 3))
+
+
+def run(folder, *more, model=None, data=None, where=None):
+    config = prunelab.compose(*overrides(folder, *FEW, *more))
+    return prunelab.run(config, where, model=model or module(), data=data or tensors())
+
+
+def test_a_live_module_and_tensors_are_trained_and_pruned(tmp_path):
+    mine = module()
+    before = {name: value.clone() for name, value in mine.state_dict().items()}
+    result = run(tmp_path, "train.epochs=20", "optimizer.lr=0.01", model=mine)
+    assert all(torch.equal(before[name], value) for name, value in mine.state_dict().items())  # it is copied
+    assert result.model is not mine
+    assert result.rounds[0].test_accuracy > 0.6
+    assert result.rounds[-1].parameters == 12 * 20 + 20 + 20 * 3 + 3
+    weights, masks = load_file(result.folder / "model.safetensors"), load_file(result.folder / "masks.safetensors")
+    assert set(masks) == {"0.weight", "3.weight"}
+    assert sum(int(mask.sum()) for mask in masks.values()) == 75  # 300 → 150 → 75
+    assert all(torch.equal(weights[name] != 0, mask) for name, mask in masks.items())
+    assert all(torch.equal(result.model.state_dict()[name], value) for name, value in weights.items())
+
+
+def test_stages_are_reused_and_named_by_content(tmp_path):
+    first, again = run(tmp_path), run(tmp_path)
+    assert [row.reused for row in first.rounds] == [False] * 3
+    assert [row.reused for row in again.rounds] == [True] * 3
+    other_data = run(tmp_path, data=tensors(1))
+    assert [row.reused for row in other_data.rounds] == [False] * 3
+    other_model = module()
+    nn.init.constant_(other_model[3].bias, 0.25)
+    assert [row.reused for row in run(tmp_path, model=other_model).rounds] == [False] * 3
+    assert all(torch.equal(first.model.state_dict()[n], v) for n, v in again.model.state_dict().items())
+
+
+@pytest.mark.parametrize("batch", [2, 8, 13])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, batch):
+    expected, result = undisturbed_and_resumed(lambda folder: run(folder), tmp_path, batch)
+    for one, other in zip(expected.rounds, result.rounds, strict=True):
+        assert (one.test_loss, one.nonzero, one.train_loss) == (other.test_loss, other.nonzero, other.train_loss)
+    assert all(torch.equal(expected.model.state_dict()[n], v) for n, v in result.model.state_dict().items())
+
+
+def test_a_live_module_and_a_checkpoint_of_its_tensors_begin_with_the_same_stage(tmp_path):
+    torch.manual_seed(9)
+    mine = LeNet()
+    save_file(mine.state_dict(), tmp_path / "net.safetensors")
+    device = torch.device("cpu")
+    live = Bench(resolve(prunelab.compose("data=synthetic")), device, model=mine)
+    file = Bench(resolve(prunelab.compose("data=synthetic", f"model.checkpoint={tmp_path}/net.safetensors")), device)
+    drawn = Bench(resolve(prunelab.compose("data=synthetic", "seed=9")), device)
+    assert init(live).name == init(file).name != init(drawn).name
+
+
+def test_a_config_s_model_takes_the_shape_and_classes_of_live_data(tmp_path):
+    images = torch.rand(60, 3, 16, 16), torch.arange(60) % 4
+    config = prunelab.compose(*overrides(tmp_path, "model=vit_tiny", "model.dim=16", "model.depth=1", "schedule.rounds=1"))
+    result = prunelab.run(config, data=(images, images))
+    assert result.model(images[0]).shape == (60, 4)
+
+
+# Data
+
+
+def test_data_in_any_form_is_the_same_data():
+    train, test = tensors()
+    pairs = as_dataset((train, test))
+    assert len(pairs.train) == 81  # a tenth is held out, in equal proportions
+    assert torch.bincount(pairs.validation.labels).tolist() == [3, 3, 3]
+    sets = as_dataset((TensorDataset(*train), TensorDataset(*test)))
+    splits = as_dataset([Split(*train), Split(*test)])
+    for other in (sets, splits):
+        for one, same in ((pairs.train, other.train), (pairs.validation, other.validation), (pairs.test, other.test)):
+            assert torch.equal(one.inputs, same.inputs)
+            assert torch.equal(one.labels, same.labels)
+    three = as_dataset((train, test, test))
+    assert isinstance(three, Dataset)
+    assert as_dataset(three) is three
+    assert len(three.train) == 90
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (3, r"data=int: must be a Dataset, \(train, test\)"),
+        ((tensors()[0],), r"data=tuple: must be"),
+        (([1, 2], tensors()[1]), r"data=list: must be a torch Dataset, a pair of tensors"),
+        (((torch.rand(4, 2), torch.rand(4)), tensors()[1]), r"labels are torch.float32 \[4\]; must be whole numbers"),
+        (((torch.rand(4, 2), torch.zeros(4, 1).long()), tensors()[1]), r"labels are torch.int64 \[4, 1\]"),
+        (((torch.rand(4, 2), torch.arange(4) - 1), tensors()[1]), r"labels begin at -1; must be 0, 1, 2"),
+        ((TensorDataset(torch.rand(4, 2)), tensors()[1]), r"data=TensorDataset: must give pairs"),
+    ],
+)
+def test_other_data_is_refused_in_one_line(data, said):
+    with pytest.raises(prunelab.ConfigError, match=said) as error:
+        as_dataset(data)
+    assert "\n" not in str(error.value)
