@@ -1,4 +1,4 @@
-"""What one would write without prunelab: torchvision's MNIST, a DataLoader, LeNet, torch.nn.utils.prune."""
+"""The same experiment as a plain PyTorch script: torchvision's MNIST, DataLoader, LeNet, torch.nn.utils.prune."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Timer:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=3, help="of dense training")
     parser.add_argument("--finetune", type=int, default=1, help="epochs after each pruning")
@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
 
 
 def loaders(args: argparse.Namespace) -> tuple[DataLoader, DataLoader, DataLoader]:
-    """Training, validation and test digits, decoded and normalised one by one."""
+    """Return loaders of training, validation and test images, decoded and normalised one by one."""
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     digits = MNIST(args.root, train=True, transform=transform)
     train, validation = random_split(digits, [55_000, 5_000])
@@ -75,7 +75,7 @@ def loaders(args: argparse.Namespace) -> tuple[DataLoader, DataLoader, DataLoade
 def train(
     model: nn.Module, epochs: int, lr: float, data: DataLoader, validation: DataLoader, name: str, timer: Timer
 ) -> None:
-    """Trains with cross-entropy; the timer counts with and without validation."""
+    """Train with cross-entropy; the timer measures epochs with and without validation."""
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
@@ -95,14 +95,14 @@ def train(
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: DataLoader) -> float:
-    """Accuracy in [0, 1]."""
+    """Return the accuracy, in [0, 1]."""
     model.eval()
     correct = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in data)
     return correct / len(data.dataset)
 
 
 def main() -> None:
-    """Trains, prunes in rounds and fine-tunes; ends with a line of JSON."""
+    """Train, prune in rounds and fine-tune; print a line of JSON at the end."""
     args = arguments()
     if args.threads is not None:
         torch.set_num_threads(args.threads)

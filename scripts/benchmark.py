@@ -1,4 +1,4 @@
-"""Times the default experiment against the script one would otherwise write (baseline.py), and where its time goes."""
+"""Time the default experiment against a plain PyTorch script (baseline.py), and show where its time goes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from statistics import median
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-QUICK, TRIES = 320, 5  # examples of each split in a smoke test; start-up timings, of which the median counts
+QUICK, TRIES = 320, 5  # examples of each split in a smoke test; number of timings of the start-up
 BASELINES = {"baseline, 0 workers": 0, "baseline, 2 workers": 2}
 TIMES = {"whole": "whole process", "processor": "processor", "loop": "loop"}
 Figures = dict[str, Any]
 
 
 class Ran(NamedTuple):
-    """A process that has ended: seconds by the clock and of the processors, what it printed, where it ran."""
+    """A finished process: wall-clock seconds, processor seconds, its output, and the folder that it ran in."""
 
     seconds: float
     processor: float
@@ -36,15 +36,15 @@ class Ran(NamedTuple):
 
 @dataclass
 class Bench:
-    """What all the processes timed have in common. Each runs in a new folder inside `folder`."""
+    """Settings of all timed processes. Each runs in a new folder inside `folder`."""
 
     folder: Path
-    config: Any  # prunelab's own, composed
+    config: Any  # the composed config of the default experiment
     threads: int
     limit: int | None
 
     def call(self, *command: str, status: int = 0, **variables: str) -> Ran:
-        """Runs Python with a command line, in a folder of its own."""
+        """Run Python with these arguments in a new folder."""
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(self.threads), **variables}
         here = Path(tempfile.mkdtemp(dir=self.folder))
@@ -53,16 +53,16 @@ class Bench:
         seconds, after = time.perf_counter() - start, os.times()
         if done.returncode != status:
             sys.exit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr[-2_000:]}")
-        processor = sum(after[2:4]) - sum(before[2:4]) or float("nan")  # of children, and theirs; Windows cannot tell
+        processor = sum(after[2:4]) - sum(before[2:4]) or float("nan")  # of all children; unknown on Windows
         return Ran(seconds, processor, done.stdout, here)
 
     def overrides(self) -> list[str]:
-        """The default experiment, on the processor since the baseline is there too, and computed anew."""
+        """Return the overrides: on the CPU, as the baseline is, and without reusing stages."""
         return ["reuse=false", "device=cpu", *([] if self.limit is None else [f"data.limit={self.limit}"])]
 
 
 def prunelab(bench: Bench) -> Figures:
-    """The default experiment, once."""
+    """Run the default experiment once."""
     ran = bench.call("-m", "prunelab", *bench.overrides())
     last = rows(ran.folder, "rounds.csv")[-1]
     return {
@@ -75,7 +75,7 @@ def prunelab(bench: Bench) -> Figures:
 
 
 def baseline(bench: Bench, workers: int) -> Figures:
-    """The script one would otherwise write, once, with the same settings."""
+    """Run the plain PyTorch script once, with the same settings."""
     config = bench.config
     options = {
         "epochs": config.train.epochs,
@@ -94,19 +94,19 @@ def baseline(bench: Bench, workers: int) -> Figures:
 
 
 def rows(here: Path, name: str) -> list[dict[str, str]]:
-    """A table of the one run in `here`."""
+    """Return a table of the only run in `here`."""
     (path,) = here.glob(f"outputs/*/*/{name}")
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def loop_seconds(here: Path) -> float:
-    """Seconds of all epochs of the one run in `here`."""
+    """Return the seconds of all epochs of the only run in `here`."""
     return sum(float(row["seconds"]) for row in rows(here, "epochs.csv"))
 
 
 def prepare(bench: Bench) -> None:
-    """Everything that is there from the second run on: torchvision's MNIST, prunelab's cache, compiled modules."""
+    """Fill the caches, which exist from the second run on: torchvision's MNIST, prunelab's cache, compiled modules."""
     shutil.copytree(ROOT / "prunelab" / "data" / "files", bench.folder / "mnist", copy_function=shutil.copyfile)
     unpack = "import sys; from torchvision.datasets import MNIST; MNIST(sys.argv[1], download=True)"
     bench.call("-c", unpack, str(bench.folder / "mnist"))
@@ -114,7 +114,7 @@ def prepare(bench: Bench) -> None:
 
 
 def compare(bench: Bench, repeats: int) -> dict[str, list[Figures]]:
-    """Runs the contestants in turn, so that a busy moment of the machine meets them all."""
+    """Run all contestants in turn, so that a busy moment of the machine affects them all."""
     contestants: dict[str, Callable[[], Figures]] = {"prunelab": lambda: prunelab(bench)}
     for name, workers in BASELINES.items():
         contestants[name] = lambda workers=workers: baseline(bench, workers)
@@ -128,7 +128,7 @@ def compare(bench: Bench, repeats: int) -> dict[str, list[Figures]]:
 
 
 def ratio(runs: dict[str, list[Figures]], what: str) -> Figures:
-    """How much longer the faster baseline takes: by the medians, and the least and the most of any repeat."""
+    """Return the time of the faster baseline ÷ that of prunelab: by medians, and the extremes over the repeats."""
     taken = {name: [run[what] for run in repeats] for name, repeats in runs.items()}
     ours = taken.pop("prunelab")
     each = [min(theirs) / own for own, *theirs in zip(ours, *taken.values(), strict=True)]
@@ -136,20 +136,20 @@ def ratio(runs: dict[str, list[Figures]], what: str) -> Figures:
 
 
 def bookkeeping(bench: Bench) -> Figures:
-    """One more run, with a stopwatch in it."""
+    """Run the experiment once more, with a stopwatch in it."""
     ran = bench.call(str(ROOT / "scripts" / "probes.py"), "bookkeeping", *bench.overrides())
     return {**json.loads(ran.output.splitlines()[-1]), "loop": loop_seconds(ran.folder)}
 
 
 def first_batch(bench: Bench) -> float:
-    """Seconds from the command to the first training batch."""
+    """Return the seconds from the command to the first training batch."""
     started = {"PROBE_STARTED": repr(time.time())}
     output = bench.call(str(ROOT / "scripts" / "probes.py"), "first_batch", *bench.overrides(), **started).output
     return float(json.loads(output.splitlines()[-1])["seconds"])
 
 
 def startup(bench: Bench) -> Figures:
-    """Medians of what one waits for; the first batch also without torch's import, which nobody can avoid."""
+    """Return median start-up times; that to the first batch also without the import of torch, which is unavoidable."""
     command = ("-m", "prunelab")
     waits: dict[str, Callable[[], float]] = {
         "import torch": lambda: bench.call("-c", "import torch").seconds,
@@ -163,7 +163,7 @@ def startup(bench: Bench) -> Figures:
 
 
 def report(figures: Figures) -> str:
-    """The figures as a page of text."""
+    """Return the figures as text."""
     facts, runs = figures["facts"], figures["runs"]
     lines = [
         f"LeNet on MNIST, {facts['experiment']}",
@@ -181,9 +181,9 @@ def report(figures: Figures) -> str:
         found = figures["ratios"][what]
         lines.append(f"ratio, {name + ':':<15}{found['ratio']:.2f} ({found['least']:.2f} to {found['most']:.2f})")
     lines += [
-        "    (time of the faster baseline / time of prunelab; the least and the most of any repeat)",
-        "processor: user and system time of the whole process and its workers, which a busy machine changes less.",
-        "loop: all epochs, training and validation, on both sides alike; tests, start-up, storage are in the whole.",
+        "    (time of the faster baseline ÷ time of prunelab; smallest and largest of the repeats)",
+        "processor: user and system time of the process and its workers; a busy machine changes it less.",
+        "loop: all epochs, training and validation. The whole process also has start-up, tests and storage.",
         "",
         *bookkeeping_lines(figures["bookkeeping"]),
     ]
@@ -194,7 +194,7 @@ def report(figures: Figures) -> str:
 
 
 def bookkeeping_lines(took: Figures) -> list[str]:
-    """Where the time beside training goes."""
+    """Return lines on the time that is not training."""
     both = took["tracking"] + took["storage"]
     return [
         f"bookkeeping: {both / took['loop']:.1%} of the loop's {took['loop']:.2f} s (one run of its own)",
@@ -205,7 +205,7 @@ def bookkeeping_lines(took: Figures) -> list[str]:
 
 
 def describe(bench: Bench, repeats: int) -> Figures:
-    """What is compared, on what."""
+    """Return what is compared, and on which machine."""
     config, load = bench.config, os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     examples = "55,000 training digits" if bench.limit is None else f"at most {bench.limit} digits of each split"
     return {
@@ -215,24 +215,28 @@ def describe(bench: Bench, repeats: int) -> Figures:
         "torch": importlib.metadata.version("torch"),
         "threads": bench.threads,
         "repeats": repeats,
-        "load": "unknown" if load is None else f"{load:.2f}{', others are at work here' * (load > 0.5)}",
+        "load": "unknown" if load is None else f"{load:.2f}{', other processes are running' * (load > 0.5)}",
     }
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of torch, on both sides; default: what prunelab chooses")
     parser.add_argument("--limit", type=int, help="at most so many examples of each split, on both sides")
     parser.add_argument("--quick", action="store_true", help=f"a smoke test: one repeat, one thread, --limit {QUICK}")
-    parser.add_argument("--startup", action="store_true", help="also what one waits for before anything happens")
+    parser.add_argument(
+        "--startup",
+        action="store_true",
+        help="also time the start-up",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Runs everything and prints the page."""
+    """Run everything and print the figures."""
     args = parse()
     if args.quick:
         args.repeats, args.threads, args.limit = 1, args.threads or 1, args.limit or QUICK
@@ -242,7 +246,7 @@ def main() -> None:
 
     config = compose()
     with tempfile.TemporaryDirectory(prefix="prunelab-benchmark-") as folder:
-        bench = Bench(Path(folder), config, args.threads or hardware.threads(config), args.limit)
+        bench = Bench(Path(folder), config, args.threads or hardware.threads(config.threads), args.limit)
         figures: Figures = {"facts": describe(bench, args.repeats)}
         prepare(bench)
         figures["runs"] = compare(bench, args.repeats)

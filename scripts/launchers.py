@@ -1,7 +1,7 @@
-"""Runs a small sweep under every launcher that is installed, and says what each did: `python scripts/launchers.py`.
+"""Run a small sweep under every installed launcher: `python scripts/launchers.py`.
 
-For each: the line that starts it, exit status, seconds, threads a job, and how many sockets it opened that other
-machines could reach: there must be none.
+For each launcher it prints the command, exit status, seconds, threads per job, and the number of sockets opened that
+other machines can reach, which must be 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LISTEN = "0A"  # the state of a listening socket in /proc/net/tcp
 
 
 def listening() -> set[str]:
-    """The inodes of all sockets that other machines could reach."""
+    """Return the inodes of all listening sockets that other machines can reach."""
     found = set()
     for path in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         for line in path.read_text().splitlines()[1:] if path.exists() else ():
@@ -34,7 +34,7 @@ def listening() -> set[str]:
 
 
 def run(launcher: str, folder: Path) -> tuple[str, bool]:
-    """One sweep, as a line of text; whether all went as it should."""
+    """Run one sweep; return a line of text, and whether everything was as expected."""
     line = ["-m", "prunelab", "-m", f"hydra/launcher={launcher}", *SWEEP, f"hydra.sweep.dir={folder / 'sweep'}"]
     print(f"\npython {' '.join(line)} outputs={folder}", flush=True)
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
@@ -47,17 +47,17 @@ def run(launcher: str, folder: Path) -> tuple[str, bool]:
             time.sleep(0.2)
     took = time.perf_counter() - began
     jobs = report.read_sweep(folder / "sweep") if (folder / "sweep" / "sweep.json").exists() else []
-    done = sum(job["status"] == "completed" for job in jobs)
-    threads = {job["summary"].get("threads") for job in jobs}
+    done = sum(job.status == "completed" for job in jobs)
+    threads = {job.summary.get("threads") for job in jobs}
     well = process.returncode == 0 and done == 4 and not opened and (threads == {1} or launcher == "basic")
     if not well:
         print((folder / "output.txt").read_text())
-    text = f"{done} of 4 jobs, exit status {process.returncode}, {took:.0f} s, threads a job {threads}, "
-    return f"{launcher:<15} {text}{len(opened)} sockets open to others", well
+    text = f"{done} of 4 jobs, exit status {process.returncode}, {took:.0f} s, threads per job {threads}, "
+    return f"{launcher:<15} {text}{len(opened)} sockets reachable from other machines", well
 
 
 def main() -> int:
-    """Exit status 1 if one did not do what it should."""
+    """Return exit status 1 if a launcher did not do what is expected."""
     told, good = [], True
     for launcher, plugin in LAUNCHERS.items():
         if plugin and importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:

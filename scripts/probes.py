@@ -1,4 +1,4 @@
-"""Runs prunelab's command line with a stopwatch in it: `probes.py bookkeeping|first_batch [override ...]`."""
+"""Run an experiment with a stopwatch in it: `python scripts/probes.py bookkeeping|first_batch [override ...]`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-STARTED = "PROBE_STARTED"  # the environment variable with the time.time() at which the command was given
+STARTED = "PROBE_STARTED"  # environment variable with the time.time() at which the command was started
 
 
 class Stopwatch:
-    """Seconds by category. A call within another counts once: for its own category, and not for the outer one's."""
+    """Seconds by category. The time of a nested call counts for its own category only, not for the outer one's."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
-        self.inner: list[float] = []  # for each call under way, what the calls within it have taken
+        self.inner: list[float] = []  # for each call in progress, the duration of its nested calls
 
     def timed(self, function: Callable[..., Any], category: str) -> Callable[..., Any]:
-        """The same function, with its time added to the category."""
+        """Return the same function, with its duration added to the category."""
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -40,61 +40,58 @@ class Stopwatch:
         return call
 
     def watch(self, category: str, owner: Any, *names: str) -> None:
-        """Times functions of a module, or methods of a class."""
+        """Time functions of a module, or methods of a class."""
         for name in names:
             setattr(owner, name, self.timed(getattr(owner, name), category))
 
 
 def when_a_run_begins(install: Callable[[], None]) -> None:
-    """Calls `install` once prunelab has imported what it needs, so that a probe does not change when it imports."""
-    from prunelab.config import compose as composing
+    """Call `install` at the beginning of the experiment, so that a probe changes nothing about the imports before."""
+    from prunelab.runtime import device  # imports no torch
 
-    original = composing.facts  # the first thing that a run asks for; its module does without torch
+    original = device.limit_threads  # the first thing that `prunelab.run` calls
 
-    def facts(*args: Any) -> Any:
+    def limit_threads(wanted: int | None) -> int:
+        device.limit_threads = original
         install()
-        return original(*args)
+        return original(wanted)
 
-    composing.facts = facts
+    device.limit_threads = limit_threads
 
 
 def bookkeeping(stopwatch: Stopwatch) -> None:
-    """Tracking (tables, TensorBoard, summary, log, screen) and storage (checkpoints, stages, digests, final model)."""
-    from prunelab import exports as export
-    from prunelab.experiment import phases
-    from prunelab.experiment import run as experiment
-    from prunelab.pruning import masks
-    from prunelab.stages import files
-    from prunelab.stages import store as stages
+    """Time tracking (tables, TensorBoard, summary, log, screen) and storage (checkpoints, stages, final model)."""
+    from prunelab import exports
+    from prunelab.experiment import phase, run
+    from prunelab.stages import checkpoint, files, store
     from prunelab.tracking import console
-    from prunelab.tracking import run_folder as run
+    from prunelab.tracking.run_folder import RunFolder
 
-    folder = run.RunFolder
-    folder.board = property(stopwatch.timed(folder.board.fget, "tensorboard_start"))
-    stopwatch.watch("tracking", folder, "__init__", "plan", "begin", "epoch", "end", "finish", "__exit__")
+    RunFolder.board = property(stopwatch.timed(RunFolder.board.fget, "tensorboard_start"))
+    stopwatch.watch("tracking", RunFolder, "__init__", "plan", "begin", "epoch", "end", "finish", "__exit__")
     stopwatch.watch("tracking", console.Console, "advance")
-    stopwatch.watch("storage", stages.Store, "run", "load")
-    stopwatch.watch("storage", stages.Work, "save", "load")
+    stopwatch.watch("storage", store.Store, "run", "load")
+    stopwatch.watch("storage", checkpoint.Work, "save", "load")
     stopwatch.watch("storage", files, "write_folder", "read_folder")
-    stopwatch.watch("storage", masks, "snapshot")
-    stopwatch.watch("storage", export, "write")
-    stopwatch.watch("computing", phases, "train")  # which Store.run calls
-    stopwatch.watch("computing", experiment, "prepare")
+    stopwatch.watch("storage", phase, "snapshot")
+    stopwatch.watch("storage", exports, "write")
+    stopwatch.watch("computing", phase, "train")  # Store.run calls it
+    stopwatch.watch("computing", run, "prepare")
 
 
 def first_batch() -> None:
-    """Ends the process when training is about to begin, and prints the seconds since the command."""
-    from prunelab.training import loop as training
+    """End the process when training is about to begin, and print the seconds since the command."""
+    from prunelab.training import loop
 
     def stop(*_: Any) -> None:
         print(json.dumps({"seconds": time.time() - float(os.environ[STARTED])}), flush=True)
         os._exit(0)
 
-    training._train_epoch = stop
+    loop._train_epoch = stop
 
 
 def main() -> None:
-    """Runs prunelab with one of the probes installed."""
+    """Run prunelab with one of the probes installed."""
     probe, *overrides = sys.argv[1:]
     stopwatch = Stopwatch()
     when_a_run_begins(first_batch if probe == "first_batch" else functools.partial(bookkeeping, stopwatch))

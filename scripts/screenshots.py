@@ -1,9 +1,9 @@
-"""Makes the pictures that the README shows, from sweeps: `docs/report.png` and `docs/tensorboard.png`.
+"""Make the pictures of the README, `docs/report.png` and `docs/tensorboard.png`, from sweeps.
 
     python scripts/screenshots.py outputs/sweeps/<one> [more ...]
 
-The report is of all sweeps that are given, TensorBoard of the first. Needs `pip install playwright matplotlib` and a
-Chromium: Debian's, or the one that CHROMIUM names.
+The report shows all given sweeps, TensorBoard the first one. Needs `pip install -e ".[report]" playwright` and Chromium
+(Debian: `apt-get install chromium`); the environment variable CHROMIUM may name another one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/c
 
 @contextmanager
 def browser(width: int, height: int) -> Iterator[Page]:
-    """A page of a headless Chromium."""
+    """Yield a page of a headless Chromium."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium.new_page(viewport={"width": width, "height": height}, device_scale_factor=1.5)
@@ -37,7 +37,7 @@ def browser(width: int, height: int) -> Iterator[Page]:
 
 @contextmanager
 def tensorboard(logdir: Path) -> Iterator[str]:
-    """A TensorBoard on a free port; gives its address."""
+    """Start TensorBoard on a free port; yield its address."""
     with tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", "0"]
         server = subprocess.Popen(command, stdout=log, stderr=log)
@@ -54,14 +54,16 @@ def tensorboard(logdir: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Writes both pictures."""
+    """Write both pictures."""
     sweeps = [Path(argument) for argument in sys.argv[1:]]
     if not sweeps:
         sys.exit(__doc__)
     DOCS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, browser(1100, 1000) as page:
         report = Path(folder) / "report.html"
-        subprocess.run([sys.executable, "-m", "prunelab.report", *map(str, sweeps), "--out", str(report)], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "prunelab", "report", *map(str, sweeps), "--out", str(report)], check=True
+        )
         page.goto(report.as_uri())
         page.screenshot(path=DOCS / "report.png")
     dashboard.write(sweeps[0])

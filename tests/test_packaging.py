@@ -1,14 +1,16 @@
-"""The wheel, and the wheel built from the sdist, run from another folder, with the data in them."""
+"""The wheel, and the wheel built from the sdist: all files are in it, and it runs from another folder."""
 
 import os
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+DATA = {path for path in (ROOT / "prunelab").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
 
 
 def build(*arguments):
@@ -24,27 +26,51 @@ def sdist(tmp_path_factory):
     return next(folder.glob("*.tar.gz"))
 
 
-@pytest.mark.parametrize("source", ["checkout", "sdist"])
-def test_a_wheel_runs_from_another_folder(source, sdist, tmp_path):
-    tree = ROOT
-    if source == "sdist":
+@pytest.fixture(scope="module", params=["checkout", "sdist"])
+def wheel(request, sdist, tmp_path_factory):
+    folder, tree = tmp_path_factory.mktemp("wheel"), ROOT
+    if request.param == "sdist":
         with tarfile.open(sdist) as archive:
             safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # not in the first 3.10 and 3.11
-            archive.extractall(tmp_path / "sdist", **safe)
-        (tree,) = (tmp_path / "sdist").iterdir()
-    build("--wheel", "--outdir", tmp_path, tree)
-    (wheel,) = tmp_path.glob("*.whl")
+            archive.extractall(folder / "sdist", **safe)
+        (tree,) = (folder / "sdist").iterdir()
+    build("--wheel", "--outdir", folder, tree)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def test_a_wheel_holds_every_file_of_the_package_and_the_command(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (points,) = (name for name in names if name.endswith("entry_points.txt"))
+        said = archive.read(points).decode()
+    expected = {str(path.relative_to(ROOT)) for path in DATA}
+    expected |= {f"prunelab/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
+    assert {name for name in names if ".dist-info/" not in name} == expected
+    assert "prunelab = prunelab.cli.main:main" in said
+    kinds = {Path(name).suffix for name in expected}
+    assert {".py", ".yaml", ".css", ".jinja", ".gz"} <= kinds
+
+
+def test_a_wheel_runs_from_another_folder(wheel, tmp_path):
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", site, wheel]
     subprocess.run(list(map(str, install)), check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(site), "PRUNELAB_CACHE": str(tmp_path / "cache")}
-    code = "import prunelab.config.compose as c; print(c.folder())"
-    where = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert where.stdout.strip() == str(site / "prunelab" / "conf")
-    command = [sys.executable, "-m", "prunelab", "data.limit=200", "train.epochs=1", "schedule.rounds=1"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+    def call(*words):
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    assert call("-c", "import prunelab; print(prunelab.__file__)").strip() == str(site / "prunelab" / "__init__.py")
+    version = call(str(site / "bin" / "prunelab"), "--version").split()[-1]
+    assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text()
+    call("-m", "prunelab", "data.limit=200", "train.epochs=1", "schedule.rounds=1")
     assert len(list((tmp_path / "outputs").glob("*/*/rounds.csv"))) == 1
+    pytest.importorskip("jinja2")
+    call("-m", "prunelab", "report", "outputs", "--out", "page.html")
+    assert "test accuracy" in (tmp_path / "page.html").read_text().lower()
 
 
 def test_the_sdist_holds_no_outputs_and_is_not_large(sdist):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prunelab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from prunelab.compaction.finish import CompactRecord
+    from prunelab.compaction import Compacted
     from prunelab.costs.form_cost import FormCost
 
 DESCRIPTION = """\
@@ -21,7 +21,7 @@ Proves on random inputs and on the test set that the small network computes the 
 compact.json beside model.safetensors, and prints what both networks cost."""
 
 
-def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[CompactRecord, list[FormCost]]:
+def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[Compacted, list[FormCost]]:
     """Compact the network of a run folder.
 
     Args:
@@ -30,7 +30,7 @@ def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[CompactRecord, list[
             does not count.
 
     Returns:
-        The record of the compaction, and the rows of the cost card.
+        The compact network with its proof, and the rows of the cost card.
 
     Raises:
         ConfigError: if the folder holds no finished run.
@@ -43,23 +43,23 @@ def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[CompactRecord, list[
     network = finished_run.read(folder, trusted, stale=True)
     device.prepare("cpu", (network.config or {}).get("threads"))
     test = finished_run.test_split(network)
-    compacted, record = finish.finish(network.model, test, folder)
+    compacted = finish.finish(network.model, test, folder)
     forms = {"pruned": Form(network.model), "compact": finish.form(compacted, folder)}
-    return record, cost_card(forms, examples(test)["test"])
+    return compacted, cost_card(forms, examples(test)["test"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Return its exit status: 1 for what cannot be compacted, or if the proof fails."""
     options = _parser().parse_args(arguments)
     try:
-        record, costs = run(options.folder, options.trusted)
+        compacted, costs = run(options.folder, options.trusted)
     except (ConfigError, OSError) as error:
         print(f"prunelab: {error}", file=sys.stderr)
         return 1
     from prunelab.tracking import cost_table
 
-    print(f"{cost_table.table(costs)}\n\n{record}")
-    return 0 if record.agree else 1
+    print(f"{cost_table.table(costs)}\n\n{compacted}")
+    return 0 if compacted.proof.agree else 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""`python -m prunelab.report`: one page, and its tables as CSV and Markdown, of one or more folders of runs."""
+"""`prunelab report`: write a report of runs as an HTML page, and its tables as CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -8,53 +8,65 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from prunelab.report.reading import find_runs
+from prunelab.report.run_folders import find_runs
 from prunelab.stages import files
 
 EPILOG = """\
-Beside the page it writes the same tables: report.md, and report_results.csv, report_pareto.csv and so on, with
-fractions, not percent. Nothing but run folders is read; nothing in them is changed."""
+The tables of the page are written beside it: report.md, report_results.csv, report_pareto.csv and so on. CSV files
+contain fractions, not percent. Run folders are only read, never changed."""
+NEEDED = ("jinja2", "matplotlib", "pandas", "scipy")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line. Exit status: 0, 1 for whatever failed."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the name of the command; by default those of the process.
+
+    Returns:
+        The exit status 0.
+
+    Raises:
+        SystemExit: with status 1, after the message on an error was printed.
+    """
     options = _parser().parse_args(arguments)
     for folder in options.folders:
         if not folder.is_dir():
             _fail(f"{folder}: no such folder")
     runs = find_runs(options.folders)
     if not runs:
-        _fail(f"{', '.join(map(str, options.folders))}: no runs in it: no sweep.json, summary.json or rounds.csv")
+        _fail(f"{', '.join(map(str, options.folders))}: no runs found (no sweep.json, summary.json or rounds.csv)")
     out = options.out or options.folders[0] / "report.html"
     try:
-        from prunelab.report.contents import report  # matplotlib is needed from here on
+        from prunelab.report.page import Report  # imported late: needs the packages of the extra
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "matplotlib":
+        package = (error.name or "").split(".")[0]
+        if package not in NEEDED:
             raise
-        _fail('the figures need matplotlib: pip install "prunelab[report]"')
-    made = report(runs, options.folders)
-    eyebrow = ", ".join(folder.resolve().name for folder in options.folders)
+        _fail(f'the report needs {package}: pip install "prunelab[report]"')
+    report = Report(runs, options.folders)
     try:
         with files.writing(out.parent, "--out chooses another"):
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(made.html(eyebrow), encoding="utf-8")
-            out.with_suffix(".md").write_text(made.markdown(), encoding="utf-8")
-            for table in made.tables:
+            out.write_text(report.html(), encoding="utf-8")
+            out.with_suffix(".md").write_text(report.markdown(), encoding="utf-8")
+            for table in report.tables.values():
                 path = out.with_name(f"{out.stem}_{table.name}.csv")
                 path.write_text(table.csv(), encoding="utf-8", newline="")
     except files.StorageError as error:
         _fail(str(error))
     print(out)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m prunelab.report",
-        description="Makes one HTML page of runs: curves, tables, the Pareto front, which differences are real.",
+        prog="prunelab report",
+        description="Write one HTML page about runs: accuracy over sparsity, tables, Pareto front, comparisons.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="folder", help="a sweep, a run, or a folder of either")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="folder", help="a run, a sweep, or a folder of them")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the first folder)")
     return parser
 

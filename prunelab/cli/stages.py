@@ -15,11 +15,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prunelab.config.compose import flat
+from prunelab.records import flat
 from prunelab.stages import files
 from prunelab.stages.stage import NAME_LENGTH
 from prunelab.stages.store import Store
-from prunelab.tracking.console import table
+from prunelab.text import table
 
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
@@ -76,13 +76,14 @@ def _described(folder: Path) -> dict[str, Any]:
 
 def listing(found: Sequence[Entry]) -> str:
     """Return a table with one line per stage, and their number and size."""
-    header = ["stage", "kind", "parent", "round", "seed", "amount", "strategy", "size", "age"]
+    axes = ["criterion", "granularity", "allocation"]
+    header = ["stage", "kind", "parent", "round", "seed", "amount", *axes, "size", "age"]
     rows = []
     for entry in found:
-        strategy = str(entry.inputs.get("strategy._target_", "")).rpartition(".")[2]
+        parts = [str(entry.inputs.get(f"{axis}._target_", "")).rpartition(".")[2].lower() for axis in axes]
         keys = [str(entry.inputs.get(key, "")) for key in ("round", "seed", "amount")]
         size, age = f"{entry.size / 1e6:.2f} MB", _age(entry.age)
-        rows.append([entry.name[:12], entry.kind, entry.parent[:12], *keys, strategy, size, age])
+        rows.append([entry.name[:12], entry.kind, entry.parent[:12], *keys, *parts, size, age])
     total = sum(entry.size for entry in found)
     return f"{table(header, rows)}\n{len(found)} stages, {total / 1e6:.2f} MB"
 

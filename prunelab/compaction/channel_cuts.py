@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.compaction.channel_groups import (
-    TRANSPOSED,
     Group,
     Member,
     clear,
@@ -23,6 +22,7 @@ from prunelab.compaction.channel_groups import (
     rows,
     width,
 )
+from prunelab.costs.counts import TRANSPOSED
 
 Constants = dict[str, Tensor]
 Reason = tuple[str, tuple[str, ...]]  # a sentence, and the names of layers that end it

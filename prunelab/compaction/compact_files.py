@@ -121,13 +121,7 @@ def save(folder: str | Path, compacted: Compacted) -> None:
         StorageError: if they cannot be written.
     """
     state = contiguous(compacted.model.state_dict())
-    said = {
-        **shapes(compacted.model),
-        "removed": compacted.removed,
-        "kept_because": compacted.kept_because,
-        "largest_difference": compacted.proof.largest_difference,
-    }
-    text = json.dumps(said, indent=1)
+    text = json.dumps({**shapes(compacted.model), **compacted.as_json()}, indent=1)
     files.write_file(Path(folder) / WEIGHTS, to_bytes(state))
     files.write_file(Path(folder) / SHAPES, text.encode())
 

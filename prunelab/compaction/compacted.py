@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -22,7 +23,7 @@ class Compacted:
         model: the smaller network, in eval mode; shares no tensor with the one that it was made from.
         removed: one sentence per layer that became smaller.
         kept_because: sentences on what has no weights and is still there.
-        proof: the outputs of both networks on random inputs.
+        proof: how far the outputs of both networks are apart, on random inputs; of a run, on the test set too.
     """
 
     model: nn.Module
@@ -32,15 +33,22 @@ class Compacted:
 
     def __str__(self) -> str:
         """The proof, then what was removed, then what stays and why."""
-        return report(self.proof, self.removed, self.kept_because)
+        lines = [str(self.proof)]
+        for title, sentences in (("removed", self.removed), ("stays", self.kept_because)):
+            lines += ["", title, *(f"  {sentence}" for sentence in sentences or ["nothing"])]
+        return "\n".join(lines)
 
-
-def report(proof: Proof, removed: Sequence[str], kept_because: Sequence[str]) -> str:
-    """Return the text for the console."""
-    lines = [str(proof)]
-    for title, sentences in (("removed", removed), ("stays", kept_because)):
-        lines += ["", title, *(f"  {sentence}" for sentence in sentences or ["nothing"])]
-    return "\n".join(lines)
+    def as_json(self) -> dict[str, Any]:
+        """Return everything but the network, as plain data."""
+        return {
+            "removed": self.removed,
+            "kept_because": self.kept_because,
+            "largest_difference": self.proof.largest_difference,
+            "largest_difference_float64": self.proof.in_float64 or 0.0,
+            "same_classes": self.proof.same_classes,
+            "agree": self.proof.agree,
+            "inputs": self.proof.inputs,
+        }
 
 
 def describe(dense: nn.Module, small: nn.Module, not_run: Mapping[str, str]) -> list[str]:

@@ -26,6 +26,7 @@ class Proof:
         in_float64: the largest difference in float64, where there is almost no rounding; None: not computed.
         largest_output: the largest absolute output of the first network.
         inputs: how many inputs were compared.
+        agree: same classes, and outputs within 1e-5; relative to the largest output if that is greater than 1.
     """
 
     largest_difference: float
@@ -33,11 +34,7 @@ class Proof:
     in_float64: float | None
     largest_output: float
     inputs: int
-
-    @property
-    def agree(self) -> bool:
-        """Same classes, and outputs within 1e-5; relative to the largest output if that is greater than 1."""
-        return self.same_classes and self.largest_difference <= TOLERANCE * max(1.0, self.largest_output)
+    agree: bool
 
     def __str__(self) -> str:
         """One line."""
@@ -45,8 +42,8 @@ class Proof:
         exact = "" if self.in_float64 is None else f", in float64 {self.in_float64:.2g}"
         return f"on {self.inputs:,} inputs: {classes}; largest difference {self.largest_difference:.2g}{exact}"
 
-    def and_also(self, other: Proof) -> Proof:
-        """Return the proof on the inputs of both."""
+    def __add__(self, other: Proof) -> Proof:
+        """Return the proof on the inputs of both; it holds if both hold."""
         exact = [found.in_float64 for found in (self, other) if found.in_float64 is not None]
         return Proof(
             max(self.largest_difference, other.largest_difference),
@@ -54,6 +51,7 @@ class Proof:
             max(exact, default=None),
             max(self.largest_output, other.largest_output),
             self.inputs + other.inputs,
+            self.agree and other.agree,
         )
 
 
@@ -66,14 +64,17 @@ def prove(dense: nn.Module, compact: nn.Module, inputs: Tensor | Iterable[Tensor
         double: whether to run both in float64 too, which takes about three times as long.
     """
     precise = [deepcopy(model).double().eval() for model in (dense, compact)] if double else None
-    proof = Proof(0.0, True, 0.0 if double else None, 0.0, 0)
+    difference, largest, exact, same, count = 0.0, 0.0, 0.0, True, 0
     with in_eval_mode(dense), in_eval_mode(compact):
         for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
             one, other = dense(batch), compact(batch)
-            same = one.dim() < 2 or bool((one.argmax(1) == other.argmax(1)).all())
-            exact = None if precise is None else _apart(*(model(probes.double(batch)) for model in precise))
-            proof = proof.and_also(Proof(_apart(one, other), same, exact, float(one.abs().max()), len(batch)))
-    return proof
+            difference, largest = max(difference, _apart(one, other)), max(largest, float(one.abs().max()))
+            same = same and (one.dim() < 2 or bool((one.argmax(1) == other.argmax(1)).all()))
+            count += len(batch)
+            if precise is not None:
+                exact = max(exact, _apart(*(model(probes.double(batch)) for model in precise)))
+    agree = same and difference <= TOLERANCE * max(1.0, largest)
+    return Proof(difference, same, exact if double else None, largest, count, agree)
 
 
 def _apart(one: Tensor, other: Tensor) -> float:

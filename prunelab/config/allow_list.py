@@ -56,7 +56,8 @@ def check_name(dotted: object, key: str, trusted: Iterable[str]) -> tuple[str, .
     """
     prefixes = (*ALLOWED[key], *(f"{name}." for name in trusted))
     if not isinstance(dotted, str) or not re.fullmatch(r"\w+(\.\w+)+", dotted):
-        raise ConfigError(f"{key}={dotted}: must be a dotted name such as mypackage.MyClass")
+        shown = "null" if dotted is None else dotted
+        raise ConfigError(f"{key}={shown}: must be a dotted name such as mypackage.MyClass")
     if not dotted.startswith(prefixes):
         raise ConfigError(
             f"{key}={dotted}: must be in {' or '.join(prefixes)}; "

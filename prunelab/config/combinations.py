@@ -17,6 +17,8 @@ from prunelab.pruning.granularity.channel import Channel
 from prunelab.pruning.granularity.weight import Weight
 from prunelab.pruning.units import Allocation, Granularity
 
+Amounts = dict[str, "float | None"]  # by how a message quotes them
+
 
 def check_combination(spec: Spec) -> None:
     """Check granularity, allocation, criterion, strategy and amounts against each other.
@@ -29,7 +31,7 @@ def check_combination(spec: Spec) -> None:
         return
     if spec.strategy.rules:
         for i, rule in enumerate(spec.strategy.rules):
-            own = [rule.amount] if not rule.round_amount else _amounts(spec)
+            own = _amounts(spec) if rule.round_amount else {f"amount={rule.amount}": rule.amount}
             try:
                 _check_cell(rule.granularity, rule.allocation, rule.method, own)
             except ConfigError as error:
@@ -42,16 +44,15 @@ def check_combination(spec: Spec) -> None:
         _check_no_criterion(spec)
 
 
-def _amounts(spec: Spec) -> list[float | None]:
-    """The amounts of all steps of all rounds; a target of multiply-adds is searched for by amounts."""
-    sparsity = 0.5 if spec.compression is not None else None
-    found = [(amount, planned.macs) for planned in rounds(spec, sparsity) for amount in planned.amounts]
-    return [0.5 if macs is not None else amount for amount, macs in found]
+def _amounts(spec: Spec) -> Amounts:
+    """The amounts of all steps of all rounds; a target of multiply-adds is searched for by amounts, too."""
+    found = [0.5 if planned.macs else amount for planned in rounds(spec) for amount in planned.amounts]
+    if spec.amount is None:
+        return {f"schedule={spec.schedule.choice}": amount for amount in found}
+    return {f"amount={amount}": amount for amount in found}
 
 
-def _check_cell(
-    granularity: Component, allocation: Component, method: Component | None, amounts: list[float | None]
-) -> None:
+def _check_cell(granularity: Component, allocation: Component, method: Component | None, amounts: Amounts) -> None:
     unit, share = granularity(), allocation()
     if not isinstance(unit, Granularity):
         raise ConfigError(f"{granularity}: must be a subclass of prunelab.pruning.units.Granularity")
@@ -68,16 +69,14 @@ def _check_cell(
         raise ConfigError(
             "granularity=channel: allocation=row ranks the units of one output; must be weight, block or kernel"
         )
-    for amount in amounts:
+    for given, amount in amounts.items():
         if share.sets_amount and amount is not None:
-            raise ConfigError(f"amount={amount:g}: allocation={allocation.choice} sets its own sparsity; must be null")
+            raise ConfigError(f"{given}: allocation={allocation.choice} sets its own sparsity; amount must be null")
         if not share.sets_amount and amount is None:
             raise ConfigError(f"amount=null: allocation={allocation.choice} needs a fraction in [0, 1)")
 
 
-def _check_method(
-    granularity: Component, allocation: Component, method: Component, amounts: list[float | None]
-) -> None:
+def _check_method(granularity: Component, allocation: Component, method: Component, amounts: Amounts) -> None:
     """A pruning method of torch's kind decides on single weights, of one tensor or of all tensors together."""
     if not issubclass(granularity.target, Weight):  # type: ignore[arg-type]
         raise ConfigError(
@@ -87,7 +86,7 @@ def _check_method(
         raise ConfigError(
             f"allocation={allocation.choice}: strategy.method={method.name} decides itself; must be local or global"
         )
-    for amount in amounts:
+    for amount in amounts.values():
         check_method(method.target, amount, together=allocation.target is Global)  # type: ignore[arg-type]
 
 

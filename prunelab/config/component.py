@@ -117,4 +117,4 @@ def check_options(
     for p in rest:
         if p.name in takes and p.name not in options and p.name not in set(offered) and p.default is p.empty:
             key = f"{part}.{p.name}"
-            raise ConfigError(f"{key}=null: must be {allowed(key) or 'given'}; {part}._target_ has no default for it")
+            raise ConfigError(f"{key}=null: must be {allowed(key) or 'given'}; {target.__name__} has no default for it")

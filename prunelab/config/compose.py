@@ -23,16 +23,11 @@ from omegaconf.errors import OmegaConfBaseException
 from prunelab.config import help_table, messages
 from prunelab.config.check import check
 from prunelab.config.check import plain as plain
+from prunelab.config.conf_folder import folder as folder
 from prunelab.config.schema import Config
 from prunelab.errors import ConfigError
 
 _made: list[str] = []  # the folders that this process made
-
-
-def folder() -> Path:
-    """Return the folder `conf/`: inside an installed package, beside it in a checkout."""
-    here = Path(__file__).resolve().parent.parent
-    return next(path for path in (here / "conf", here.parent / "conf") if (path / "config.yaml").is_file())
 
 
 def new_folder(path: str) -> str:
@@ -81,11 +76,6 @@ def compose_raw(*overrides: str, **more: Any) -> DictConfig:
             return hydra_compose("config", list(overrides), **more)
     finally:
         hydra.hydra = outer
-
-
-def choices(group: str) -> list[str]:
-    """Return the names of the choices of a config group, sorted."""
-    return sorted(path.stem for path in (folder() / group).glob("*.yaml"))
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -150,11 +140,6 @@ def asked_folder(overrides: Sequence[str]) -> Path:
     return Path(chosen or given.get("outputs") or "outputs")
 
 
-def facts(config: DictConfig) -> dict[str, Any]:
-    """Return what a run's summary contains from the start."""
-    return {"command": command(), "seed": config.seed, "config": plain(config)}
-
-
 def command() -> str:
     """Return the command line that runs this job again."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
@@ -164,4 +149,4 @@ def command() -> str:
 # On import, since every process that composes needs them, a launcher's workers too. Cached, as Hydra's own `now` is.
 ConfigStore.instance().store(name="schema", node=Config)
 OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
-OmegaConf.register_new_resolver("help_keys", lambda: help_table.table(folder()), replace=True)
+OmegaConf.register_new_resolver("help_keys", help_table.table, replace=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import textwrap
+from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from prunelab.config.conf_folder import content, folder
 from prunelab.config.keys import Key
 from prunelab.config.schema import keys
 
@@ -29,19 +31,16 @@ SHOWN = (
 )
 
 
-def table(conf: Path) -> str:
-    """Return lines of name, range, meaning and default.
-
-    Args:
-        conf: the folder `conf/`, whose choices set some of the defaults.
-    """
-    there, set_by_choice = {key.name: key for key in keys()}, defaults(conf)
-    lines = []
+def table() -> str:
+    """Return lines of name, range, meaning and default."""
+    there, set_by_choice = {key.name: key for key in keys()}, defaults()
+    lines: list[str] = []
     for name in SHOWN:
         key = there[name]
         default = set_by_choice.get(name, key.default)
         said = "" if default is None else f"; default {default}"
-        lines.append(f"  {name:<22}  {interval(key):<8}  {key.meaning}{said}")
+        line = f"  {name:<22}  {interval(key):<8}  {key.meaning}{said}"
+        lines += textwrap.wrap(line, 120, subsequent_indent=" " * 36)
     return "\n".join(lines)
 
 
@@ -55,19 +54,13 @@ def interval(key: Key) -> str:
     return f"{'[' if 'ge' in key.bounds else '('}{low:g}, {high:g}{']' if 'le' in key.bounds else ')'}"
 
 
-def defaults(conf: Path) -> dict[str, object]:
+def defaults() -> dict[str, Any]:
     """Return the values that the default choices of the config groups set, by dotted keys of at most two names."""
-    found: dict[str, object] = {}
-    for entry in OmegaConf.load(conf / "config.yaml").defaults:
-        if isinstance(entry, str):
-            continue
-        ((group, choice),) = entry.items()
-        path = conf / str(group) / f"{choice}.yaml"
-        if choice is None or not path.is_file():
-            continue
-        packaged = path.read_text(encoding="utf-8").startswith("# @package _global_")
-        content = OmegaConf.to_container(OmegaConf.load(path))
-        nodes = content if packaged else {group: content}
-        for key, value in nodes.items():
-            found |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {str(key): value}
+    found: dict[str, Any] = {}
+    for entry in OmegaConf.load(folder() / "config.yaml").defaults:
+        for group, choice in entry.items() if isinstance(entry, DictConfig) else ():
+            if choice is not None and "override" not in str(group):
+                for key, value in content(str(group), choice).items():
+                    nested = isinstance(value, dict)
+                    found |= {f"{key}.{name}": v for name, v in value.items()} if nested else {key: value}
     return found

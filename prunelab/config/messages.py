@@ -10,9 +10,10 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from prunelab.config.conf_folder import choices
 from prunelab.config.moved import moved
 from prunelab.config.nearest import hint, nearest, unknown_key
-from prunelab.config.schema import OPTIONAL, REQUIRED, allowed
+from prunelab.config.schema import OPTIONAL, REQUIRED, allowed, names
 from prunelab.errors import ConfigError
 
 E = TypeVar("E", bound=BaseException)
@@ -52,6 +53,8 @@ def _explanation(error: BaseException, overrides: Sequence[str], compose: Callab
     if isinstance(error, ConfigError) and re.match(r"[\w.\[\]]+=", str(error)):
         return _first_line(str(error))  # it names the key already
     for key in (*REQUIRED, *OPTIONAL, "strategy", "experiment"):
+        if key in given and "Config group override" in text:
+            return f"{key}={given[key]}: must be one of {', '.join(choices(key))}"
         if key in given:
             return f"{key}={given[key]}: {_first_line(str(error))}"
     return f"{' '.join(overrides)}: {_first_line(str(error))}"
@@ -77,13 +80,15 @@ def _unknown(key: str, value: str, overrides: Sequence[str], compose: Callable[.
 
 def _siblings(key: str, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> list[str]:
     """The keys that exist beside `key`."""
-    others = [item for item in overrides if item.lstrip("+~").partition("=")[0] != key]
     part = key.rpartition(".")[0]
+    if beside := [name.rpartition(".")[2] for name in names(part)]:
+        return beside
+    others = [item for item in overrides if item.lstrip("+~").partition("=")[0] != key]
     try:
         config = compose(*others, return_hydra_config=part.startswith("hydra"))
     except (HydraException, OmegaConfBaseException):
         return []  # the other overrides are wrong too; one message at a time
-    node = OmegaConf.select(config, part) if part else config
+    node = OmegaConf.select(config, part)
     return [str(name) for name in node if name != "_target_"] if isinstance(node, DictConfig) else []
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from prunelab.config.conf_folder import with_option
 from prunelab.config.moved import moved
-from prunelab.config.schema import keys
+from prunelab.config.schema import OPTIONAL, REQUIRED, keys
 
 
 def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
@@ -20,10 +21,14 @@ def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
         return said
     known = sorted(known)
     part, _, leaf = key.rpartition(".")
-    everywhere = [item.name for item in keys()]
-    near = [n for k, names in ((leaf, known), (leaf, everywhere), (key, everywhere)) for n in nearest(k, names)][:1]
     there = f"there are {', '.join(known)}" if known else f"{part or 'the config'} has none of its own here"
-    return f"{key}={value}: there is no such key, {there}{hint(near)}"
+    near = nearest(leaf, known)
+    if not near and part in (*REQUIRED, *OPTIONAL) and (others := with_option(part, leaf)):
+        return f"{key}={value}: there is no such key, {there}; {part}={' or '.join(others)} has it"
+    everywhere = [item.name for item in keys()]
+    parts = {name.rpartition(".")[0] for name in everywhere} | set(everywhere)
+    near = [*near, *nearest(leaf, everywhere), *(nearest(key, everywhere) if part not in parts else [])]
+    return f"{key}={value}: there is no such key, {there}{hint(near[:1])}"
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:

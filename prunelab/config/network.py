@@ -55,7 +55,7 @@ def from_plain(config: Mapping[str, Any], trusted: Iterable[str] = ()) -> Networ
 
     Args:
         config: such as `Spec.plain` of a run.
-        trusted: packages of the user's that data, model and regularizer may come from; those in the config do not count.
+        trusted: packages of the user's that these parts may come from; those that the config trusts do not count.
 
     Raises:
         ConfigError: for a part that is missing, not trusted, or given unknown options.

@@ -1,4 +1,4 @@
-"""Resolving: from the composed config to the frozen `Spec`, with all checks that need torch but neither model nor data."""
+"""Resolve a composed config into the frozen `Spec`, with all checks that need neither the model nor the data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from prunelab.config.network import data_facts
 from prunelab.config.rewind import rewind_point
 from prunelab.config.rules import AXES, method_component, rule_specs
 from prunelab.config.spec import Distill, Finetune, Finish, Selection, Spec, Strategy, Train
+
+BOUND = (*AXES, "data", "criterion", "optimizer", "lr_schedule")  # parts without arguments that only prunelab gives
 
 
 def resolve(config: DictConfig) -> Spec:
@@ -43,17 +45,13 @@ def from_plain(config: Mapping[str, Any], trusted: Iterable[str] = ()) -> Spec:
 
 def _spec(config: dict[str, Any]) -> Spec:
     trusted = tuple(config["trusted"])
-    parts = {
-        part: bind(part, config[part], trusted) for part in (*AXES, "data", "criterion", "optimizer", "lr_schedule")
-    }
-    optional = {
-        part: bind(part, config[part], trusted) if config[part] else None for part in ("regularizer", "sparse_training")
-    }
+    parts = {part: bind(part, config[part], trusted) for part in BOUND}
     schedule, train, prune = config["schedule"], config["train"], config["prune"]
     spec = Spec(
         seed=config["seed"],
         **parts,
-        **optional,
+        regularizer=_optional("regularizer", config, trusted),
+        sparse_training=_optional("sparse_training", config, trusted),
         model=bind("model", config["model"], trusted, offered=data_facts(parts["data"]).known),
         checkpoint=config["model"].get("checkpoint"),
         train=Train(train["epochs"], train["batch_size"], train["validate_every"]),
@@ -78,6 +76,10 @@ def _spec(config: dict[str, Any]) -> Spec:
     )
     check_combination(spec)
     return spec
+
+
+def _optional(part: str, config: Mapping[str, Any], trusted: tuple[str, ...]) -> Component | None:
+    return bind(part, config[part], trusted) if config[part] else None
 
 
 def _finetune(node: Mapping[str, Any]) -> Finetune:

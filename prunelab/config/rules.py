@@ -9,7 +9,8 @@ from typing import Any
 from prunelab.config.allow_list import locate
 from prunelab.config.check import plain
 from prunelab.config.component import Component, bind
-from prunelab.config.compose import choices, compose_raw
+from prunelab.config.compose import compose_raw
+from prunelab.config.conf_folder import choices
 from prunelab.config.moved import moved
 from prunelab.config.nearest import hint, nearest, unknown_key
 from prunelab.config.source import source_digest
@@ -82,9 +83,8 @@ def _rule(key: str, rule: Any, axes: Nodes, trusted: Sequence[str]) -> RuleSpec:
         takes = [option for axis in AXES for option in _options(axis, nodes[axis], trusted)]
         if name not in takes:
             said = moved(f"strategy.{name}", value)
-            raise ConfigError(
-                said.replace("strategy.", f"{key}.", 1) if said else unknown_key(f"{key}.{name}", value, [*takes, *OWN])
-            )
+            renamed = said and said.replace("strategy.", f"{key}.", 1)
+            raise ConfigError(renamed or unknown_key(f"{key}.{name}", value, [*takes, *OWN]))
     component = method_component(f"{key}.method", str(method), trusted) if dotted else None
     return RuleSpec(rule["match"], parts[0], parts[1], own, "amount" not in rule, component)
 
@@ -121,9 +121,8 @@ def _preset_axes(key: str, name: str) -> Nodes:
     """
     there = choices("strategy")
     if name not in there:
-        raise ConfigError(
-            f"{key}={name}: there is no such preset, there are {', '.join(there)}{hint(nearest(name, there))}"
-        )
+        near = hint(nearest(name, there))
+        raise ConfigError(f"{key}={name}: there is no such preset, there are {', '.join(there)}{near}")
     chosen, base = plain(compose_raw(f"strategy={name}")), plain(compose_raw("strategy=global"))
     other = [part for part in chosen if part not in (*AXES, "strategy", "prune", "amount", "schedule", "compact")]
     differs = [part for part in other if chosen[part] != base[part]]

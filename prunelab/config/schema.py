@@ -38,8 +38,7 @@ class Distill:
 
     alpha: float = key(
         0.0,
-        "share of distillation from the dense network in the loss of fine-tuning: "
-        "(1 − alpha) · cross-entropy + alpha · temperature² · KL(teacher ‖ student)",
+        "share of distillation from the dense network in the loss of fine-tuning",
         "a number in [0, 1]: the teacher's share of the loss",
         ge=0,
         le=1,
@@ -67,7 +66,7 @@ class Prune:
 
     include: Optional[list[str]] = key(
         None,
-        "name patterns of prunable tensors; null: the weights of Conv, Linear, recurrent and attention layers",
+        "name patterns of prunable tensors, such as [fc*.weight]; null: all weights of layers",
         "null or a list of name patterns such as [fc*.weight]",
     )
     exclude: list[str] = key(
@@ -92,7 +91,7 @@ class Strategy:
     )
     rules: list[Any] = key(
         list,
-        "how tensors are pruned that are not all pruned alike; the first rule that matches a tensor prunes it",
+        "the first of these rules that matches a tensor prunes it; empty: all tensors are pruned alike",
         "a list of rules such as {match: Conv2d, granularity: channel, allocation: local, amount: 0.2}",
     )
     layers: bool = key(False, "remove whole layers: those without which the validation loss is least", "true or false")
@@ -122,7 +121,7 @@ class Config:
     )
     amount: Optional[float] = key(
         None,
-        "fraction of the unpruned weights that each round removes; most schedules set their own default",
+        "fraction of the unpruned units that each round removes",
         "a fraction in [0, 1), of the weights still there",
         ge=0,
         lt=1,
@@ -136,7 +135,7 @@ class Config:
     )
     rewind: Any = key(
         None,
-        "starting weights of fine-tuning: null (current), 0 (initial), 2ep, 500it (of that time)",
+        "weights where fine-tuning starts: null (current), 0 (initial), 2ep, 500it (of then)",
         "null, 0, epochs such as 2ep, or iterations such as 500it",
     )
     control: Optional[str] = key(None, "what a ticket is compared with, trained under the same masks", choices=CONTROLS)
@@ -167,7 +166,7 @@ class Config:
         None, "measure latency at the end; null: only if compact, export or quantize is set", "null, true or false"
     )
     device: str = key(
-        "auto", "where to compute; auto: CUDA or MPS where there is one", " or ".join(DEVICES), choices=DEVICES
+        "auto", "where to compute; auto: CUDA or MPS where there is one", "auto, cpu, cuda or mps", choices=DEVICES
     )
     threads: Optional[int] = key(
         None,
@@ -200,6 +199,13 @@ def leaves(schema: Any, prefix: str = "") -> Iterator[Key]:
         else:
             whole = item.type in ("int", "Optional[int]")
             yield replace(item.metadata["key"], name=f"{prefix}{item.name}", whole=whole)
+
+
+def names(part: str) -> list[str]:
+    """Return the keys of a part that the schema knows whole: of `train`, of the config itself (empty); else nothing."""
+    if not part:
+        return [item.name for item in fields(Config)]
+    return [item.name for item in leaves(Config) if item.name.rpartition(".")[0] == part]
 
 
 def allowed(name: str) -> str | None:

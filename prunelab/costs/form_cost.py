@@ -20,18 +20,19 @@ class FormCost:
 
     Attributes:
         form: its name, such as `dense`, `compact`, `onnx`.
+        threads: of torch while it was timed.
         parameters, nonzero: parameters of the network, and nonzero ones.
         macs, macs_nonzero: multiply-adds of one example on the weights of Conv, Linear, recurrent and attention layers,
             and those on nonzero weights.
         bytes, gzipped: of its files; without files, of its state as a safetensors file.
         peak_bytes: memory of a forward pass at batch 256; None if it is not known.
         why_no_peak: why `peak_bytes` is not known, or None.
-        threads: of torch while it was timed.
         latency: by batch size; batch sizes that were not timed are missing.
         why_no_faster: why it is not faster than the first form, one sentence, or None.
     """
 
     form: str
+    threads: int
     parameters: int = _count("parameters")
     nonzero: int = _count("nonzero")
     macs: int = _count("MACs")
@@ -39,8 +40,7 @@ class FormCost:
     bytes: int = _count("bytes of files")
     gzipped: int = _count("bytes gzipped")
     peak_bytes: int | None = _count("peak memory")
-    why_no_peak: str | None
-    threads: int
+    why_no_peak: str | None = None
     latency: Mapping[int, Latency] = field(default_factory=dict)
     why_no_faster: str | None = None
 

@@ -135,7 +135,7 @@ class Bench:
         data = self.live_data if self.live_data is not None else self.spec.data()
         self.data = data.to(self.device)
         self.batches = batches(len(self.data.train), self.spec.train.batch_size)
-        self.example, _ = self.data.train.batch(slice(0, 1))
+        self.example: Tensor = self.data.train.batch(slice(0, 1))[0]
         self.pruner.example = self.example
 
     @property

@@ -44,8 +44,8 @@ def finish(bench: Bench, report: RunFolder) -> nn.Module:
     }
     report.gates(gate_savings.measure(pruned, test))
     if wanted.compact:
-        compacted, record = compaction.finish(pruned, test, folder)
-        report.tell("compact", record.as_json(), str(record))
+        compacted = compaction.finish(pruned, test, folder)
+        report.tell("compact", compacted.as_json(), str(compacted))
         found["compact"], model = compaction.form(compacted, folder), compacted.model
     kinds = [*wanted.export, *([wanted.quantize] if wanted.quantize else [])]
     if kinds:

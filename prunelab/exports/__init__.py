@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from prunelab.exports.checkpoint import write
 from prunelab.exports.export_files import Exported, examples, export, make, table
 from prunelab.exports.finished_run import load
-from prunelab.exports.run_weights import write
 
 __all__ = ["Exported", "examples", "export", "load", "make", "table", "write"]

@@ -1,8 +1,10 @@
-"""The portable checkpoint: model.safetensors, masks.safetensors and model.json. Nothing in it is pickled."""
+"""Weights and masks as safetensors: what every run leaves, and, with model.json, the portable checkpoint. No pickle."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors.torch import save as to_bytes
 from torch import nn
@@ -11,11 +13,27 @@ from prunelab.costs.stored_tensors import contiguous
 from prunelab.exports import network_files
 from prunelab.exports.network_files import Build, Network
 
+if TYPE_CHECKING:
+    from prunelab.pruning.masks import MaskedTensor
+
 WEIGHTS, MASKS, DESCRIPTION = "model.safetensors", "masks.safetensors", "model.json"
 
 
+def write(folder: Path, model: nn.Module, masks: Iterable[MaskedTensor]) -> None:
+    """Write `model.safetensors`, whose pruned weights are zero, and `masks.safetensors` (bool), as every run does.
+
+    The keys are the model's own: `model.load_state_dict(safetensors.torch.load_file("model.safetensors"))`.
+
+    Raises:
+        StorageError: if they cannot be written.
+    """
+    kept = {item.name: item.mask.bool().cpu().contiguous() for item in masks}
+    content = {MASKS: to_bytes(kept), WEIGHTS: to_bytes(contiguous(model.state_dict()))}
+    network_files.write_all(folder, content)
+
+
 def save(folder: Path, network: Network) -> None:
-    """Write the files. A live module has no masks: its zeros are in its weights.
+    """Write the checkpoint. A live module has no masks: its zeros are in its weights.
 
     Raises:
         StorageError: if they cannot be written.
@@ -37,9 +55,7 @@ def load(folder: Path, build: Build) -> nn.Module:
     Raises:
         ConfigError: if the files are missing, damaged, or do not belong together.
     """
-    said = network_files.read_json(folder / DESCRIPTION)
-    data = network_files.read_bytes(folder / WEIGHTS)
-    network_files.verify(folder, {WEIGHTS: data}, said)
+    said, state = network_files.read(folder, WEIGHTS, DESCRIPTION)
     model = build(said).cpu()
-    network_files.fill(model, network_files.tensors(folder / WEIGHTS, data), folder / WEIGHTS)
+    network_files.fill(model, state, folder / WEIGHTS)
     return model.eval()

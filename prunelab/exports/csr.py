@@ -169,14 +169,12 @@ def load(folder: Path, build: Build) -> nn.Module:
     Raises:
         ConfigError: if the files are missing, damaged, or do not belong together.
     """
-    said = network_files.read_json(folder / DESCRIPTION)
-    data = network_files.read_bytes(folder / WEIGHTS)
-    network_files.verify(folder, {WEIGHTS: data}, said)
+    said, state = network_files.read(folder, WEIGHTS, DESCRIPTION)
     model = build(said).cpu()
     try:
         for name, (inputs, outputs, nonzero) in said["layers"].items():
             model = _put(model, name, CSRLinear(inputs, outputs, nonzero, said["biased"][name]))
-        network_files.fill(model, network_files.tensors(folder / WEIGHTS, data), folder / WEIGHTS)
+        network_files.fill(model, state, folder / WEIGHTS)
         for module in model.modules():
             if isinstance(module, CSRLinear):
                 module.matrix  # noqa: B018 - checks the indices

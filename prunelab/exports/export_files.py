@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +66,7 @@ def export(
 
     Raises:
         ConfigError: for an unknown kind, a missing package, or files that do not compute the same.
-        StorageError: if nothing can be written.
-
-    Returns:
-        One record per kind.
+        OSError: if nothing can be written.
     """
     check(kinds)
     folder = Path(folder)
@@ -78,18 +75,14 @@ def export(
     inputs = {"example": example.detach().cpu()}
     if example.is_floating_point():
         inputs["random"] = _random(example)
-    done = []
-    with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as aside:
-        for kind in kinds:
 
-            def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
-                if FORMATS[kind].graph:
-                    return fresh_process.outputs(kind, work, inputs, work)
-                loaded = FORMATS[kind].load(work, lambda said: deepcopy(network.model))
-                return {name: loaded(x) for name, x in inputs.items()}
+    def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
+        if FORMATS[kind].graph:
+            return fresh_process.outputs(kind, work, inputs, work)
+        loaded = FORMATS[kind].load(work, lambda said: deepcopy(network.model))
+        return {name: loaded(x) for name, x in inputs.items()}
 
-            done.append(_write(kind, network, inputs, folder, Path(aside), outputs))
-    return done
+    return _write(dict.fromkeys(kinds, network), inputs, folder, outputs)
 
 
 def make(
@@ -110,8 +103,7 @@ def make(
         model: with zeros; stays as it is.
         config: of the run, as plain data.
         test: nothing is chosen by it.
-        kinds: of `FORMATS`.
-        on_error: called with the error of a kind, before the next kind is written; None: the error is raised.
+        on_error: called with the error of a kind, before the next one is written; None: the error is raised.
         compact: the compact network. Graphs are made from it; other files are loaded into the model of the config,
             which has all layers.
 
@@ -123,22 +115,13 @@ def make(
     kept = network_files.tensors(folder / MASKS, network_files.read_bytes(folder / MASKS))
     inputs = examples(test)
     network = Network(deepcopy(model).cpu().eval(), inputs["random"], kept, dict(config))
-    small = Network(deepcopy(compact).cpu().eval(), inputs["random"], kept, dict(config)) if compact else network
+    small = network if compact is None else replace(network, model=deepcopy(compact).cpu().eval())
 
     def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
         return fresh_process.outputs(kind, work, inputs, work, config["trusted"])
 
-    done: list[Exported] = []
-    with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as aside:
-        for kind in kinds:
-            source = small if FORMATS[kind].graph else network
-            try:
-                done.append(_write(kind, source, inputs, folder, Path(aside), outputs))
-            except ConfigError as error:
-                if on_error is None:
-                    raise
-                on_error(error)
-    return done
+    sources = {kind: small if FORMATS[kind].graph else network for kind in kinds}
+    return _write(sources, inputs, folder, outputs, on_error)
 
 
 def check(kinds: Iterable[str]) -> None:
@@ -160,11 +143,31 @@ def _random(like: Tensor) -> Tensor:
 
 
 def _write(
-    kind: str, network: Network, inputs: Mapping[str, Tensor], folder: Path, aside: Path, outputs: Outputs
-) -> Exported:
-    """Write one kind aside, compare it, and put its files into the folder."""
-    format, work = FORMATS[kind], aside / kind
-    work.mkdir()
+    sources: Mapping[str, Network],
+    inputs: Mapping[str, Tensor],
+    folder: Path,
+    outputs: Outputs,
+    on_error: Callable[[ConfigError], object] | None = None,
+) -> list[Exported]:
+    """Write each kind from its network aside, compare it, and put its files into the folder."""
+    done: list[Exported] = []
+    with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as aside:
+        for kind, network in sources.items():
+            work = Path(aside) / kind
+            work.mkdir()
+            try:
+                done.append(_checked(kind, network, inputs, work, outputs))
+            except ConfigError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
+            network_files.write_all(folder, {name: (work / name).read_bytes() for name in done[-1].files})
+    return done
+
+
+def _checked(kind: str, network: Network, inputs: Mapping[str, Tensor], work: Path, outputs: Outputs) -> Exported:
+    format = FORMATS[kind]
     held = format.save(work, network)
     difference, same = compare(network.model if held is None else held, inputs, outputs(kind, work))
     if not (difference <= format.tolerance and same):
@@ -173,7 +176,6 @@ def _write(
             f"{'all classes are the same' if same else 'some classes differ'}"
         )
     files = tuple(name for name in format.files if (work / name).is_file())
-    network_files.write_all(folder, {name: (work / name).read_bytes() for name in files})
     return Exported(kind, files, difference, same, sum(map(len, inputs.values())))
 
 

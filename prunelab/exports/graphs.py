@@ -36,7 +36,7 @@ def program(network: Network) -> ExportedProgram:
     assert network.example is not None
     model = deepcopy(network.model)
     settle(model)
-    example = (batch(network.example, EXAMPLES).contiguous(),)
+    example = (batch(network.example, EXAMPLES).clone(),)  # a view's whole memory would be stored
     shapes = ({0: torch.export.Dim("batch")},)
     with quiet(), torch.no_grad():
         try:

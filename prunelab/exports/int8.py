@@ -168,12 +168,9 @@ def load(kind: str, folder: Path, build: Build) -> nn.Module:
     Raises:
         ConfigError: if the files are missing, damaged, or do not belong together.
     """
-    weights, description = (folder / name for name in names(kind))
-    said = network_files.read_json(description)
-    data = network_files.read_bytes(weights)
-    network_files.verify(folder, {weights.name: data}, said)
+    weights, description = names(kind)
+    said, found = network_files.read(folder, weights, description)
     model = build(said).cpu()
-    found = network_files.tensors(weights, data)
     try:
         convert(model, kind, said["quantize"]["layers"])
         own = dict(stored(model))
@@ -184,7 +181,7 @@ def load(kind: str, folder: Path, build: Build) -> nn.Module:
                 raise TypeError(f"{name} is {value.dtype} {list(value.shape)}")
             own[name].copy_(value)
     except (LookupError, TypeError) as error:
-        raise ConfigError(f"{weights}: does not fit the model: {error}") from error
+        raise ConfigError(f"{folder / weights}: does not fit the model: {error}") from error
     return model.eval()
 
 

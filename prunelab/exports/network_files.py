@@ -81,6 +81,17 @@ def write_all(folder: Path, content: Mapping[str, bytes]) -> None:
             files.write_file(path, data)
 
 
+def read(folder: Path, weights: str, description: str) -> tuple[Json, dict[str, Tensor]]:
+    """Return the content of a JSON file and the tensors of the safetensors file that it describes.
+
+    Raises:
+        ConfigError: if they are missing, damaged, or do not belong together.
+    """
+    said, data = read_json(folder / description), read_bytes(folder / weights)
+    verify(folder, {weights: data}, said)
+    return said, tensors(folder / weights, data)
+
+
 def read_json(path: Path) -> Json:
     """Return the content of a JSON file from `write`.
 

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError
-from prunelab.pruning.prunable import is_prunable
+from prunelab.pruning.prunable import evaluating, is_prunable
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
-    """The names of modules that gave back a tensor of their input's shape, each time they were called.
+    """Return the names of the modules that gave back a tensor of their input's shape each time they were called.
 
     Args:
         shape: of one example, without its batch dimension; the model is run once, in eval mode, on zeros.
-        what: the choice in the config that asks, `regularizer=dynamic_gates`, for the message.
+        what: the setting that needs the layers, such as `regularizer=dynamic_gates`, for the message.
 
     Raises:
         ConfigError: if the model cannot take that shape.
@@ -33,23 +33,25 @@ def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
         seen[names[module]] = same and seen.get(names[module], True)
 
     hooks = [module.register_forward_hook(look) for module in names]
-    training, some = model.training, next(model.parameters(), torch.empty(0))
+    some = next(model.parameters(), torch.empty(0))
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(2, *shape, device=some.device, dtype=some.dtype))
+        with torch.no_grad(), evaluating(model):
+            model(torch.zeros(2, *shape, device=some.device, dtype=some.dtype))
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ConfigError(f"{what}: the model cannot take {list(shape)}: {error}") from error
+        raise ConfigError(f"{what}: the model cannot take {list(shape)}: {str(error).splitlines()[0]}") from error
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     return {name for name, same in seen.items() if same and name}
 
 
 def outermost(model: nn.Module, there: set[str]) -> list[str]:
-    """Of these modules the outermost that have prunable weights and are no containers, in the model's order.
+    """Return the outermost of these modules that have prunable weights and are no containers, in the model's order.
 
     A stack of layers, such as a transformer's whole encoder, counts as a container.
+
+    Args:
+        there: names of modules, from `keeping`.
     """
     found: list[str] = []
     keep = {module for name, module in model.named_modules() if name in there}
@@ -62,10 +64,11 @@ def outermost(model: nn.Module, there: set[str]) -> list[str]:
 
 
 def need(names: Sequence[str], model: nn.Module, what: str) -> None:
-    """Raises ConfigError where there are no such layers.
+    """Raise ConfigError if there are no such layers.
 
     Args:
-        what: as for `keeping`.
+        names: of the layers.
+        what: the setting that needs them, for the message.
     """
     if not names:
         raise ConfigError(
@@ -75,7 +78,7 @@ def need(names: Sequence[str], model: nn.Module, what: str) -> None:
 
 
 def _is_stack(module: nn.Module, keep: set[nn.Module]) -> bool:
-    """Whether all its weights are in two or more composite layers of one class in a row, which keep the shape too."""
+    """Return whether all its weights are in a row of two or more composite layers of one class that keep the shape."""
     for row in (part for part in module.modules() if isinstance(part, CONTAINERS)):
         layers = [layer for layer in row.children() if _prunable(layer)]
         composite = all(any(True for _ in layer.children()) and not isinstance(layer, CONTAINERS) for layer in layers)
@@ -90,6 +93,6 @@ def _prunable(module: nn.Module) -> bool:
 
 
 def _weights(module: nn.Module) -> int:
-    """How many prunable tensors it has."""
+    """Return how many prunable tensors it has."""
     parts = ((part, key) for part in module.modules() for key, _ in part.named_parameters(recurse=False))
     return sum(is_prunable(part, key) for part, key in parts)

@@ -1,4 +1,4 @@
-"""Pruning methods of the user's: a `torch.nn.utils.prune.BasePruningMethod`, or a function that scores one weight tensor."""
+"""The user's own pruning methods: a `torch.nn.utils.prune.BasePruningMethod`, or a function that scores a tensor."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def masks_of(method: Method, items: Sequence[MaskedTensor], amount: float | None
 
 
 def _holder(item: MaskedTensor) -> nn.Module:
-    """A module with nothing but the weight and its mask."""
+    """Return a module with nothing but the weight and its mask."""
     holder = nn.Module()
     holder.register_parameter("weight", nn.Parameter(item.parameter.detach().clone()))
     prune.custom_from_mask(holder, "weight", item.mask)

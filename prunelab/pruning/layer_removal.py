@@ -34,11 +34,12 @@ def mark_layers(model: nn.Module, shape: Sequence[int] | None) -> None:
 
 
 class LayerRemoval:
-    """Removes whole layers one after the other: always the one without which the loss is least, of equal ones the first.
+    """Remove whole layers one after the other: always the one without which the loss is least.
 
-    The loss is computed anew after each removal, since two layers that can each be spared may not both be. All masks of
-    a removed layer are zero, biases and norms included, and the layer hands on its input. Of `amount` (of `remove`),
-    `count` and `threshold` one is given; without any of them one layer is removed.
+    Of layers with equal losses the first is removed. The loss is computed anew after each removal, since two layers
+    that can each be spared may not both be. All masks of a removed layer are zero, biases and norms included, and the
+    layer hands on its input. Of `amount` (of `remove`), `count` and `threshold` one is given; without any of them one
+    layer is removed.
 
     Args:
         masks: of a model whose removable layers are marked.
@@ -124,7 +125,7 @@ def _whole(masks: Masks, layer: nn.Module, chosen: set[str]) -> bool:
 
 
 def _parameters(layer: nn.Module) -> list[tuple[nn.Module, str]]:
-    """All parameters of a layer but scalars, such as a gate; prunable or not."""
+    """Return all parameters of a layer, prunable or not, but scalars such as a gate."""
     return [(part, key) for part in layer.modules() for key, p in part.named_parameters(recurse=False) if p.dim()]
 
 

@@ -1,14 +1,14 @@
 """Masks beside plain parameters, and the hooks that keep pruned weights at zero.
 
-A pruned weight is zero in its parameter, so the forward pass is that of a plain network. Weights change in three places,
-and there the masks are applied: gradients as they accumulate, every optimizer step, every `load_state_dict`.
+A pruned weight is zero in its parameter, so the forward pass is that of a plain network. The masks are applied where
+weights change: to gradients as they accumulate, after every optimizer step, after every `load_state_dict`.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,6 +33,8 @@ class MaskedTensor:
         parameter: the plain parameter; zero where the mask is zero.
         mask: 1 where the weight is kept, 0 where it is pruned; the parameter's shape, type and device.
         active: whether the mask has a zero, so that there is something to enforce.
+        hooked: whether the parameter's gradient is masked as it accumulates.
+        owners: all modules that have the parameter, each with its name for it.
     """
 
     name: str
@@ -41,11 +43,13 @@ class MaskedTensor:
     parameter: nn.Parameter
     mask: Tensor
     active: bool = False
+    hooked: bool = False
+    owners: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     @property
     def kept(self) -> Tensor:
-        """True where the weight is kept; bool, of the parameter's shape."""
-        return self.mask != 0
+        """True where the weight is kept; bool, of the parameter's shape and on its device."""
+        return self.mask.to(self.parameter.device) != 0
 
     def set(self, kept: Tensor) -> None:
         """Take another mask; the weights stay until `apply`.
@@ -57,25 +61,25 @@ class MaskedTensor:
         self.active = not bool(self.mask.all())
 
     def apply(self) -> None:
-        """Set the pruned weights to zero."""
-        if not self.active:
-            return
+        """Set the pruned weights to zero; the mask follows the parameter to another device or type."""
         if self.mask.device != self.parameter.device or self.mask.dtype != self.parameter.dtype:
             self.mask = self.mask.to(self.parameter)
-        self.parameter.detach().mul_(self.mask)
+        if self.active:
+            self.parameter.detach().mul_(self.mask)
 
-    def mask_gradient(self) -> None:
+    @torch.no_grad()
+    def mask_gradient(self, parameter: Tensor) -> None:
         """Set the gradients of the pruned weights to zero. (A sparse gradient is left to the optimizer's hook.)"""
         gradient = self.parameter.grad
-        if self.active and gradient is not None and not gradient.is_sparse:
+        if self.active and parameter is self.parameter and gradient is not None and not gradient.is_sparse:
             gradient.detach().mul_(self.mask.to(gradient))
 
 
 class Masks:
     """The masks of one model, in the model's own order, with the hooks that enforce them.
 
-    A parameter that several modules share has one mask. A deep copy of the model is a plain network with zeros: it
-    carries no masks until `Masks(copy)` gives it some.
+    A parameter that several modules share has one mask. The masks are enforced until `detach`, or as long as the model
+    exists. A deep copy of the model is a plain network with zeros: it carries no masks until `Masks(copy)` adds some.
 
     Args:
         model: its parameters stay plain `nn.Parameter`s under their own names.
@@ -85,14 +89,7 @@ class Masks:
         self.model = model
         self._tensors: dict[int, MaskedTensor] = {}  # by the parameter's identity
         self._owners: set[nn.Module] = set()
-        this = weakref.ref(self)
-
-        def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            masks = this()
-            if masks is not None:
-                masks._apply_to(optimizer)
-
-        self._handles: list[RemovableHandle] = [register_optimizer_step_post_hook(after_step)]
+        self._handles: list[RemovableHandle] = [register_optimizer_step_post_hook(_weak(self._after_step))]
         weakref.finalize(self, _remove, self._handles)
 
     def add(self, pairs: Pairs) -> None:
@@ -101,20 +98,22 @@ class Masks:
         Args:
             pairs: modules and the names of their parameters: `(model.fc, "weight")`.
         """
-        wanted = {(module, key) for module, key in pairs}
+        wanted, uses = set(pairs), dict[int, list[tuple[str, nn.Module, str]]]()
         for name, module, key, parameter in named(self.model):
-            if (module, key) not in wanted or id(parameter) in self._tensors:
+            uses.setdefault(id(parameter), []).append((name, module, key))
+        for place, found in uses.items():
+            owners = [(module, key) for _, module, key in found]
+            chosen = next((pair for pair in owners if pair in wanted), None)
+            if chosen is None or place in self._tensors:
                 continue
+            parameter = getattr(*chosen)
             mask = torch.ones_like(parameter, memory_format=torch.contiguous_format, requires_grad=False)
-            item = MaskedTensor(first_name(self.model, parameter, name), module, key, parameter, mask)
-            self._tensors[id(parameter)] = item
-            if parameter.requires_grad:
-                self._handles.append(parameter.register_post_accumulate_grad_hook(_GradientHook(item)))
-            if module not in self._owners:
-                self._owners.add(module)
-                self._handles.append(module.register_load_state_dict_post_hook(_LoadHook(self)))
-        order = {id(parameter): place for place, (_, _, _, parameter) in reversed(list(enumerate(named(self.model))))}
-        self._tensors = dict(sorted(self._tensors.items(), key=lambda item: order.get(item[0], len(order))))
+            self._tensors[place] = item = MaskedTensor(found[0][0], *chosen, parameter, mask, owners=owners)
+            self._hook(item)
+            for owner in {owner for owner, _ in owners} - self._owners:
+                self._owners.add(owner)
+                self._handles.append(owner.register_load_state_dict_post_hook(_LoadHook(self)))
+        self._tensors = {place: self._tensors[place] for place in uses if place in self._tensors} | self._tensors
 
     def __iter__(self) -> Iterator[MaskedTensor]:
         return iter(list(self._tensors.values()))
@@ -123,13 +122,13 @@ class Masks:
         return len(self._tensors)
 
     def __getitem__(self, name: str) -> MaskedTensor:
-        return next(item for item in self if item.name == name)
+        return {item.name: item for item in self}[name]
 
     def __contains__(self, name: object) -> bool:
         return any(item.name == name for item in self)
 
     def of(self, pairs: Pairs) -> list[MaskedTensor]:
-        """The masked tensors of these parameters, in the model's own order."""
+        """Return the masked tensors of these parameters, in the model's own order."""
         wanted = {id(getattr(module, key)) for module, key in pairs}
         return [item for item in self if id(item.parameter) in wanted]
 
@@ -137,39 +136,39 @@ class Masks:
     def apply(self) -> None:
         """Set all pruned weights to zero, and leave out the marked layers whose masks are all zero."""
         for item in self:
+            self._follow(item, getattr(item.module, item.key, None))
             item.active = not bool(item.mask.all())
             item.apply()
         skipping.skip_empty(self.model, {item.name: item.mask for item in self})
 
     def state(self) -> dict[str, Tensor]:
-        """The masks that are not all ones, by name; bool, on the CPU."""
+        """Return the masks that are not all ones, by name; bool, on the CPU."""
         return {item.name: item.kept.cpu() for item in self if not bool(item.mask.all())}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the masks of `state`; a tensor that it does not name gets a mask of ones. Weights stay.
+        """Take over masks; a tensor that `state` does not name gets a mask of ones. Weights stay.
 
-        A mask whose tensor has none yet is added.
+        Args:
+            state: from `state`; a parameter that it names and that has no mask yet gets one. (KeyError: no such one.)
         """
-        missing = state.keys() - {item.name for item in self}
-        self.add([(module, key) for name, module, key, _ in named(self.model) if name in missing])
+        there = {name: (module, key) for name, module, key, _ in named(self.model)}
+        self.add([there[name] for name in state.keys() - {item.name for item in self}])
         for item in self:
             found = state.get(item.name)
             item.set(torch.ones_like(item.mask) if found is None else found)
 
     def counts(self) -> tuple[int, int]:
-        """How many weights the masks keep, and how many there are."""
-        items = list(self)
-        return sum(int(torch.count_nonzero(item.mask)) for item in items), sum(item.mask.numel() for item in items)
+        """Return how many weights the masks keep, and how many there are."""
+        return sum(int(torch.count_nonzero(item.mask)) for item in self), sum(item.mask.numel() for item in self)
 
     def sparsity(self) -> float:
-        """Zeros ÷ all weights, over the masked tensors; 0 without any."""
-        items = list(self)
-        size = sum(item.mask.numel() for item in items)
-        return 1 - sum(int(torch.count_nonzero(item.parameter)) for item in items) / size if size else 0.0
+        """Return zeros ÷ all weights, over the masked tensors; 0 without any."""
+        size = sum(item.mask.numel() for item in self)
+        return 1 - sum(int(torch.count_nonzero(item.parameter)) for item in self) / size if size else 0.0
 
     def lost(self) -> list[str]:
-        """Names of tensors with pruned weights that are not zero: something has overwritten them."""
-        return [item.name for item in self if bool((item.parameter.detach() * (1 - item.mask)).any())]
+        """Return the names of tensors with pruned weights that are not zero: something has overwritten them."""
+        return [item.name for item in self if bool(item.parameter.detach()[~item.kept].any())]
 
     def detach(self) -> None:
         """Remove all masks and hooks; the zeros stay in the parameters."""
@@ -178,56 +177,61 @@ class Masks:
         self._owners.clear()
 
     @torch.no_grad()
-    def _apply_to(self, optimizer: Optimizer) -> None:
+    def after_load(self, module: nn.Module) -> None:
+        """Apply the masks of a module that has loaded a state dict; follow parameters that it has replaced."""
+        for item, key in [(found, key) for found in self for owner, key in found.owners if owner is module]:
+            self._follow(item, getattr(module, key))  # of load_state_dict(assign=True)
+            item.apply()
+
+    @torch.no_grad()
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 item = self._tensors.get(id(parameter))
                 if item is not None:
                     item.apply()
+                    self._hook(item)  # of a parameter that was frozen at first
 
-    @torch.no_grad()
-    def after_load(self, module: nn.Module) -> None:
-        """Apply the masks of a module that has loaded a state dict; follow parameters that it has replaced."""
-        if module not in self._owners:
-            return  # a copy of the model
-        for old, item in list(self._tensors.items()):
-            if item.module is not module:
-                continue
-            parameter = getattr(module, item.key)
-            if parameter is not item.parameter:  # load_state_dict(assign=True)
-                del self._tensors[old]
-                item.parameter = parameter
-                self._tensors[id(parameter)] = item
-                if parameter.requires_grad:
-                    self._handles.append(parameter.register_post_accumulate_grad_hook(_GradientHook(item)))
-            item.apply()
+    def _hook(self, item: MaskedTensor) -> None:
+        if item.parameter.requires_grad and not item.hooked:
+            self._handles.append(item.parameter.register_post_accumulate_grad_hook(_weak(item.mask_gradient)))
+            item.hooked = True
 
-
-class _GradientHook:
-    """Masks the gradient of one parameter after each accumulation."""
-
-    def __init__(self, item: MaskedTensor) -> None:
-        self.item = item
-
-    @torch.no_grad()
-    def __call__(self, parameter: Tensor) -> None:
-        if parameter is self.item.parameter:
-            self.item.mask_gradient()
+    def _follow(self, item: MaskedTensor, parameter: object) -> None:
+        """Mask the parameter that has replaced an item's; modules that shared the old one share the new one."""
+        if parameter is item.parameter or not isinstance(parameter, nn.Parameter):
+            return
+        item.parameter, item.hooked = parameter, False
+        self._tensors = {id(other.parameter): other for other in self}
+        for owner, key in item.owners:
+            setattr(owner, key, parameter)
+        self._hook(item)
 
 
 class _LoadHook:
-    """Applies the masks after `load_state_dict`. Copies and pickles of the module carry an empty one."""
+    """Apply the masks after `load_state_dict`, and keep them as long as the module. Copies and pickles do nothing."""
 
     def __init__(self, masks: Masks | None = None) -> None:
-        self.masks = None if masks is None else weakref.ref(masks)
+        self.masks = masks
 
     def __call__(self, module: nn.Module, keys: Any) -> None:
-        masks = self.masks() if self.masks is not None else None
-        if masks is not None:
-            masks.after_load(module)
+        if self.masks is not None:
+            self.masks.after_load(module)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _LoadHook, ()
+
+
+def _weak(method: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that calls a method as long as its object exists."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> None:
+        found = reference()
+        if found is not None:
+            found(*args)
+
+    return call
 
 
 def _remove(handles: list[RemovableHandle]) -> None:
@@ -237,37 +241,9 @@ def _remove(handles: list[RemovableHandle]) -> None:
 
 
 def named(model: nn.Module) -> list[tuple[str, nn.Module, str, nn.Parameter]]:
-    """(name, module, key, parameter) of every parameter, a shared one under each of its names."""
+    """Return (name, module, key, parameter) of every parameter, a shared one under each of its names."""
     return [
         (f"{prefix}.{key}".lstrip("."), module, key, parameter)
         for prefix, module in model.named_modules(remove_duplicate=False)
         for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
     ]
-
-
-def first_name(model: nn.Module, parameter: nn.Parameter, otherwise: str) -> str:
-    """The first of a parameter's names in the model."""
-    return next((name for name, found in model.named_parameters() if found is parameter), otherwise)
-
-
-def last_units(masks: Masks, before: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    """Tensors whose masks came down to one weight or one whole channel.
-
-    Args:
-        before: the masks before the pruning, by name; one that is not named was all ones.
-
-    Yields:
-        The tensor's name and `weight` or `channel`.
-    """
-    for item in masks:
-        old, kept = before.get(item.name), item.kept
-        if kept.sum() == 1 and (kept.numel() if old is None else int(old.sum())) > 1:
-            yield item.name, "weight"
-            continue
-        for dim in range(min(kept.dim(), 2) if kept.dim() > 1 else 0):
-            alive = kept.transpose(0, dim).flatten(1).any(1)  # [size of dim]
-            whole = bool(kept.transpose(0, dim)[alive].all())
-            was = None if old is None else int(old.to(kept.device).transpose(0, dim).flatten(1).any(1).sum())
-            if int(alive.sum()) == 1 and whole and kept.shape[dim] > 1 and was != 1:
-                yield item.name, "channel"
-                break

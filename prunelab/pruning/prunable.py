@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Pairs, named
@@ -37,10 +39,14 @@ def select(
         output_layer: name of a module whose parameters are not pruned; None: no such module.
 
     Raises:
-        ConfigError: for a pattern that matches nothing, or if nothing is left to prune.
+        ConfigError: for a pattern that matches nothing, if nothing is left to prune, or for a lazy layer without
+            weights.
     """
     there = {name: (module, key) for name, module, key, _ in named(model)}
     default = {name for name, pair in there.items() if is_prunable(*pair)}
+    lazy = [name for name, (module, key) in there.items() if is_lazy(getattr(module, key))]
+    if lazy:
+        raise ConfigError(f"model: {', '.join(lazy)} have no shape yet; call the model on a batch before pruning")
     included = default if include is None else _matching(there, "prune.include", include)
     spared = _matching(there, "prune.exclude", exclude)
     if output_layer is not None:
@@ -49,7 +55,7 @@ def select(
     chosen: dict[int, tuple[nn.Module, str]] = {}
     for name, pair in there.items():
         tensor = id(getattr(*pair))
-        if name in included and tensor not in spared_tensors and (tensor not in chosen or is_prunable(*pair)):
+        if name in included and tensor not in spared_tensors:
             chosen.setdefault(tensor, pair)
     if not chosen:
         why = f" (prune.output_layer=false leaves {output_layer} unpruned)" if output_layer else ""
@@ -68,9 +74,11 @@ def output_layer(model: nn.Module, example: Tensor | None = None) -> str | None:
         example: an input batch: the output layer is the layer that is called last on it. None, or if the model cannot
             run on it: the layer that is defined last.
     """
-    layers = {module: name for name, module in model.named_modules() if isinstance(module, PRUNABLE_TYPES)}
+    layers: dict[nn.Module, str] = {
+        module: name for name, module in model.named_modules() if isinstance(module, PRUNABLE_TYPES)
+    }
     called = [] if example is None else _called(model, example, layers)
-    return (called or [*layers.values()] or [None])[-1]
+    return next(reversed(called or [*layers.values()]), None)
 
 
 def left_out(model: nn.Module) -> dict[str, str]:
@@ -84,18 +92,29 @@ def left_out(model: nn.Module) -> dict[str, str]:
     return found
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put all modules into eval mode for a while; afterwards each is in its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 @torch.no_grad()
 def _called(model: nn.Module, example: Tensor, layers: Mapping[nn.Module, str]) -> list[str]:
-    """The names of the layers in the order of their calls; none if the model does not run on the example."""
+    """Return the names of the layers in the order of their calls; none if the model does not run on the example."""
     order: list[str] = []
     handles = [module.register_forward_pre_hook(lambda m, x: order.append(layers[m])) for module in layers]
-    training = model.training
     try:
-        model.eval()(example)
+        with evaluating(model):
+            model(example.clone())  # a model may work in place on its input
     except Exception:  # the gate before training says what is wrong
         return []
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     return order

@@ -1,4 +1,4 @@
-"""The pruner: scores weights, decides which units go, and keeps them at zero. For experiments and for any training loop."""
+"""The pruner, for experiments and any training loop: scores weights, removes units, and keeps them at zero."""
 
 from __future__ import annotations
 
@@ -15,12 +15,22 @@ from prunelab.errors import ConfigError
 from prunelab.pruning import allocation as allocations
 from prunelab.pruning import criteria, prunable
 from prunelab.pruning import granularity as granularities
-from prunelab.pruning.criteria.base import Batch, Batches, Criterion, Evidence, Loss, Scores, above_zero
+from prunelab.pruning.criteria.base import (
+    Batch,
+    Batches,
+    Criterion,
+    Evidence,
+    Loss,
+    Scores,
+    above_zero,
+    as_batches,
+    at_least_one,
+)
 from prunelab.pruning.custom import Method
 from prunelab.pruning.lookup import find
-from prunelab.pruning.masks import Masks, last_units
-from prunelab.pruning.reports import PruneReport, Summary, tensor_report
-from prunelab.pruning.rules import Group, Rule, grouped
+from prunelab.pruning.masks import MaskedTensor, Masks
+from prunelab.pruning.reports import PruneReport, Summary, prune_report, tensor_report
+from prunelab.pruning.rules import Rule, masked_groups
 from prunelab.pruning.units import Allocation, Granularity
 from prunelab.runtime.seeding import derive, seeded_by
 
@@ -28,10 +38,11 @@ Score = Callable[[Evidence], Scores]
 
 
 class Pruner:
-    """Prunes a model in place, and keeps what is pruned at zero while the model is trained.
+    """Prune a model in place, and keep what is pruned at zero while the model is trained.
 
     The model's parameters stay plain parameters under their own names. Gradients of pruned weights are zeroed as they
-    accumulate, and the masks are applied after every optimizer step and every `load_state_dict`.
+    accumulate, and the masks are applied after every optimizer step and every `load_state_dict`, as long as the model
+    exists or until `detach`.
 
     Args:
         model: any module.
@@ -80,23 +91,20 @@ class Pruner:
         initial: Mapping[str, Tensor] | None = None,
         seed: int = 0,
     ) -> None:
-        self.model, self.example, self.loss, self.seed, self.iterations = model, example, loss, seed, iterations
+        self.model, self.example, self.loss, self.seed = model, example, loss, seed
+        self.iterations = at_least_one("iterations", iterations)
         self.criterion = named_criterion(criterion) if isinstance(criterion, str) else criterion
         self.data = data
-        unit = find(granularities, "granularity", granularity)() if isinstance(granularity, str) else granularity
-        share = find(allocations, "allocation", allocation)() if isinstance(allocation, str) else allocation
-        spares = any(rule.granularity.spares_output for rule in rules) if rules else unit.spares_output
-        prunes_output = not spares if output_layer is None else output_layer
-        spared = None if prunes_output else prunable.output_layer(model, example)
-        pairs = prunable.select(model, include, exclude, spared)
+        if not rules:
+            unit = find(granularities, "granularity", granularity)() if isinstance(granularity, str) else granularity
+            share = find(allocations, "allocation", allocation)() if isinstance(allocation, str) else allocation
+            rules = [Rule("*", unit, share, method=method)]
+        spares = any(r.granularity.spares_output for r in rules) if output_layer is None else not output_layer
+        pairs = prunable.select(model, include, exclude, prunable.output_layer(model, example) if spares else None)
         self.masks = Masks(model)
         self.masks.add(pairs)
         self.items = self.masks.of(pairs)
-        one = Group(Rule("*", unit, share, method=method), self.items, list(range(len(self.items))))
-        self.groups = grouped(self.items, rules) if rules else [one]
-        for group in self.groups:
-            group.check()
-            self.masks.add([pair for item in group.items for pair in group.rule.granularity.followers(item)])
+        self.groups = masked_groups(self.masks, self.items, rules)
         self.initial = initial
         if isinstance(self.criterion, Criterion):
             self.criterion.attach(self.masks)
@@ -132,7 +140,10 @@ class Pruner:
         self.masks.apply()
         if isinstance(self.criterion, Criterion):
             self.criterion.load({})
-        return self._report(amount, (time.perf_counter() - start) * 1000, before)
+        report = prune_report(self.masks, self.items, before, amount, (time.perf_counter() - start) * 1000)
+        for sentence in report.warnings:
+            warnings.warn(sentence, stacklevel=2)
+        return report
 
     def score(self, data: Batches | None = None) -> Scores:
         """Return the criterion's scores of the prunable tensors, as they are now.
@@ -146,9 +157,8 @@ class Pruner:
         if all(group.rule.method is not None for group in self.groups):
             return [item.parameter.detach().abs() for item in self.items]
         shape = () if self.example is None else tuple(self.example.shape[1:])
-        evidence = Evidence(
-            self.model, self.items, initial=self.initial, batches=data or self._batches(), shape=shape, loss=self.loss
-        )
+        batches = data or as_batches(self.data, self.items[0].parameter.device)
+        evidence = Evidence(self.model, self.items, initial=self.initial, batches=batches, shape=shape, loss=self.loss)
         with torch.enable_grad():
             scores = list(self.criterion(evidence))
         for item, score in zip(self.items, scores, strict=True):
@@ -176,16 +186,26 @@ class Pruner:
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """Undo afterwards what is pruned inside: masks and weights are as before."""
-        weights = [(item, item.parameter.detach().clone(), item.mask.clone()) for item in self.masks]
+        """Undo afterwards what is pruned inside: masks, weights and what the criterion has recorded are as before."""
+        saved, calls = self._saved(), self._calls
+        recorded = self.criterion.state() if isinstance(self.criterion, Criterion) else {}
         try:
             yield
         finally:
-            with torch.no_grad():
-                for item, weight, mask in weights:
-                    item.parameter.copy_(weight)
-                    item.set(mask)
+            self._put_back(saved)
             self.masks.apply()
+            self._calls = calls
+            if isinstance(self.criterion, Criterion):
+                self.criterion.load(recorded)
+
+    def _saved(self) -> list[tuple[MaskedTensor, Tensor, Tensor]]:
+        return [(item, item.parameter.detach().clone(), item.mask.clone()) for item in self.masks]
+
+    @torch.no_grad()
+    def _put_back(self, saved: list[tuple[MaskedTensor, Tensor, Tensor]]) -> None:
+        for item, weight, mask in saved:
+            item.parameter.copy_(weight)
+            item.set(mask)
 
     @torch.no_grad()
     def _decide(self, scores: Scores, amounts: Sequence[float | None]) -> None:
@@ -196,16 +216,16 @@ class Pruner:
                 raise ConfigError(f"{group.label}: {error}" if group.label else str(error)) from error
 
     def _in_iterations(self, amounts: Sequence[float | None], data: Batches | None) -> None:
-        """Each iteration prunes from where the call began, so that its count is exact; what went goes again first."""
-        start = [(item, item.parameter.detach().clone(), item.mask.clone()) for item in self.masks]
+        """Score and prune several times. Each time starts from the first masks, so that counts are exact.
+
+        What was pruned before has the smallest scores, and is pruned again.
+        """
+        start = self._saved()
         for step in range(1, self.iterations + 1):
             scores = self.score(data)
             if step > 1:
                 scores = above_zero(scores, [item.kept for item in self.items])
-            with torch.no_grad():
-                for item, weight, mask in start:
-                    item.parameter.copy_(weight)
-                    item.set(mask)
+            self._put_back(start)
             share = step / self.iterations
             parts = [None if a is None else a if share == 1 else 1 - (1 - a) ** share for a in amounts]
             self._decide(scores, parts)
@@ -219,39 +239,9 @@ class Pruner:
                 for follower in self.masks.of(group.rule.granularity.followers(item)):
                     follower.set(follower.kept & item.kept.flatten(1).any(1))
 
-    def _report(self, amount: float | None, milliseconds: float, before: Mapping[str, Tensor]) -> PruneReport:
-        kept, size = self.masks.counts()
-        was = sum(int(torch.count_nonzero(mask)) for mask in before.values())
-        asked = {item.name for item in self.items}
-        said = tuple(
-            f"{name} is down to its last {unit}, which stays: without it the layer would give nothing"
-            for name, unit in last_units(self.masks, before)
-            if name in asked
-        )
-        for sentence in said:
-            warnings.warn(sentence, stacklevel=3)
-        return PruneReport(amount, milliseconds, kept, was - kept, size, said)
-
-    def _batches(self) -> Batches | None:
-        if self.data is None or callable(self.data):
-            return self.data  # type: ignore[return-value]
-        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        return lambda examples: _first(self.data, examples, device)  # type: ignore[arg-type]
-
 
 def named_criterion(name: str) -> Score:
     """Return a criterion with its default options, by the name of its file."""
     found = find(criteria, "criterion", name)
     criterion: Score = found() if isinstance(found, type) else found
     return criterion
-
-
-def _first(data: Iterable[Batch], examples: int, device: torch.device) -> Iterator[Batch]:
-    """The first `examples` examples of the data, on the device."""
-    left = examples
-    for batch in data:
-        inputs, labels = batch[0][:left].to(device), batch[1][:left].to(device)
-        yield inputs, labels
-        left -= len(inputs)
-        if left <= 0:
-            return

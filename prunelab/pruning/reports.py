@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from prunelab.pruning.masks import MaskedTensor
+from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.text import percent, table
 
 
@@ -106,3 +107,46 @@ def merged(reports: Iterable[PruneReport]) -> PruneReport:
         found[-1].size,
         tuple(warning for report in found for warning in report.warnings),
     )
+
+
+def prune_report(
+    masks: Masks, items: Sequence[MaskedTensor], before: Mapping[str, Tensor], amount: float | None, milliseconds: float
+) -> PruneReport:
+    """Return the report on a pruning that has just been done.
+
+    Args:
+        items: the prunable tensors; what is pruned along with them, such as biases, gives no warnings.
+        before: the masks before the pruning, by name.
+        amount: that was asked for.
+        milliseconds: that it took.
+    """
+    kept, size = masks.counts()
+    was = sum(int(torch.count_nonzero(mask)) for mask in before.values())
+    said = [
+        f"{name} is down to its last {unit}, which stays: without it the layer would give nothing"
+        for name, unit in last_units(items, before)
+    ]
+    return PruneReport(amount, milliseconds, kept, was - kept, size, tuple(said))
+
+
+def last_units(items: Iterable[MaskedTensor], before: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Yield the tensors whose masks came down to one weight or one whole channel.
+
+    Args:
+        before: the masks before the pruning, by name; one that is not named was all ones.
+
+    Yields:
+        The tensor's name and `weight` or `channel`.
+    """
+    for item in items:
+        old, kept = before.get(item.name), item.kept
+        if kept.sum() == 1 and (kept.numel() if old is None else int(old.sum())) > 1:
+            yield item.name, "weight"
+            continue
+        for dim in range(min(kept.dim(), 2) if kept.dim() > 1 else 0):
+            alive = kept.transpose(0, dim).flatten(1).any(1)  # [size of dim]
+            whole = bool(kept.transpose(0, dim)[alive].all())
+            was = None if old is None else int(old.to(kept.device).transpose(0, dim).flatten(1).any(1).sum())
+            if int(alive.sum()) == 1 and whole and kept.shape[dim] > 1 and was != 1:
+                yield item.name, "channel"
+                break

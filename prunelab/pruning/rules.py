@@ -12,7 +12,8 @@ from prunelab.errors import ConfigError
 from prunelab.pruning import custom
 from prunelab.pruning.allocation.global_ import Global
 from prunelab.pruning.criteria.base import Scores
-from prunelab.pruning.masks import MaskedTensor
+from prunelab.pruning.granularity.weight import Weight
+from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.pruning.units import Allocation, Granularity
 
 ROUND = -1.0  # the amount of a rule that takes the round's amount
@@ -57,11 +58,9 @@ class Group:
     def check(self) -> None:
         """Raise ConfigError where granularity, allocation and tensors do not go together."""
         granularity, allocation = self.rule.granularity, self.rule.allocation
-        name = type(granularity).__name__.lower()
-        if allocation.needs_weights and name != "weight":
-            raise ConfigError(
-                f"granularity={name}: allocation={type(allocation).__name__.lower()} prunes single weights; must be weight"
-            )
+        if allocation.needs_weights and not isinstance(granularity, Weight):
+            unit, name = type(granularity).__name__.lower(), type(allocation).__name__.lower()
+            raise ConfigError(f"granularity={unit}: allocation={name} prunes single weights; must be weight")
         for item in self.items:
             granularity.check(item)
             allocation.check(item.name, granularity.shape(item))
@@ -70,19 +69,19 @@ class Group:
         """Return the amount for this group.
 
         Raises:
-            ConfigError: for a number where the allocation sets its own sparsity, for null where it does not, and for a
-                number outside [0, 1).
+            ConfigError: for a number where allocation or method set their own sparsity, for null where they do not, and
+                for a number outside [0, 1).
         """
-        own = self.rule.amount
+        own, method = self.rule.amount, self.rule.method
         chosen = amount if own == ROUND else own
-        if self.rule.method is not None:
-            return chosen
         name = type(self.rule.allocation).__name__.lower()
-        if self.rule.allocation.sets_amount:
-            if chosen is not None:
-                raise ConfigError(f"amount={chosen}: allocation={name} sets its own sparsity; must be null")
-        elif chosen is None or isinstance(chosen, bool) or not 0 <= chosen < 1:
+        if method is None and self.rule.allocation.sets_amount and chosen is not None:
+            raise ConfigError(f"amount={chosen}: allocation={name} sets its own sparsity; must be null")
+        may_be_null = method is not None or self.rule.allocation.sets_amount
+        if not (may_be_null if chosen is None else not isinstance(chosen, bool) and 0 <= chosen < 1):
             raise ConfigError(f"amount={'null' if chosen is None else chosen}: must be a fraction in [0, 1)")
+        if method is not None:
+            custom.check_method(method, chosen, together=isinstance(self.rule.allocation, Global))
         return chosen
 
     def decide(self, scores: Scores, amount: float | None) -> None:
@@ -110,6 +109,8 @@ class Group:
 def grouped(items: Sequence[MaskedTensor], rules: Sequence[Rule]) -> list[Group]:
     """Return a group for each rule: a tensor belongs to the first rule that matches it, or to none.
 
+    A single rule that matches everything is not named in messages.
+
     Raises:
         ConfigError: for a rule that matches no tensor, or none that the rules before it leave.
     """
@@ -123,8 +124,26 @@ def grouped(items: Sequence[MaskedTensor], rules: Sequence[Rule]) -> list[Group]
         if taken.issuperset(matches):
             raise ConfigError(f"strategy.rules[{i}].match={rule.match}: earlier rules match all of its tensors")
         places = [place for place in matches if place not in taken]
-        groups.append(Group(rule, [items[place] for place in places], places, f"strategy.rules[{i}] ({rule.match})"))
+        label = "" if len(rules) == 1 and rule.match == "*" else f"strategy.rules[{i}] ({rule.match})"
+        groups.append(Group(rule, [items[place] for place in places], places, label))
         taken |= set(matches)
+    return groups
+
+
+def masked_groups(masks: Masks, items: Sequence[MaskedTensor], rules: Sequence[Rule]) -> list[Group]:
+    """Return a group for each rule, checked; parameters that are pruned along with its tensors get masks.
+
+    Raises:
+        ConfigError: where tensors and rules do not go together; then the masks are detached.
+    """
+    try:
+        groups = grouped(items, rules)
+        for group in groups:
+            group.check()
+            masks.add([pair for item in group.items for pair in group.rule.granularity.followers(item)])
+    except ConfigError:
+        masks.detach()
+        raise
     return groups
 
 

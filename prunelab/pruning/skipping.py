@@ -1,7 +1,7 @@
-"""Layers that are left out: marked as ones that may be, skipped, and run again.
+"""Layers that are left out of the forward pass: marking, skipping and running them again.
 
-A layer that is marked is skipped where its masks let nothing through: what it is given is handed on. So the masks alone
-say which layers are gone, and a network without some of its layers is stored, resumed and rewound like any other.
+A marked layer whose masks are all zero is skipped: it returns its input. So the masks alone say which layers are
+removed, and a network without some of its layers is stored, resumed and rewound like any other.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ class Skipped(nn.Module):
     """Mixed into the class of a layer while it is skipped."""
 
     def __call__(self, x: Tensor, *args: Any, **keywords: Any) -> Tensor:
-        """Hands `x` on; neither the layer nor its hooks are called."""
+        """Return `x`; neither the layer nor its hooks are called."""
         return x
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """Copies and pickles by the class that it has when it runs, which has a name to be found by."""
+        """Copy and pickle under the class that the layer has when it runs, which can be imported by name."""
         return _skipped_again, (type(self).__bases__[1],), self.__dict__
 
 
 class Absent(nn.Identity):
-    """What stands where a layer was, once it is removed for real; takes what the layer took."""
+    """The replacement of a layer that compaction has removed; takes the same arguments."""
 
     def forward(self, input: Tensor, *args: Any, **keywords: Any) -> Tensor:
-        """Hands it on."""
+        """Return the first argument."""
         return input
 
 
@@ -43,23 +43,23 @@ def _skipped_again(kind: type[nn.Module]) -> nn.Module:
 
 
 def mark(model: nn.Module, names: Iterable[str]) -> None:
-    """Marks layers that keep their input's shape as ones that may be skipped."""
+    """Mark layers that keep their input's shape as ones that may be skipped."""
     for name in names:
         setattr(model.get_submodule(name), MARK, True)
 
 
 def marked(model: nn.Module) -> Layers:
-    """The marked layers, by name, in the model's own order."""
+    """Return the marked layers, by name, in the model's own order."""
     return {name: module for name, module in model.named_modules() if getattr(module, MARK, False)}
 
 
 def skipped(model: nn.Module) -> list[str]:
-    """The names of the layers that are skipped, in the model's own order."""
+    """Return the names of the skipped layers, in the model's own order."""
     return [name for name, module in model.named_modules() if isinstance(module, Skipped)]
 
 
 def set_skipped(module: nn.Module, skip: bool) -> None:
-    """Skips a layer from now on, or runs it again. Its parameters and their names stay."""
+    """Skip a layer from now on, or run it again. Its parameters and their names stay."""
     kind = type(module)
     if skip and not isinstance(module, Skipped):
         module.__class__ = type(f"{kind.__name__}Skipped", (Skipped, kind), {})
@@ -69,7 +69,7 @@ def set_skipped(module: nn.Module, skip: bool) -> None:
 
 @contextmanager
 def without(module: nn.Module) -> Iterator[None]:
-    """The network without one layer, for a while."""
+    """Leave one layer out for a while."""
     set_skipped(module, True)
     try:
         yield
@@ -78,10 +78,10 @@ def without(module: nn.Module) -> Iterator[None]:
 
 
 def skip_empty(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
-    """Skips the marked layers whose masks let nothing through, and runs the others.
+    """Skip the marked layers whose masks are all zero, and run the others.
 
     Args:
-        kept: masks by the dense model's own names. Layers without any stay as they are.
+        kept: masks by the names of their parameters. A layer without any stays as it is.
     """
     for name, module in marked(model).items():
         inside = [mask for tensor, mask in kept.items() if tensor.startswith(f"{name}.")]
@@ -91,7 +91,7 @@ def skip_empty(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def all_run(model: nn.Module) -> Iterator[None]:
-    """Every layer is run for a while, to count what the dense network does."""
+    """Run every layer for a while, to count what the dense network does."""
     names = skipped(model)
     try:
         for name in names:

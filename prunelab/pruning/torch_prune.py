@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils import prune
 
-from prunelab.pruning.masks import Masks
+from prunelab.pruning.masks import Masks, named
 
 
 def to_torch_prune(masks: Masks) -> nn.Module:
@@ -17,10 +17,11 @@ def to_torch_prune(masks: Masks) -> nn.Module:
     Returns:
         The model.
     """
-    items = list(masks)
+    items = {id(item.parameter): item for item in masks}
     masks.detach()
-    for item in items:
-        prune.custom_from_mask(item.module, item.key, item.mask)
+    for _, module, key, parameter in named(masks.model):  # a shared parameter is masked in each module
+        if id(parameter) in items and f"{key}_orig" not in dict(module.named_parameters(recurse=False)):
+            prune.custom_from_mask(module, key, items[id(parameter)].mask)
     return masks.model
 
 
@@ -42,6 +43,6 @@ def from_torch_prune(model: nn.Module) -> Masks:
     masks.add([(module, key) for module, key, _ in found])
     for module, key, mask in found:
         for item in masks.of([(module, key)]):
-            item.set(mask)
+            item.set(item.kept & (mask != 0))  # a shared parameter may have a mask in each module
     masks.apply()
     return masks

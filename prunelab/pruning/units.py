@@ -205,7 +205,7 @@ def smallest(scores: Sequence[Tensor], alive: Sequence[Tensor], count: int) -> l
 
 
 def _smallest(values: list[np.ndarray], candidates: list[np.ndarray], count: int) -> list[np.ndarray]:
-    """True for the `count` smallest candidates; of equal ones the first. Copies the values once, for large networks."""
+    """Return True for the `count` smallest candidates, of equal ones for the first. Copies the values only once."""
     if count <= 0:
         return [np.zeros(len(part), dtype=bool) for part in values]
     sizes = [int(np.count_nonzero(free)) for free in candidates]
@@ -227,7 +227,7 @@ def _smallest(values: list[np.ndarray], candidates: list[np.ndarray], count: int
 
 
 def _values(score: Tensor) -> np.ndarray:
-    """The scores as a flat array on the CPU, checked. bfloat16, which NumPy lacks, becomes float32: no two values merge."""
+    """Return the scores as a flat array on the CPU, checked; bfloat16, which NumPy lacks, as float32."""
     values = score.detach().flatten().cpu()
     values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
     if values.numel():

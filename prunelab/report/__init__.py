@@ -1,30 +1,6 @@
-"""Reads run folders, and nothing else: the table at the end of a sweep; `python -m prunelab.report` makes a page.
+"""Read run folders and summarize them: the tables at the end of a sweep, and the HTML report."""
 
-Light: the command line imports this before anything ran. What draws is imported by `prunelab.cli.report` only.
-"""
+from prunelab.report.jobs import names, sweep_text
+from prunelab.report.run_folders import Run, find_runs, note_failure, read_run, read_summary, read_sweep
 
-from prunelab.report.jobs import (
-    Job,
-    jobs_table,
-    mean_and_error,
-    names,
-    note_failure,
-    over_seeds,
-    read_summary,
-    read_sweep,
-    seeds_table,
-    sweep_text,
-)
-
-__all__ = [
-    "Job",
-    "jobs_table",
-    "mean_and_error",
-    "names",
-    "note_failure",
-    "over_seeds",
-    "read_summary",
-    "read_sweep",
-    "seeds_table",
-    "sweep_text",
-]
+__all__ = ["Run", "find_runs", "names", "note_failure", "read_run", "read_summary", "read_sweep", "sweep_text"]

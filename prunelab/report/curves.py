@@ -1,4 +1,4 @@
-"""Points and curves: what a group reached at each round, or a family of one-shot groups at each amount."""
+"""Points and curves of accuracy over sparsity, the dense networks they start from, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from dataclasses import dataclass, field
 
 from prunelab.report.groups import DOSES, Group, label
 from prunelab.report.jobs import mean_and_error
-from prunelab.report.reading import Row
+from prunelab.report.run_folders import Numbers
 
-SHOWN = 8  # curves that get a colour; more cannot be told apart
+SHOWN = 8  # number of curves that are drawn in a colour; more colours cannot be told apart
 Seed = int | str
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one group had reached at the end of one round: a row of `rounds.csv` for each seed."""
+    """The results of one group at the end of one round: a row of `rounds.csv` per seed."""
 
     group: Group
     round: int
-    rows: Mapping[Seed, Row]
+    rows: Mapping[Seed, Numbers]
     _known: dict[str, tuple[float | None, float]] = field(default_factory=dict, compare=False, repr=False)
 
     def values(self, key: str) -> list[float]:
-        """The numbers of a column, one a seed that has it."""
-        return [row[key] for row in self.rows.values() if isinstance(row.get(key), float)]
+        """Return the values of a column, one for each seed that has it."""
+        return [value for row in self.rows.values() if (value := row.get(key)) is not None]
 
     def mean(self, key: str) -> float | None:
-        """The mean over seeds; None where no seed has the column."""
+        """Return the mean over seeds; None if no seed has the column."""
         return self._mean_and_error(key)[0]
 
     def error(self, key: str) -> float:
-        """The standard error of the mean; 0 for one seed."""
+        """Return the standard error of the mean; 0 for one seed."""
         return self._mean_and_error(key)[1]
 
     def _mean_and_error(self, key: str) -> tuple[float | None, float]:
-        if key not in self._known:  # `statistics` is exact and slow, and a mean is asked for many times
+        if key not in self._known:  # `statistics` is slow, and each mean is used several times
             values = self.values(key)
             self._known[key] = mean_and_error(values) if values else (None, 0.0)
         return self._known[key]
@@ -43,7 +43,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points by sparsity. `colour` counts from 1; 0 is drawn grey, without a name."""
+    """The points of one experiment over sparsity. `colour` is 1 to `SHOWN`, or 0 for a grey curve without a name."""
 
     label: str
     points: Sequence[Point]
@@ -52,12 +52,12 @@ class Curve:
 
     @property
     def seeds(self) -> int:
-        """At how many seeds its last point was measured."""
+        """The number of seeds of its last point."""
         return len(self.last.rows)
 
     @property
     def flat(self) -> bool:
-        """Whether nothing was ever pruned: the baseline that was trained as long as the others."""
+        """Whether nothing was pruned: a baseline that is trained for as many epochs as the others."""
         return not any(point.mean("sparsity") for point in self.points)
 
     @property
@@ -67,21 +67,21 @@ class Curve:
 
 
 def final(group: Group) -> Point:
-    """The point that is a group's result."""
+    """Return the final point of a group: its result."""
     rows = {run.seed: run.final for run in group.runs}
     return Point(group, max(int(row.get("round") or 0) for row in rows.values()), rows)
 
 
 def points(group: Group) -> list[Point]:
-    """A group's points, round by round, over the seeds that reached the round."""
+    """Return the points of a group, one per round, over the seeds that reached the round."""
     rounds = sorted(set().union(*(run.rounds for run in group.runs)))
     return [Point(group, n, {run.seed: run.rounds[n] for run in group.runs if n in run.rounds}) for n in rounds]
 
 
 def curves(groups: Sequence[Group]) -> list[Curve]:
-    """A curve for each group that was pruned in rounds, and one for each family of groups pruned at once.
+    """Return a curve for each group that is pruned in several rounds, and one for each family of one-shot groups.
 
-    A family differs only in how much goes; its points are the results of its groups, after the dense network.
+    The groups of a family differ only in how much is pruned. Its points are their results, after the dense network.
     """
     found: dict[object, list[Group]] = {}
     for group in groups:
@@ -104,9 +104,9 @@ def _curve(members: Sequence[Group], keys: set[str]) -> Curve:
 
 
 def _coloured(found: list[Curve]) -> list[Curve]:
-    """Gives colours: to all in their order, or where there are too many to those best in validation."""
+    """Give each curve its colour; if there are more than `SHOWN`, only those with the best validation accuracy."""
     order = list(range(len(found)))
-    if len(found) > SHOWN:  # test accuracy must not even choose what is shown
+    if len(found) > SHOWN:  # validation accuracy decides: test data never chooses anything
         order.sort(key=lambda n: found[n].last.mean("val_accuracy") or 0.0, reverse=True)
     chosen = {number: colour for colour, number in enumerate(order[:SHOWN], 1)}
     return [Curve(c.label, c.points, c.last, chosen.get(number, 0)) for number, c in enumerate(found)]
@@ -114,24 +114,24 @@ def _coloured(found: list[Curve]) -> list[Curve]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A dense network that one or more curves start from."""
+    """The dense networks (one per seed) that one or more curves start from."""
 
-    rows: Mapping[Seed, Row]
+    rows: Mapping[Seed, Numbers]
     curves: Sequence[Curve]
 
     @property
     def point(self) -> Point:
-        """As a point, for its means."""
+        """Its means over seeds."""
         return Point(self.curves[0].points[0].group, 0, self.rows)
 
 
 def baselines(found: Iterable[Curve]) -> list[Baseline]:
-    """The trained dense networks; curves whose networks are the same at every seed they share have one in common."""
-    merged: list[tuple[dict[Seed, Row], list[Curve]]] = []
+    """Return the trained dense networks; curves with equal test accuracies at all shared seeds share one baseline."""
+    merged: list[tuple[dict[Seed, Numbers], list[Curve]]] = []
     for curve in found:
         rows = dict(curve.points[0].rows) if curve.points and curve.points[0].round == 0 else {}
         rows = {s: row for s, row in rows.items() if row.get("epochs") != 0 and row.get("test_accuracy") is not None}
-        if not rows:  # a network that is pruned at initialisation has no dense accuracy
+        if not rows:  # pruned at initialization: there is no trained dense network
             continue
         for known, members in merged:
             shared = known.keys() & rows.keys()
@@ -145,9 +145,10 @@ def baselines(found: Iterable[Curve]) -> list[Baseline]:
 
 
 def pareto(candidates: Iterable[Point]) -> list[Point]:
-    """The points that no other beats: none has as few nonzero parameters and as much validation accuracy, or better.
+    """Return the Pareto front of nonzero parameters and validation accuracy (means over seeds), smallest first.
 
-    Means over seeds; test accuracy is not looked at.
+    No other point has at most as many parameters and at least the accuracy of a point of the front. Test accuracy is
+    not used.
     """
     known = [(point.mean("nonzero"), point.mean("val_accuracy"), point) for point in candidates]
     usable = [(size, accuracy, point) for size, accuracy, point in known if size is not None and accuracy is not None]

@@ -1,4 +1,4 @@
-"""A sweep for TensorBoard: a derived run a strategy, with the mean over seeds and its band, and a page of charts."""
+"""Summarize a sweep for TensorBoard: one derived run per experiment with means over seeds, and a page of charts."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from prunelab.report.curves import Point, curves
 from prunelab.report.groups import group
-from prunelab.report.reading import find_runs
+from prunelab.report.run_folders import find_runs
 
 FOLDER = "summary"
 OVER_SPARSITY = ("test_accuracy", "val_accuracy")
 
 
 def write(sweep: Path) -> list[Path]:
-    """Writes `<sweep>/summary/<strategy>`, anew: one run a strategy, one point a round, or a job of one shot.
+    """Write one TensorBoard run per curve to `<sweep>/summary/<label>`, replacing what is there.
 
-    Steps are basis points of sparsity, as in each job's own run, so that jobs and means are in the same charts. A band
-    is the mean ± its standard error.
+    Steps are basis points of sparsity, as in each job's own run, so that jobs and means appear in the same charts. The
+    bands are the mean ± its standard error.
+
+    Args:
+        sweep: the folder of the sweep.
 
     Returns:
-        The folders of the derived runs; none if no job completed.
+        The folders of the derived runs; an empty list if no job completed.
     """
     top = sweep / FOLDER
     shutil.rmtree(top, ignore_errors=True)
@@ -45,7 +48,7 @@ def write(sweep: Path) -> list[Path]:
 
 
 def _name(label: str) -> str:
-    """A label as the name of a folder."""
+    """Return a label as the name of a folder."""
     return re.sub(r"[^\w=.+-]+", "_", label)[:100]
 
 
@@ -63,7 +66,7 @@ def _events(point: Point) -> list[Event]:
 
 
 def _layout() -> layout_pb2.Layout:
-    """The page "Custom scalars": accuracy over sparsity of all jobs, and of the means with their bands."""
+    """Return the page "Custom scalars": accuracy over sparsity of all jobs, and of the means with their bands."""
 
     def margin(key: str, title: str) -> layout_pb2.Chart:
         tags = {"value": key, "lower": f"{key}_lower", "upper": f"{key}_upper"}
@@ -81,7 +84,7 @@ def _layout() -> layout_pb2.Layout:
 
 
 def _page(layout: layout_pb2.Layout) -> Summary.Value:
-    """The layout as TensorBoard wants it. (Its own function for that needs TensorFlow.)"""
+    """Return the layout as a summary. (TensorBoard's own function for this needs TensorFlow.)"""
     metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="custom_scalars"))
     content = TensorProto(dtype=DT_STRING, string_val=[layout.SerializeToString()], tensor_shape=TensorShapeProto())
     return Summary.Value(tag="custom_scalars__config__", tensor=content, metadata=metadata)

@@ -1,23 +1,28 @@
-"""Paired differences: two strategies, the same seeds, the same sparsity, and what may be said of them."""
+"""Paired differences in test accuracy between two experiments at the same seeds and the same sparsity."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from scipy import stats
 
 from prunelab.report.curves import Curve, Point
 from prunelab.report.jobs import mean_and_error
 
-SAME = 0.005  # sparsities that differ by no more are the same: half a point
-LEVEL = 0.95
+SAME = 0.005  # sparsities that differ by at most half a percentage point count as equal
+LEVEL = 0.95  # of the confidence intervals
+EVERY_PAIR = 40  # up to so many curves, every two are compared; beyond that, each with the best one
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Test accuracy of `first` − `second`, fractions; `low` and `high` are None with fewer than two seeds."""
+    """The mean of test accuracy of `first` − `second`, with its confidence interval.
+
+    Accuracies and sparsity are fractions. `low` and `high` are None with fewer than two seeds.
+    """
 
     first: str
     second: str
@@ -29,82 +34,71 @@ class Difference:
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the confidence interval excludes zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     @property
     def verdict(self) -> str:
-        """In plain words."""
+        """The result of the comparison as a phrase."""
         if self.low is None or self.high is None:
-            return "one seed: no verdict possible"
+            return "one seed: significance unknown"
         if self.low == self.high == 0:
-            return f"the same on {self.seeds} seeds"
+            return f"equal on {self.seeds} seeds"
         if not self.decided:
-            return f"not distinguishable on {self.seeds} seeds"
+            return f"no significant difference ({self.seeds} seeds)"
         better = self.first if self.mean > 0 else self.second
         return f"{better} is better by {in_points(abs(self.mean))} points ({self.seeds} seeds)"
 
 
 def in_points(fraction: float) -> str:
-    """Percentage points: 0.0041 → 0.4; more digits where 0.0 would hide a difference."""
+    """Return a fraction in percentage points: 0.0041 gives 0.4; with more digits where it would read 0.0."""
     digits = 1
     while round(100 * fraction, digits) == 0 and fraction != 0 and digits < 4:
         digits += 1
     return f"{100 * fraction:.{digits}f}"
 
 
-def t_probability(t: float, freedom: int) -> float:
-    """P(|T| ≤ t) of Student's t, exactly, as a finite sum.
-
-    Source: Abramowitz & Stegun (1964), 26.7.3 and 26.7.4.
-    """
-    angle = math.atan(t / math.sqrt(freedom))
-    cosine, odd = math.cos(angle), freedom % 2
-    term = cosine if odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for k in range(2 + odd, freedom - 1, 2):
-        term *= cosine**2 * (k - 1) / k
-        total += term
-    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
-
-
 @functools.cache
 def t_quantile(freedom: int, level: float = LEVEL) -> float:
-    """The t that |T| does not exceed with probability `level`, by bisection: 4.303 for 2 degrees of freedom."""
-    low, high = 0.0, 1.0
-    while t_probability(high, freedom) < level:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_probability(middle, freedom) < level else (low, middle)
-    return high
+    """Return the t that |T| does not exceed with probability `level`; 4.303 for 2 degrees of freedom.
+
+    Args:
+        freedom: degrees of freedom of Student's t distribution, ≥ 1.
+        level: a probability in (0, 1).
+    """
+    return float(stats.t.ppf((1 + level) / 2, freedom))
 
 
 def difference(first: tuple[str, Point], second: tuple[str, Point], same: float = SAME) -> Difference | None:
-    """Compares two points seed by seed; None unless they have the same sparsity at every seed that both have.
+    """Compare two points seed by seed; return None unless their sparsities agree at every shared seed.
 
     Args:
-        first, second: their names, and what they reached.
-        same: how far apart sparsities may be.
+        first: name and point of one experiment.
+        second: name and point of the other.
+        same: by how much sparsities that agree may differ, a fraction.
     """
     (a, one), (b, two) = first, second
-    shared = [
-        (one.rows[seed], two.rows[seed])
-        for seed in one.rows.keys() & two.rows.keys()
-        if None not in (one.rows[seed].get("test_accuracy"), two.rows[seed].get("test_accuracy"))
-    ]
-    sparsities = [(x.get("sparsity"), y.get("sparsity")) for x, y in shared]
-    if not shared or any(x is None or y is None or abs(x - y) > same + 1e-9 for x, y in sparsities):
+    accuracies, sparsities = [], []
+    for seed in one.rows.keys() & two.rows.keys():
+        x, y = one.rows[seed], two.rows[seed]
+        u, v, s, t = x.get("test_accuracy"), y.get("test_accuracy"), x.get("sparsity"), y.get("sparsity")
+        if u is None or v is None:
+            continue
+        if s is None or t is None or abs(s - t) > same + 1e-9:
+            return None
+        accuracies.append(u - v)
+        sparsities += [s, t]
+    if not accuracies:
         return None
-    sparsity, _ = mean_and_error([value for pair in sparsities for value in pair if value is not None])
-    mean, error = mean_and_error([x["test_accuracy"] - y["test_accuracy"] for x, y in shared])
-    half = t_quantile(len(shared) - 1) * error if len(shared) > 1 else None
+    sparsity, _ = mean_and_error(sparsities)
+    mean, error = mean_and_error(accuracies)
+    half = t_quantile(len(accuracies) - 1) * error if len(accuracies) > 1 else None
     low, high = (None, None) if half is None else (mean - half, mean + half)
-    return Difference(a, b, sparsity, len(shared), mean, low, high)
+    return Difference(a, b, sparsity, len(accuracies), mean, low, high)
 
 
 def compare(first: Curve, second: Curve) -> Iterator[Difference]:
-    """The differences at every sparsity that two curves share, the highest first; each point is used once."""
+    """Yield the differences of two curves at each sparsity that both have, the highest first; a point counts once."""
     pairs = [(a, b, difference((first.label, a), (second.label, b))) for a in first.pruned for b in second.pruned]
     found = [(a, b, d) for a, b, d in pairs if d is not None]
     used: set[int] = set()
@@ -119,6 +113,12 @@ def _apart(a: Point, b: Point) -> float:
 
 
 def all_pairs(curves: Sequence[Curve]) -> list[list[Difference]]:
-    """For every two curves that share a sparsity, their differences, the highest sparsity first."""
-    found = [list(compare(a, b)) for a, b in itertools.combinations(curves, 2)]
-    return [differences for differences in found if differences]
+    """Return the differences of each pair of curves that have a sparsity in common, the highest sparsity first.
+
+    With more than `EVERY_PAIR` curves, the pairs are the curve with the best validation accuracy and each other one.
+    """
+    pairs: Iterable[tuple[Curve, Curve]] = itertools.combinations(curves, 2)
+    if len(curves) > EVERY_PAIR:
+        best = max(curves, key=lambda curve: curve.last.mean("val_accuracy") or 0.0)
+        pairs = ((best, curve) for curve in curves if curve is not best)
+    return [found for a, b in pairs if (found := list(compare(a, b)))]

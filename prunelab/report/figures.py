@@ -1,41 +1,37 @@
-"""The report's figures: accuracy over sparsity and compression, the Pareto front, training curves."""
+"""The figures of the report: accuracy over sparsity and compression ratio, the Pareto front, training curves."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from prunelab.report.curves import Baseline, Curve, Point
-from prunelab.report.drawing import GRID, INK, MARKERS, MUTED, Drawing, colour
-from prunelab.report.jobs import mean_and_error
-from prunelab.tracking.console import percent
+from prunelab.report.drawing import GRID, INK, MARKERS, MUTED, Drawing, Figure, colour
+from prunelab.text import percent
 
 ACCURACY = "Test accuracy, last epoch (%)"
-UNNAMED = 60  # grey curves at most; more would be a blot, and megabytes
-EPOCHS = 400  # points of a training curve at most
+UNNAMED = 60  # grey curves that are drawn at most, to limit the size of the page
+EPOCHS = 400  # points that a training curve has at most
 
 
-def over_sparsity(curves: Sequence[Curve], dense: Sequence[Baseline]) -> str:
-    """Test accuracy over sparsity."""
+def over_sparsity(curves: Sequence[Curve], dense: Sequence[Baseline]) -> Figure:
+    """Draw test accuracy over sparsity."""
     return _accuracy(Drawing("sparsity", "Test accuracy over sparsity"), curves, dense, "sparsity")
 
 
-def over_compression(curves: Sequence[Curve], dense: Sequence[Baseline]) -> str:
-    """Test accuracy over compression, on a logarithmic axis."""
-    return _accuracy(Drawing("compression", "Test accuracy over compression"), curves, dense, "compression_ratio")
+def over_compression(curves: Sequence[Curve], dense: Sequence[Baseline]) -> Figure:
+    """Draw test accuracy over compression ratio."""
+    return _accuracy(Drawing("compression", "Test accuracy over compression ratio"), curves, dense, "compression_ratio")
 
 
-def _accuracy(drawing: Drawing, curves: Sequence[Curve], dense: Sequence[Baseline], key: str) -> str:
+def _accuracy(drawing: Drawing, curves: Sequence[Curve], dense: Sequence[Baseline], key: str) -> Figure:
     axes, sparse = drawing.axes, key == "sparsity"
-    x = (
-        "Sparsity: zeros of the prunable weights (%)"
-        if sparse
-        else "Compression: all ÷ nonzero parameters (×, log scale)"
-    )
-    drawing.labels(x, ACCURACY)
+    compression = "Compression ratio: all ÷ nonzero parameters (×, log scale)"
+    drawing.labels("Sparsity of the prunable weights (%)" if sparse else compression, ACCURACY)
     if not sparse:
         _logarithmic(axes, [point.mean(key) or 1.0 for curve in curves for point in curve.points], "×")
     for line in dense:
@@ -52,16 +48,16 @@ def _accuracy(drawing: Drawing, curves: Sequence[Curve], dense: Sequence[Baselin
         if curve.colour:
             last = percent(curve.last.mean("test_accuracy"), 2)
             drawing.described.append(f"{curve.label}: {last} at {percent(curve.last.mean('sparsity'))} sparsity.")
-    return drawing.svg()
+    return drawing.finish()
 
 
 def _ordered(curves: Sequence[Curve]) -> list[Curve]:
-    """Those without a colour first, so that they lie below, and not too many."""
+    """Return at most `UNNAMED` grey curves, and then the coloured ones, which are drawn above them."""
     return [c for c in curves if not c.colour][:UNNAMED] + [c for c in curves if c.colour]
 
 
 def _line(axes: Axes, curve: Curve, key: str, unit: float) -> None:
-    """Means with a band of one standard error."""
+    """Draw the means of a curve with a band of ± one standard error."""
     known = [(p.mean(key), p.mean("test_accuracy"), p.error("test_accuracy")) for p in curve.points]
     drawn = [(unit * x, 100 * y, 100 * e) for x, y, e in known if x is not None and y is not None]
     if not drawn:
@@ -84,7 +80,7 @@ def _level(axes: Axes, point: Point, shade: str, style: str, name: str) -> None:
 
 
 def _logarithmic(axes: Axes, values: Sequence[float], unit: str = "") -> None:
-    """A logarithmic axis with few, round, written-out ticks."""
+    """Make the x axis logarithmic, with a few round tick labels."""
     axes.set_xscale("log")
     low, high = min(values, default=1.0), max(values, default=1.0)
     if low == high:
@@ -103,8 +99,8 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def front(curves: Sequence[Curve], chosen: Sequence[Point]) -> str:
-    """Test accuracy over nonzero parameters; ringed and joined what validation accuracy chose."""
+def front(curves: Sequence[Curve], chosen: Sequence[Point]) -> Figure:
+    """Draw test accuracy over nonzero parameters, with rings around the points of the Pareto front."""
     drawing = Drawing("front", "Test accuracy over nonzero parameters, with the Pareto front")
     drawing.labels("Nonzero parameters (log scale)", ACCURACY)
     axes = drawing.axes
@@ -120,8 +116,8 @@ def front(curves: Sequence[Curve], chosen: Sequence[Point]) -> str:
     if ringed:
         x, y = zip(*ringed, strict=True)
         axes.plot(x, y, "--", color=INK, linewidth=1, marker="o", markersize=10, mfc="none", mew=1.2, gid="pl-front")
-        drawing.described.append(f"{len(ringed)} points lie on the front.")
-    return drawing.svg()
+        drawing.described.append(f"{len(ringed)} points are on the Pareto front.")
+    return drawing.finish()
 
 
 def _place(point: Point) -> tuple[float, float] | None:
@@ -129,30 +125,27 @@ def _place(point: Point) -> tuple[float, float] | None:
     return None if not size or accuracy is None else (size, 100 * accuracy)
 
 
-def training(curves: Sequence[Curve]) -> Iterator[str]:
-    """Validation accuracy and training loss over all epochs, mean over seeds."""
+def training(curves: Sequence[Curve]) -> Iterator[Figure]:
+    """Draw validation accuracy and training loss over all epochs, mean over seeds; those that have any values."""
     for key, title, unit, scale in (
-        ("val_accuracy", "Validation accuracy while training", "Validation accuracy (%)", 100.0),
+        ("val_accuracy", "Validation accuracy during training", "Validation accuracy (%)", 100.0),
         ("train_loss", "Training loss", "Training loss (cross-entropy, nats)", 1.0),
     ):
         drawing = Drawing(key.replace("_", "-"), title)
-        drawing.labels("Epochs since the beginning, all rounds", unit)
+        drawing.labels("Epochs from the beginning, over all rounds", unit)
         named = [curve for curve in curves if curve.colour]
         for start in _round_starts(named):
             drawing.axes.axvline(start, color=GRID, linewidth=1.2, linestyle="--", gid="pl-round")
         drawn = [curve for curve in named if _trained(drawing.axes, curve, key, scale)]
         drawing.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if drawn:
-            yield drawing.svg()
+            yield drawing.finish()
 
 
 def _trained(axes: Axes, curve: Curve, key: str, scale: float) -> bool:
-    """Draws the mean over the runs that have the epoch; whether there was any."""
-    columns: list[list[Any]] = [[row.get(key) for row in run.epochs] for run in curve.last.group.runs]
-    means: list[tuple[int, float]] = []
-    for epoch in range(max(map(len, columns), default=0)):
-        known = [column[epoch] for column in columns if len(column) > epoch and column[epoch] is not None]
-        means += [(epoch + 1, scale * mean_and_error(known)[0])] if known else []
+    """Draw the mean over the runs that have the epoch; return whether there was any."""
+    values = pd.DataFrame([[row.get(key) for row in run.epochs] for run in curve.last.group.runs], dtype=float)
+    means = [(epoch + 1, scale * mean) for epoch, mean in enumerate(values.mean()) if not math.isnan(mean)]
     means = means[:: len(means) // EPOCHS + 1]
     if means:
         marker = MARKERS[curve.colour] if len(means) <= 30 else "None"
@@ -162,11 +155,10 @@ def _trained(axes: Axes, curve: Curve, key: str, scale: float) -> bool:
 
 
 def _round_starts(curves: Sequence[Curve]) -> list[float]:
-    """Between which epochs a round of pruning lies, where it is the same for all; none where they are too many."""
+    """Return the epochs between which rounds of pruning begin, if all curves have the same and they are at most 40."""
     found = set()
     for curve in curves:
-        for run in curve.last.group.runs[:1]:
-            rounds = [row.get("round") for row in run.epochs]
-            found.add(tuple(n + 0.5 for n in range(1, len(rounds)) if rounds[n] != rounds[n - 1]))
+        rounds = [row.get("round") for row in curve.last.group.runs[0].epochs]
+        found.add(tuple(n + 0.5 for n in range(1, len(rounds)) if rounds[n] != rounds[n - 1]))
     (starts,) = found if len(found) == 1 else [()]
     return list(starts) if len(starts) <= 40 else []

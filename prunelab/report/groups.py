@@ -1,4 +1,4 @@
-"""Which runs are the same experiment with another seed, and what to call it."""
+"""Group runs that differ only in their seed, and name the groups."""
 
 from __future__ import annotations
 
@@ -7,30 +7,28 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunelab.report.reading import Run
+from prunelab.report.run_folders import Run
 
-NEUTRAL = ("seed", "outputs", "reuse", "trusted", "latency")  # never tell one experiment from another
-DOSES = (  # how much goes
-    "amount",
-    "schedule.sparsity",
-    "schedule.compression",
-    "schedule.macs",
-    "strategy.threshold",
-    "strategy.count",
-    "tolerance",
+NEUTRAL = ("seed", "outputs", "reuse", "trusted", "latency")  # keys that do not change what an experiment computes
+# fmt: off
+DOSES = (  # keys that say how much is pruned
+    "amount", "schedule.sparsity", "schedule.compression", "schedule.macs", "strategy.threshold", "strategy.count",
+    "allocation.threshold", "tolerance",
 )
-CHOICES = ("strategy", "model", "data", "schedule", "criterion", "experiment")  # their value alone says enough
+# fmt: on
+# Keys whose value alone names them in a label.
+CHOICES = ("strategy", "model", "data", "schedule", "criterion", "granularity", "allocation", "experiment")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Completed runs that differ in their seed only, one a seed.
+    """Completed runs of one experiment, one per seed.
 
     Args:
-        label: for the eye.
-        items: the overrides that tell it from the other groups, by key.
+        label: a short name that tells the group from the others.
+        items: the keys and values that tell the group from the others.
         runs: in the order of their seeds.
-        repeats: how many runs were left out, since another one has the same seed.
+        repeats: number of runs that are left out since a later run has the same seed.
     """
 
     label: str
@@ -40,14 +38,14 @@ class Group:
 
 
 def overrides(run: Run) -> dict[str, str]:
-    """A run's overrides by key, without those that never tell one experiment from another."""
+    """Return a run's overrides by key, without `NEUTRAL` keys and Hydra's own."""
     pairs = (item.lstrip("+").partition("=")[::2] for item in run.overrides)
     return {key: value for key, value in pairs if key not in NEUTRAL and not key.startswith(("hydra.", "hydra/"))}
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Groups the completed runs by what was overridden, or composed, differently; in the order of the runs."""
-    distinct = _distinct(runs)
+    """Group the completed runs by the keys in which they differ, the seed apart; in the order of the runs."""
+    distinct = differing(runs)
     found: dict[tuple[tuple[str, str], ...], list[Run]] = {}
     for run, items in zip(runs, distinct, strict=True):
         if run.status == "completed" and run.final:
@@ -56,18 +54,18 @@ def group(runs: Sequence[Run]) -> list[Group]:
     groups = []
     for key, members in found.items():
         items = dict(key)
-        by_seed = {run.seed: run for run in members}  # the last one: a repeat is no further evidence
+        by_seed = {run.seed: run for run in members}  # the last run with a seed replaces the earlier ones
         ordered = sorted(by_seed.values(), key=lambda run: (isinstance(run.seed, str), run.seed))
         groups.append(Group(label(items, keys), items, ordered, len(members) - len(by_seed)))
     return groups
 
 
 def label(items: Mapping[str, str], keys: Collection[str]) -> str:
-    """`{"amount": "0.5", "strategy": "l1"}` → `l1 amount=0.5`: as it would be typed, the strategy first.
+    """Return the name of a group: `{"amount": "0.5", "strategy": "l1"}` gives `l1 amount=0.5`.
 
     Args:
-        items: what tells the group from the others.
-        keys: of all groups; where there are few, a choice needs no key before it.
+        items: the keys and values that tell the group from the others.
+        keys: the keys of all groups. If there are few, choices such as `criterion` are named by their value alone.
     """
     repeated = {value for value, times in Counter(items.values()).items() if times > 1}
     few = len(set(keys) - set(DOSES)) < 3
@@ -79,16 +77,20 @@ def label(items: Mapping[str, str], keys: Collection[str]) -> str:
 
 
 def in_order(keys: Iterable[str]) -> list[str]:
-    """The strategy first, then what else was chosen, then how much goes."""
+    """Sort keys: the strategy first, then other choices, then other keys, then how much is pruned."""
     return sorted(keys, key=lambda key: (key != "strategy", key in DOSES, key not in CHOICES))
 
 
-def _distinct(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """Of each run the overrides that not all runs share, and the config keys that tell runs with equal ones apart."""
+def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """Return for each run the keys in which the runs differ, with its values.
+
+    These are the overrides that not all runs share, and the config keys that differ between runs with equal overrides
+    (after a default changed). A run without any of them has the values of its config instead.
+    """
     given = [overrides(run) for run in runs]
     common = set.intersection(*(set(items.items()) for items in given)) if given else set()
     kept = [{key: value for key, value in items.items() if (key, value) not in common} for items in given]
-    if not any(kept) and given:  # one experiment: its own overrides name it best
+    if not any(kept) and given:  # one experiment: it is named by all its overrides
         kept = [dict(items) for items in given]
     members: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for number, items in enumerate(kept):
@@ -102,26 +104,36 @@ def _distinct(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 
 def _composed(run: Run, keys: Sequence[str]) -> dict[str, str]:
-    """The values that a run without overrides of its own has of the keys that others overrode: `amount=0.2`."""
+    """Return the values in a run's config of the keys that other runs override."""
     config = flat(run.config)
     return {key: config[key] for key in keys if key in config}
 
 
 def _composed_differently(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """The config keys of runs with equal overrides whose values differ: defaults change between versions."""
+    """Return for each of several runs with equal overrides the config keys whose values differ."""
     configs = [flat(run.config) for run in runs]
     if all(config == configs[0] for config in configs):
         return [{} for _ in runs]
-    shared = set.intersection(*map(set, configs))  # a key that old runs do not have is not a difference
+    shared = set.intersection(*map(set, configs))  # a key that older runs lack is not a difference
     differ = [key for key in configs[0] if key in shared and len({config[key] for config in configs}) > 1]
     return [{key: config[key] for key in differ} for config in configs]
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested keys by their dotted names, values as text, without what never tells experiments apart."""
+    """Return the values of a nested config as text by their dotted keys, without `NEUTRAL` keys."""
     found: dict[str, str] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
         if name not in NEUTRAL:
             found |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
     return found
+
+
+def choice(run: Run, key: str) -> str | None:
+    """Return the value of a key in a run's config; of a part, such as `strategy`, its name. None if it is missing."""
+    value: Any = run.config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if isinstance(value, Mapping):
+        value = value.get("name") or str(value.get("_target_") or "").rpartition(".")[2] or None
+    return None if value is None else str(value)

@@ -1,115 +1,80 @@
-"""The jobs of a sweep, and the tables at its end."""
+"""The tables that are printed at the end of a sweep. Needs no package beyond the core install."""
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
 
-from prunelab.stages import files
-from prunelab.tracking.console import percent, table
-
-Job = dict[str, Any]
+from prunelab.report.run_folders import Numbers, Run
+from prunelab.text import percent, table
 
 
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """A run's summary; None if there is none, or if it is not one."""
-    try:
-        summary = json.loads((folder / "summary.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return summary if isinstance(summary, dict) else None
-
-
-def note_failure(folder: Path, message: str) -> None:
-    """Leaves a summary for a job that failed before it could write one."""
-    if read_summary(folder) is None and folder.is_dir():
-        summary = {"status": "failed", "error": message}
-        files.write_file(folder / "summary.json", json.dumps(summary, indent=2).encode())
-
-
-def read_sweep(folder: Path) -> list[Job]:
-    """The jobs of a sweep, in order: `number`, `overrides`, `status`, and the `summary` if there is one.
-
-    A job without a summary is `missing`; one that neither ended nor is known to have failed is `unfinished`.
-    """
-    jobs = []
-    for number, overrides in enumerate(json.loads((folder / "sweep.json").read_bytes())["jobs"]):
-        summary = read_summary(folder / str(number))
-        status = "missing" if summary is None else summary["status"]
-        status = "unfinished" if status == "running" else status
-        jobs.append({"number": number, "overrides": overrides, "status": status, "summary": summary or {}})
-    return jobs
-
-
-def sweep_text(jobs: Sequence[Job]) -> str:
-    """The table at the end of a sweep; with several seeds a second one, over them; at the end what failed."""
-    common = set.intersection(*(set(job["overrides"]) for job in jobs)) if len(jobs) > 1 else set()
-    text = jobs_table(jobs, common)
-    groups = over_seeds(jobs, common)
-    if any(len(members) > 1 for members in groups.values()):
-        text += f"\n\n{seeds_table(groups)}"
-    failed = [job for job in jobs if job["status"] != "completed"]
+def sweep_text(jobs: Sequence[Run]) -> str:
+    """Return the table of a sweep's jobs, the means over seeds if there are several, and what failed."""
+    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    text = "\n\n".join(filter(None, [_jobs_table(jobs, common), _seeds_table(jobs, common)]))
+    failed = [job for job in jobs if job.status != "completed"]
     for job in failed:
-        error = str(job["summary"].get("error", "")).splitlines()
-        text += f"\njob {job['number']} {job['status']}: {' '.join(job['overrides'])}{': ' + error[0] if error else ''}"
+        text += f"\njob {job.number} {job.status}: {' '.join(job.overrides)}{job.error and f': {job.error}'}"
     return text + (f"\n{len(failed)} of {len(jobs)} jobs did not complete" if failed else "")
 
 
-def jobs_table(jobs: Iterable[Job], common: Collection[str] = ()) -> str:
-    """One line a job; overrides that all jobs have in `common` are left out."""
+def _jobs_table(jobs: Sequence[Run], common: Collection[str]) -> str:
+    """Return a table with one line per job, without the overrides that all jobs have in `common`."""
     header = ["job", "overrides", "sparsity", "compression", "test accuracy", "seconds", ""]
     rows = []
     for job in jobs:
-        final = job["summary"].get("final")
         cells = ["", "", "", ""]
-        if final:
-            seconds = f"{job['summary']['seconds']:.1f}"
-            compression = f"{final['compression_ratio']:.2f}×"
-            cells = [percent(final["sparsity"]), compression, percent(final["test_accuracy"], 2), seconds]
-        status = "" if job["status"] == "completed" else job["status"]
-        rows.append([str(job["number"]), _name(job, common), *cells, status])
+        if final := job.result:
+            accuracy, compression = percent(final.get("test_accuracy"), 2), _times(final.get("compression_ratio"))
+            cells = [percent(final.get("sparsity")), compression, accuracy, f"{job.seconds or 0:.1f}"]
+        status = "" if job.status == "completed" else job.status
+        rows.append([str(job.number), _name(job.overrides, common), *cells, status])
     return table(header, rows, left=2)
 
 
-def over_seeds(jobs: Iterable[Job], common: Collection[str] = ()) -> dict[str, list[Mapping[str, Any]]]:
-    """The final rows of the completed jobs, grouped by their overrides without the seed."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+def _seeds_table(jobs: Sequence[Run], common: Collection[str]) -> str:
+    """Return a table of means over seeds, test accuracy ± its standard error; an empty text if each has one seed."""
+    groups: dict[str, list[Numbers]] = {}
     for job in jobs:
-        if job["status"] == "completed":
-            groups.setdefault(_name(job, common, seed=False), []).append(job["summary"]["final"])
-    return groups
-
-
-def seeds_table(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Mean ± standard error over seeds."""
-    header = ["overrides", "seeds", "sparsity", "compression", "test accuracy"]
+        if job.status == "completed":
+            groups.setdefault(_name(job.overrides, common, seed=False), []).append(job.result)
     rows = []
     for name, finals in groups.items():
-        compression, _ = mean_and_error([final["compression_ratio"] for final in finals])
-        sparsity, _ = mean_and_error([final["sparsity"] for final in finals])
-        accuracy, error = mean_and_error([final["test_accuracy"] for final in finals])
+        accuracy, error = _mean(finals, "test_accuracy")
         shown = percent(accuracy, 2) + (f" ± {percent(error, 2)}" if len(finals) > 1 else "")
-        rows.append([name, str(len(finals)), percent(sparsity), f"{compression:.2f}×", shown])
-    return table(header, rows)
+        sparsity, compression = percent(_mean(finals, "sparsity")[0]), _times(_mean(finals, "compression_ratio")[0])
+        rows.append([name, str(len(finals)), sparsity, compression, shown])
+    several = any(len(finals) > 1 for finals in groups.values())
+    return table(["overrides", "seeds", "sparsity", "compression", "test accuracy"], rows) if several else ""
+
+
+def _mean(rows: Sequence[Numbers], key: str) -> tuple[float | None, float]:
+    values = [value for row in rows if (value := row.get(key)) is not None]
+    return mean_and_error(values) if values else (None, 0.0)
 
 
 def names(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """What tells each of these jobs, given by its overrides, from the others."""
+    """Return a name for each job: its overrides without those that all jobs have.
+
+    Args:
+        jobs: the overrides of each job.
+    """
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
-    return [_name({"overrides": job}, common) for job in jobs]
+    return [_name(job, common) for job in jobs]
 
 
-def _name(job: Job, common: Collection[str], *, seed: bool = True) -> str:
-    """The overrides that tell this job from others."""
-    items = [item for item in job["overrides"] if item not in common and (seed or not item.startswith("seed="))]
+def _name(overrides: Iterable[str], common: Collection[str], *, seed: bool = True) -> str:
+    items = [item for item in overrides if item not in common and (seed or not item.startswith("seed="))]
     return " ".join(items) or "(defaults)"
 
 
+def _times(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.2f}×"
+
+
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and standard error of the mean (sample deviation ÷ √n); 0 for a single value."""
+    """Return the mean and its standard error (sample standard deviation ÷ √n); the error of one value is 0."""
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return statistics.fmean(values), error

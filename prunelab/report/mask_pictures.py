@@ -1,29 +1,41 @@
-"""The first layer's mask as a picture: kept cells filled, pruned ones empty, empty filters framed."""
+"""Pictures of the first layer's mask: kept weights are filled, pruned ones empty, filters without any crossed out."""
 
 from __future__ import annotations
 
-import html
 import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from prunelab.report.reading import Run
+from prunelab.report.run_folders import Run
 
-Cells = NDArray[np.float64]  # the fraction kept, in [0, 1]
-LARGEST = 64  # cells a side; a larger matrix is shown by the means of its blocks
-FILTERS = 128  # at most so many filters are drawn
+Cells = NDArray[np.float64]  # [height, width], the fraction of kept weights in [0, 1]
+LARGEST = 64  # cells along a side; of a larger matrix the means of blocks are shown
+FILTERS = 128  # filters that are drawn at most
 INPUTS = 4  # filters with more input channels are shown by the mean over them
-LEVELS = 8
+LEVELS = 8  # shades of a mean
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG and its numbers."""
+    """The mask of one tensor, with its picture; the template `macros.html.jinja` writes its `<svg>` element.
+
+    Args:
+        group: the label of the experiment.
+        tensor: the name of the tensor.
+        shape: e.g. `16×6×5×5`.
+        kept: number of weights that are not pruned.
+        size: number of all weights.
+        dead: number of filters, or of rows of a matrix, without any weight.
+        unit: the width of a thin line, in units of `view`.
+        view: the `viewBox`.
+        body: the content of the `<svg>` element, safe markup.
+    """
 
     group: str
     tensor: str
@@ -31,20 +43,25 @@ class Picture:
     kept: int
     size: int
     dead: int
-    svg: str
+    unit: float
+    view: str
+    body: Markup
+
+    @property
+    def parts(self) -> str:
+        """What `dead` counts."""
+        return ("filter" if self.shape.count("×") > 1 else "row") + "s" * (self.dead != 1)
 
 
 def picture(group: str, run: Run) -> Picture | None:
-    """Draws the first masked tensor of a run; None if it left no masks, or none that can be read."""
-    first = run.layers[0]["tensor"] if run.layers else None
-    found = _first_mask(run.folder / "masks.safetensors", first)
+    """Draw the first masked tensor of a run; return None if the run has no masks that can be read."""
+    found = _first_mask(run.folder / "masks.safetensors", next(iter(run.layers), None))
     if found is None:
         return None
     tensor, mask = found
     kept, shape = int(mask.sum()), "×".join(map(str, mask.shape))
     dead = int((mask.reshape(mask.shape[0], -1).sum(axis=1) == 0).sum()) if mask.ndim > 1 else 0
-    said = f"{group}: mask of {tensor}, {shape}; {kept:,} of {mask.size:,} kept, {dead} filters or rows empty"
-    return Picture(group, tensor, shape, kept, mask.size, dead, _svg(_tiles(mask), said))
+    return Picture(group, tensor, shape, kept, mask.size, dead, *_drawn(_tiles(mask)))
 
 
 def _first_mask(path: Path, wanted: str | None) -> tuple[str, NDArray[np.bool_]] | None:
@@ -59,7 +76,7 @@ def _first_mask(path: Path, wanted: str | None) -> tuple[str, NDArray[np.bool_]]
 
 
 def _tiles(mask: NDArray[np.bool_]) -> list[Cells]:
-    """A filter bank [out, in, …] as a tile a filter; a matrix [out, in] or a vector as one."""
+    """Return one tile per filter of a convolution [out, in, …]; a matrix [out, in] or a vector is one tile."""
     cells = mask.astype(float)
     if mask.ndim < 3:
         return [_blocks(np.atleast_2d(cells))]
@@ -70,7 +87,7 @@ def _tiles(mask: NDArray[np.bool_]) -> list[Cells]:
 
 
 def _blocks(cells: Cells) -> Cells:
-    """The means of blocks, where there are too many cells to be seen; the densest is 1."""
+    """Return cells; if they are too many to be seen, means of blocks, divided by the largest mean."""
     if max(cells.shape) <= LARGEST:
         return cells
     for axis in (0, 1):
@@ -80,7 +97,8 @@ def _blocks(cells: Cells) -> Cells:
     return cells / max(cells.max(), 1e-9)
 
 
-def _svg(tiles: list[Cells], said: str) -> str:
+def _drawn(tiles: list[Cells]) -> tuple[float, str, Markup]:
+    """Return the width of a thin line, the `viewBox` and the content of the `<svg>` element."""
     height, width = tiles[0].shape
     across = max(1, min(len(tiles), round(math.sqrt(len(tiles) * (height + 1) / (width + 1) * 2))))
     gap = max(0.5, 0.08 * width) if len(tiles) > 1 else 0.0
@@ -92,15 +110,13 @@ def _svg(tiles: list[Cells], said: str) -> str:
         parts.append(f'<rect class="{state}" x="{x:g}" y="{y:g}" width="{width}" height="{height}"/>')
         parts += _filled(cells, x, y) if cells.any() else [cross]
     w, h = across * (width + gap) - gap, math.ceil(len(tiles) / across) * (height + gap) - gap
-    unit = max(w, h) / 200  # so that frames are equally thin in every picture
-    return (
-        f'<svg class="mask" role="img" aria-label="{html.escape(said)}" style="--u:{unit:.3f}" '
-        f'viewBox="{-unit:.3f} {-unit:.3f} {w + 2 * unit:.3f} {h + 2 * unit:.3f}">{"".join(parts)}</svg>'
-    )
+    unit = max(w, h) / 200  # lines are equally thin in every picture
+    view = f"{-unit:.3f} {-unit:.3f} {w + 2 * unit:.3f} {h + 2 * unit:.3f}"
+    return unit, view, Markup("".join(parts))
 
 
 def _filled(cells: Cells, x: float, y: float) -> list[str]:
-    """A path for each level of density: runs of equal cells become one rectangle."""
+    """Return one path for each shade; neighbours of the same shade in a row are one rectangle."""
     levels = np.ceil(cells * LEVELS - 1e-9).astype(int)
     paths: dict[int, list[str]] = {}
     for row, line in enumerate(levels):

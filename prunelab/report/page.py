@@ -1,168 +1,181 @@
-"""The page: one HTML file with its style sheet and its figures in it; it needs no network and no script."""
+"""The report: its content is collected here, and written as HTML (see `templates/`) and Markdown."""
 
 from __future__ import annotations
 
-import html
+import itertools
+import re
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from string import Template
 
-from prunelab.report.curves import Curve
+import jinja2
+
+from prunelab.report import cost_tables, differences, figures, mask_pictures, result_tables, results_frame, sentences
+from prunelab.report.curves import SHOWN, Baseline, Curve, Point, baselines, curves, final, pareto
+from prunelab.report.drawing import Figure, style
+from prunelab.report.groups import Group, group
 from prunelab.report.mask_pictures import Picture
-from prunelab.report.tables import Heat, Table
+from prunelab.report.run_folders import Run, sweep_command
+from prunelab.report.tables import Table, plain
 
-# The policy forbids what the page never does: scripts, and anything from the network.
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="prunelab.report">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>$title</title>
-<style>
-$style</style>
-</head>
-<body>
-<header>
-<p class="eyebrow">$eyebrow</p>
-<h1>$title</h1>
-<p>$compared</p>
-<ul class="counts" aria-label="Runs">$counts</ul>
-<p class="finding">$finding</p>
-<nav aria-label="Sections">$contents</nav>
-</header>
-<main>
-$sections
-</main>
-</body>
-</html>
-""")
-SHAPES = {  # as matplotlib's markers of the same curves
-    1: '<circle cx="17" cy="7" r="3.5"/>',
-    2: '<path d="M13.8 3.8h6.4v6.4h-6.4z"/>',
-    3: '<path d="M17 3l4 7.5h-8z"/>',
-    4: '<path d="M17 2.5l4.5 4.5-4.5 4.5-4.5-4.5z"/>',
-    5: '<path d="M17 11l4-7.5h-8z"/>',
-    6: '<path d="M15.7 3h2.6v2.7H21v2.6h-2.7V11h-2.6V8.3H13V5.7h2.7z"/>',
-    7: '<path d="M13.5 5.3l1.8-1.8L17 5.2l1.7-1.7 1.8 1.8L18.8 7l1.7 1.7-1.8 1.8L17 8.8l-1.7 1.7-1.8-1.8L15.2 7z"/>',
-    8: '<path d="M17 2l1.3 3.6h3.8l-3 2.3 1.1 3.7-3.2-2.2-3.2 2.2 1.1-3.7-3-2.3h3.8z"/>',
+COMMANDS = 12  # commands of single runs on the page; the others are in the CSV file
+SECTIONS = {
+    "accuracy": "Accuracy over sparsity and compression",
+    "results": "Results",
+    "pareto": "Pareto front: size and accuracy",
+    "differences": "Comparison of the experiments",
+    "inside": "Layers, masks and training",
+    "cost": "Cost and latency",
+    "failed": "Failed and missing runs",
+    "origin": "Commands and versions",
 }
 
 
-def page(values: Mapping[str, str], counts: Mapping[str, int], sections: Sequence[tuple[str, str, str]]) -> str:
-    """The whole file.
+@dataclass(frozen=True)
+class Report:
+    """The content of a report, as the templates read it.
 
     Args:
-        values: plain text for `title`, `eyebrow`, `compared` and `finding`.
-        counts: how many runs of each status; `completed` is good news, of the others only 0 is.
-        sections: anchor, heading as plain text, content as HTML.
+        runs: all runs, completed or not.
+        folders: the folders that contain them.
     """
-    chips = (
-        f"<li{'' if status == 'completed' or not number else CLASS_BAD}><b>{number:,}</b> {html.escape(status)}</li>"
-        for status, number in counts.items()
-    )
-    contents = (f'<a href="#{anchor}">{html.escape(heading)}</a>' for anchor, heading, _ in sections)
-    bodies = (
-        f'<section id="{anchor}" aria-labelledby="{anchor}-h">\n'
-        f'<h2 id="{anchor}-h">{html.escape(heading)}</h2>\n{body}\n</section>'
-        for anchor, heading, body in sections
-    )
-    return PAGE.substitute(
-        {key: html.escape(value) for key, value in values.items()},
-        style=Path(__file__).with_name("page.css").read_text(encoding="utf-8"),
-        counts="".join(chips),
-        contents=" ".join(contents),
-        sections="\n".join(bodies),
-    )
 
+    runs: Sequence[Run]
+    folders: Sequence[Path]
 
-CLASS_BAD = ' class="bad"'
+    def html(self) -> str:
+        """Return the page: one file with its style and figures, without scripts, that needs no network."""
+        loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+        environment = jinja2.Environment(
+            loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        return environment.get_template("page.html.jinja").render(report=self, commands=COMMANDS)
 
+    def markdown(self) -> str:
+        """Return the sentences, the tables and the commands as Markdown."""
+        counted = ", ".join(f"{number} {status}" for status, number in self.counts.items())
+        text = ["# Pruning report", *map(plain, (self.compared, f"Runs: {counted}.", self.finding))]
+        text += [table.markdown() for table in self.tables.values() if table.columns and len(table.frame)]
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "".join(self.commands))), default=0))
+        commands = "\n".join(" ".join(command.split()) for command in self.commands)
+        return "\n\n".join([*map(str.strip, text), f"{fence}sh\n{commands}\n{fence}"]) + "\n"
 
-def legend(curves: Sequence[Curve], dense: int = 0, *, levels: bool = False) -> str:
-    """The curves' names with their number of seeds; for the figures below it.
+    @property
+    def name(self) -> str:
+        """The names of the folders."""
+        return ", ".join(folder.resolve().name for folder in self.folders)
 
-    Args:
-        dense: how many dense networks are drawn.
-        levels: whether what was never pruned is a level line there.
-    """
-    lines = [
-        _entry(_line(curve.colour, "9 3 1.5 3" if levels and curve.flat else ""), curve.label, f"n = {curve.seeds}")
-        for curve in curves
-        if curve.colour
-    ]
-    grey = sum(not curve.colour for curve in curves)
-    lines += [_entry(_line(0, "", shape=False), f"{grey} others, in the table", "")] if grey else []
-    if dense:
-        name = "dense network" if dense == 1 else "dense network of the curve of that colour"
-        lines.append(_entry(_line(-1, "1.5 3", shape=False), name, ""))
-    return f'<ul class="legend">{"".join(lines)}</ul>'
+    @property
+    def sections(self) -> dict[str, str]:
+        """The headings by anchor: no results if no run completed, and no costs if no run has any."""
+        shown = (set(SECTIONS) if self.groups else {"failed", "origin"}) - ({"cost"} - set(self.tables))
+        return {key: head for key, head in SECTIONS.items() if key in shown}
 
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The number of runs of each status."""
+        return sentences.counts(self.runs)
 
-def _entry(swatch: str, name: str, more: str) -> str:
-    return f"<li>{swatch}<span>{html.escape(name)}</span>{f'<small>{more}</small>' if more else ''}</li>"
+    @cached_property
+    def compared(self) -> str:
+        """What was compared."""
+        return sentences.compared(self.runs, self.groups)
 
+    @cached_property
+    def finding(self) -> str:
+        """The main finding."""
+        return sentences.headline(self.curves, self.dense)
 
-def _line(number: int, dashes: str, *, shape: bool = True) -> str:
-    colour = "var(--muted)" if number < 0 else f"var(--s{number})"
-    mark = SHAPES[number] if shape and not dashes else ""
-    dash = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return (
-        f'<svg viewBox="0 0 34 14" aria-hidden="true" style="fill:{colour};stroke:{colour}">'
-        f'<path d="M1 7h32" stroke-width="1.8"{dash}/>{mark}</svg>'
-    )
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The experiments: completed runs that differ only in their seed."""
+        return group(self.runs)
 
+    @property
+    def repeats(self) -> int:
+        """The number of runs that are left out since a later run has the same seed."""
+        return sum(group.repeats for group in self.groups)
 
-def figures(drawn: Sequence[tuple[str, str]], beside: str = "") -> str:
-    """Figures side by side where there is room: (caption, SVG); and HTML to stand beside them."""
-    body = "\n".join(f"<figure><figcaption>{html.escape(text)}</figcaption>\n{svg}</figure>" for text, svg in drawn)
-    return f'<div class="figures">\n{body}\n{f"<aside>{beside}</aside>" if beside else ""}</div>'
+    @cached_property
+    def curves(self) -> list[Curve]:
+        """The curves of the experiments over sparsity."""
+        return curves(self.groups)
 
+    @property
+    def compared_with_best(self) -> bool:
+        """Whether there are too many curves to compare every two of them."""
+        return len(self.curves) > differences.EVERY_PAIR
 
-def masks(pictures: Sequence[Picture]) -> str:
-    """The pictures of masks, small, side by side."""
-    body = "\n".join(
-        f"<figure><figcaption><b>{html.escape(p.group)}</b><br>{html.escape(p.tensor)}, {p.shape}: {p.kept:,} of "
-        f"{p.size:,} kept{_dead(p)}</figcaption>{p.svg}</figure>"
-        for p in pictures
-    )
-    return f'<div class="masks">\n{body}\n</div>'
+    @cached_property
+    def dense(self) -> list[Baseline]:
+        """The dense networks."""
+        return baselines(self.curves)
 
+    @cached_property
+    def front(self) -> list[tuple[str, Point]]:
+        """The Pareto front of all points of all curves, with their names."""
+        points = [point for curve in self.curves for point in curve.points]
+        return [("dense network" if point.round == 0 else point.group.label, point) for point in pareto(points)]
 
-def _dead(picture: Picture) -> str:
-    what = "filter" if picture.shape.count("×") > 1 else "row"
-    return f", {picture.dead} {what}{'s' * (picture.dead != 1)} empty" if picture.dead else ""
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """The masks of the first layer, one run of each coloured curve."""
+        groups = [curve.last.group for curve in self.curves if curve.colour]
+        return [picture for group in groups if (picture := mask_pictures.picture(group.label, group.runs[0]))]
 
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """The figures by name."""
+        with style():
+            drawn = [
+                figures.over_sparsity(self.curves, self.dense),
+                figures.over_compression(self.curves, self.dense),
+                figures.front(self.curves, [point for _, point in self.front]),
+                *figures.training(self.curves),
+            ]
+        return {figure.name: figure for figure in drawn}
 
-def cut(table: Table, rows: int, heat: Sequence[Heat] = ()) -> str:
-    """A table of at most so many rows, and where the others are."""
-    more = len(table.rows) - rows
-    shown = Table(table.name, table.title, table.columns, table.rows[:rows], table.fields)
-    return shown.html(heat) + (note(f"{more:,} more rows are in report_{table.name}.csv.") if more > 0 else "")
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """The tables by name, also those that are CSV files only. Empty tables are left out, except `failed`."""
+        pairs = differences.all_pairs(self.curves)
+        highest = "Paired differences in test accuracy at the highest sparsity that both experiments have"
+        each = "Paired differences in test accuracy at each sparsity that both experiments have"
+        ends = [(group, final(group)) for group in self.groups]
+        made = [
+            result_tables.results(ends, self.dense if len(self.dense) <= SHOWN else ()),
+            result_tables.pareto(self.front),
+            result_tables.differences((pair[0] for pair in pairs), "differences", highest),
+            result_tables.differences(itertools.chain.from_iterable(pairs), "differences_all", each),
+            result_tables.layers(self.groups),
+            result_tables.masks(self.pictures),
+            cost_tables.sizes(self.groups),
+            cost_tables.latencies(self.groups),
+            result_tables.failed(self.runs),
+            Table("runs", "All runs", [], results_frame.frame(self.runs)),
+        ]
+        return {table.name: table for table in made if len(table.frame) or table.name == "failed"}
 
+    @cached_property
+    def sweeps(self) -> dict[Path | None, str | None]:
+        """The commands of the sweeps by folder; None if it is not known, and for runs outside a sweep."""
+        return {run.sweep: sweep_command(run.sweep) if run.sweep else None for run in self.runs}
 
-def note(text: str) -> str:
-    """A remark in small print."""
-    return f'<p class="note">{html.escape(text)}</p>'
+    @cached_property
+    def single(self) -> list[str]:
+        """The commands of the runs outside a sweep, or in one whose command is not known."""
+        runs = [run for run in self.runs if not self.sweeps[run.sweep]]
+        return [str(run.summary["command"]) for run in runs if run.summary.get("command")]
 
+    @property
+    def commands(self) -> list[str]:
+        """The commands of all sweeps and of at most `COMMANDS` single runs."""
+        return [*filter(None, self.sweeps.values()), *self.single[:COMMANDS]]
 
-def folded(summary: str, content: str) -> str:
-    """Content that is shown when asked for."""
-    return f"<details><summary>{html.escape(summary)}</summary>\n{content}\n</details>"
-
-
-def commands(lines: Sequence[str]) -> str:
-    """Commands to be typed again."""
-    return f"<pre><code>{html.escape(chr(10).join(lines))}</code></pre>" if lines else ""
-
-
-def facts(found: Mapping[str, Sequence[str]]) -> str:
-    """Names and values."""
-    body = "".join(
-        f"<dt>{html.escape(key)}</dt>"
-        + "".join(f"<dd>{html.escape(value)}</dd>" for value in values[:1])
-        + "".join(f"<dt></dt><dd>{html.escape(value)}</dd>" for value in values[1:])
-        for key, values in found.items()
-    )
-    return f"<dl>{body}</dl>"
+    @property
+    def facts(self) -> dict[str, list[str]]:
+        """Versions, devices and dates by name, and the command that wrote the report."""
+        this = shlex.join(["prunelab", "report", *map(str, self.folders)])
+        return {**result_tables.provenance(self.runs), "this page": [this]}

@@ -1,136 +1,139 @@
-"""One table, three forms: HTML and Markdown for the eye, CSV with plain fractions for a program."""
+"""A table of results: a DataFrame for CSV, and columns of text for HTML and Markdown."""
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from prunelab.report.reading import Row
-from prunelab.tracking.console import percent
+import pandas as pd
 
-Show = Callable[[Row], str]
-Heat = Callable[[Row], float | None]
+from prunelab.text import percent
+
+Row = Mapping[str, object]  # one row of the DataFrame; None where a value is missing
+AT_MOST = 60  # rows of a table on the page and in Markdown; the CSV has all of them
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column for the eye. The first ones of a table that hold `words` name its rows."""
+    """A column to read.
+
+    Args:
+        head: its heading.
+        show: returns the text of its cell in a row.
+        words: whether it holds text and not numbers. Such columns at the beginning of a table name its rows.
+        heat: the key of a fraction in [0, 1] that shades the cell; empty if cells are not shaded.
+    """
 
     head: str
-    show: Show
+    show: Callable[[Row], str]
     words: bool = False
+    heat: str = ""
+
+    def shade(self, row: Row) -> float | None:
+        """Return how dark the cell is, in [0, 1]; None if it is not shaded."""
+        value = _number(row, self.heat)
+        return None if value is None else min(max(value, 0.0), 1.0)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with a form for the eye (`columns`) and one for programs (`fields`)."""
+    """Results with unrounded values (`frame`) and a form to read (`columns`).
+
+    Args:
+        name: the CSV file is `report_<name>.csv`.
+        title: what the rows are.
+        columns: the columns to read; none for a table that is a CSV file only.
+        frame: the columns of the CSV file.
+    """
 
     name: str
     title: str
     columns: Sequence[Column]
-    rows: Sequence[Row]
-    fields: Sequence[str]
+    frame: pd.DataFrame
+
+    @property
+    def rows(self) -> list[Row]:
+        """The first `AT_MOST` rows."""
+        shown = self.frame.head(AT_MOST)
+        return list(shown.astype(object).where(shown.notna(), None).to_dict("records"))
+
+    @property
+    def more(self) -> int:
+        """How many rows `rows` leaves out."""
+        return max(len(self.frame) - AT_MOST, 0)
 
     def csv(self) -> str:
-        """Every field of every row, unrounded."""
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(self.fields)
-        writer.writerows([_harmless(row.get(field)) for field in self.fields] for row in self.rows)
-        return text.getvalue()
+        """Return all rows as CSV with unrounded values."""
+        return self.frame.map(_no_formula).to_csv(index=False)
 
     def markdown(self) -> str:
-        """A Markdown table under its title."""
+        """Return the title and the rows as a Markdown table."""
         lines = [[plain(column.head) for column in self.columns], ["---" if c.words else "---:" for c in self.columns]]
         lines += [[plain(column.show(row)) for column in self.columns] for row in self.rows]
-        return f"### {plain(self.title)}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-    def html(self, heat: Sequence[Heat] = ()) -> str:
-        """A table in a box of its own, which scrolls where the page must not.
-
-        Args:
-            heat: of the last columns, the fraction in [0, 1] that shades a cell.
-        """
-        plain = len(self.columns) - len(heat)
-        shades = [None] * plain + list(heat)
-        head = "".join(f'<th scope="col"{_left(column)}>{html.escape(column.head)}</th>' for column in self.columns)
-        body = "\n".join(
-            "<tr>" + "".join(map(_cell, range(len(shades)), self.columns, shades, [row] * len(shades))) + "</tr>"
-            for row in self.rows
-        )
-        return (
-            f'<p class="caption" id="t-{self.name}">{html.escape(self.title)}</p>\n'
-            f'<div class="scroll" role="region" tabindex="0" aria-labelledby="t-{self.name}">\n'
-            f'<table class="{self.name}" aria-labelledby="t-{self.name}">\n'
-            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
-        )
-
-
-def _cell(number: int, column: Column, heat: Heat | None, row: Row) -> str:
-    text = html.escape(column.show(row))
-    if number == 0:
-        return f'<th scope="row"{_left(column)}>{text}</th>'
-    shade = heat(row) if heat else None
-    style = "" if shade is None else f' class="heat" style="--v:{min(max(shade, 0.0), 1.0):.3f}"'
-    return f"<td{_left(column) if column.words else style}>{text}</td>"
-
-
-def _left(column: Column) -> str:
-    return ' class="words"' if column.words else ""
+        more = f"\n{self.more:,} more rows are in the CSV file.\n" if self.more else ""
+        return f"### {plain(self.title)}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n{more}"
 
 
 def plain(text: str) -> str:
-    """Text that cannot leave its line or cell in Markdown, nor become markup in it."""
+    """Escape text for one line or table cell of Markdown."""
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
-def _harmless(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets an apostrophe before it."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else "" if value is None else value
+def _no_formula(value: object) -> object:
+    """Put an apostrophe before text that a spreadsheet would run as a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def _number(row: Row, key: str) -> float | None:
+    value = row.get(key)
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def words(key: str, head: str) -> Column:
-    """A column of text."""
+    """Return a column of text."""
     return Column(head, lambda row: str(row.get(key) or ""), words=True)
 
 
 def count(key: str, head: str) -> Column:
-    """A column of whole numbers."""
-    return Column(head, lambda row: "–" if row.get(key) is None else f"{row[key]:,.0f}")
+    """Return a column of whole numbers."""
+    return _numeric(key, head, lambda value, error: f"{value:,.0f}")
 
 
-def share(key: str, head: str, digits: int = 1) -> Column:
-    """A column of fractions, shown as percent with the standard error where there is one."""
-    return Column(head, lambda row: percent(row.get(key), digits) + _error(row.get(f"{key}_error"), digits))
+def share(key: str, head: str, digits: int = 1, heat: str = "") -> Column:
+    """Return a column of fractions, shown in percent, ± the standard error in `<key>_error` if there is one."""
+
+    def show(value: float, error: float) -> str:
+        return percent(value, digits) + (f" ± {percent(error, digits)}" if round(100 * error, digits) else "")
+
+    return _numeric(key, head, show, heat)
 
 
 def times(key: str, head: str) -> Column:
-    """A column of ratios, with the standard error where there is one."""
-    return Column(
-        head, lambda row: "–" if row.get(key) is None else f"{row[key]:.2f}×{_plus_minus(row.get(f'{key}_error'), 2)}"
-    )
+    """Return a column of ratios, ± the standard error in `<key>_error` if there is one."""
+    return _numeric(key, head, lambda value, error: f"{value:.2f}×{_plus_minus(error, 2)}")
 
 
 def milliseconds(key: str, head: str) -> Column:
-    """A column of times, with the standard error where there is one."""
+    """Return a column of times in ms, ± the standard error in `<key>_error` if there is one."""
 
-    def show(row: Row) -> str:
-        if row.get(key) is None:
-            return "–"
-        digits = 0 if row[key] >= 100 else 3
-        return f"{row[key]:,.{digits}f}{_plus_minus(row.get(f'{key}_error'), digits)}"
+    def show(value: float, error: float) -> str:
+        digits = 0 if value >= 100 else 3
+        return f"{value:,.{digits}f}{_plus_minus(error, digits)}"
 
-    return Column(head, show)
+    return _numeric(key, head, show)
 
 
-def _plus_minus(error: float | None, digits: int) -> str:
-    return f" ± {error:,.{digits}f}" if error and round(error, digits) else ""
+def _numeric(key: str, head: str, show: Callable[[float, float], str], heat: str = "") -> Column:
+    """Return a column of numbers that shows a dash where there is none."""
+
+    def cell(row: Row) -> str:
+        value = _number(row, key)
+        return "–" if value is None else show(value, _number(row, f"{key}_error") or 0.0)
+
+    return Column(head, cell, heat=heat)
 
 
-def _error(error: float | None, digits: int) -> str:
-    return f" ± {percent(error, digits)}" if error and round(100 * error, digits) else ""
+def _plus_minus(error: float, digits: int) -> str:
+    return f" ± {error:,.{digits}f}" if round(error, digits) else ""

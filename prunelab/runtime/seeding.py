@@ -62,7 +62,7 @@ class HostGenerators:
     def now(cls) -> HostGenerators:
         """Return the present states."""
         kind, keys, *rest = np.random.get_state()
-        return cls((kind, keys.tolist(), *rest), random.getstate())  # type: ignore[union-attr]
+        return cls((kind, np.asarray(keys).tolist(), *rest), random.getstate())
 
     def restore(self) -> None:
         """Put the generators back into these states."""

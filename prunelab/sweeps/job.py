@@ -46,5 +46,5 @@ def is_complete(config: DictConfig) -> bool:
     """Return whether this job of a sweep completed before, with the same config, and may be reused."""
     if not (composing.in_sweep() and config.reuse):
         return False
-    summary = report.read_summary(composing.run_folder(config.outputs)) or {}
-    return summary.get("status") == "completed" and summary.get("config") == composing.plain(config)
+    earlier = report.read_run(composing.run_folder(config.outputs))
+    return earlier.status == "completed" and earlier.config == composing.plain(config)

@@ -7,11 +7,10 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from prunelab import report
 from prunelab.sweeps.notes import Tries
-from prunelab.tracking.console import percent
+from prunelab.text import percent
 
 PAUSE = 0.5  # seconds between two looks
 
@@ -27,7 +26,7 @@ class Progress:
     def __init__(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
         self.folder = folder
         self.names = report.names(jobs)
-        self.before = {number for number in range(len(jobs)) if self._summary(number).get("status") == "completed"}
+        self.before = {number for number in range(len(jobs)) if self._job(number).status == "completed"}
         self.pending = set(range(len(jobs)))
         self.running: dict[int, tuple[int, float]] = {}  # by number: which try, and when it was first seen
         self.took: list[float] = []  # seconds of each job that ended
@@ -63,15 +62,16 @@ class Progress:
     def _end(self, number: int) -> None:
         self.pending.discard(number)
         _, began = self.running.pop(number, (0, None))
-        summary = self._summary(number)
-        done = summary.get("status") == "completed"
+        job = self._job(number)
+        done = job.status == "completed"
         if done and number in self.before and self._kept(number):
             return  # completed before this sweep began: neither printed nor timed
         if began is not None:
             self.took.append(time.monotonic() - began)
         elif done:
-            self.took.append(summary["seconds"])
-        how = _result(summary["final"]) if done else (str(summary.get("error", "")).splitlines() or ["no result"])[0]
+            self.took.append(job.seconds or 0.0)
+        accuracy, sparsity = (job.result.get(key) for key in ("test_accuracy", "sparsity"))
+        how = f"{percent(accuracy, 2)} at {percent(sparsity)} sparsity" if done else job.error or "no result"
         ended = f"{len(self.names) - len(self.pending)} of {len(self.names)} {'done' if done else 'failed'}"
         print(f"{ended}: {self.names[number]}: {how}{self._left()}", flush=True)
 
@@ -87,8 +87,8 @@ class Progress:
     def _kept(self, number: int) -> bool:
         return (self.folder / str(number) / "summary.json").stat().st_mtime < self.since
 
-    def _summary(self, number: int) -> dict[str, Any]:
-        return report.read_summary(self.folder / str(number)) or {}
+    def _job(self, number: int) -> report.Run:
+        return report.read_run(self.folder / str(number))
 
 
 def in_words(seconds: float) -> str:
@@ -98,7 +98,3 @@ def in_words(seconds: float) -> str:
     if seconds < 5400:
         return f" · about {round(seconds / 60)} min left"
     return f" · about {seconds / 3600:.1f} h left"
-
-
-def _result(final: dict[str, Any]) -> str:
-    return f"{percent(final['test_accuracy'], 2)} at {percent(final['sparsity'])} sparsity"

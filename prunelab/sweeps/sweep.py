@@ -100,13 +100,13 @@ class Sweep:
         self._progress.stop()
         jobs = report.read_sweep(self.folder)
         print(report.sweep_text(jobs))
-        if any(job["status"] == "completed" for job in jobs):
+        if any(job.status == "completed" for job in jobs):
             from prunelab.report import dashboard  # late, since it takes a second
 
             with files.writing(self.folder):
                 dashboard.write(self.folder)
             print(f"\n{where(self.folder)}\nreport       prunelab report {self.folder}")
-        return all(job["status"] == "completed" for job in jobs)
+        return all(job.status == "completed" for job in jobs)
 
     def _left(self) -> dict[int, Tries]:
         """The jobs that did not end since the first start, by number."""

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from prunelab.costs.form_cost import FormCost, lines, notes
-from prunelab.tracking.console import table as plain_table
+from prunelab.text import table as plain_table
 
 WIDTH = 120
 

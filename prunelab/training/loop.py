@@ -74,8 +74,9 @@ def fit(
 
     def step(index: Tensor) -> Tensor:
         done = position.epoch * per_epoch + position.batch
-        for group in optimizer.param_groups if lr_factor is not None else ():
-            group["lr"] = group["initial_lr"] * lr_factor(done)
+        if lr_factor is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * lr_factor(done)
         loss = train_step(model, optimizer, *train.batch(index), done + 1, callbacks)
         if spec.validate_every and (done + 1) % spec.validate_every == 0:
             position.see(done + 1, evaluate(model, validation, callbacks).loss)

@@ -35,8 +35,8 @@ def build_optimizer(
     parameters = [parameter for _, parameter in sorted(model.named_parameters()) if id(parameter) not in own]
     parts = [{"params": group.parameters, "lr": group.lr, "weight_decay": group.weight_decay} for group in groups]
     optimizer = without_compiler(make)([{"params": parameters}, *parts] if parts else parameters, **options)
-    for group in optimizer.param_groups:
-        group.setdefault("initial_lr", group["lr"])
+    for settings in optimizer.param_groups:
+        settings.setdefault("initial_lr", settings["lr"])
     return optimizer
 
 

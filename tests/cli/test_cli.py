@@ -221,7 +221,7 @@ def test_a_run_shows_the_plan_the_table_and_three_lines(normal):
     assert lines[4] == []
     assert lines[5] == ["dense", "masked"]
     assert lines[7] == ["parameters", "60,074", "60,074"]
-    assert lines[15][:5] == ["masked:", "no", "speed-up:", "masks", "are"]
+    assert lines[15][:5] == ["masked:", "no", "speed-up:", "the", "same"]
     assert lines[16] == []
     lines = lines[17:]
     assert lines[0] == ["round", "sparsity", "nonzero", "compression", "val", "accuracy", "test", "accuracy", "seconds"]
@@ -261,6 +261,14 @@ def test_the_same_command_reuses_its_stages(cli, normal):
     assert [row["reused"] for row in table(second / "rounds.csv")] == ["true"] * 3
     assert again.stdout.count("reused") == 3
     second.rename(folder / "aside")  # the other tests look at a single one
+
+
+def test_stages_lists_what_a_run_stored(cli, normal):
+    folder, _ = normal
+    listed = cli("stages", cwd=folder).stdout.splitlines()
+    rounds = [line.split()[3:8] for line in listed if line.split()[1:2] == ["round"]]
+    assert rounds == [[number, "0", "0.2", "magnitude", "weight"] for number in ("1", "2")]
+    assert listed[-1].startswith("4 stages, ")
 
 
 # A sweep
@@ -340,7 +348,8 @@ def test_a_stopped_run_goes_on_where_it_was(cli, tmp_path, uninterrupted, number
     assert result.stderr.splitlines() == ["prunelab: stopped; the same command goes on from here"]
     (stopped,) = runs(tmp_path)
     assert json.loads((stopped / "summary.json").read_text())["status"] == "interrupted"
-    assert not list(tmp_path.glob("outputs/stages/*/weights.safetensors"))  # no stage was finished
+    finished = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/stages/*/stage.json")]
+    assert [stage["kind"] for stage in finished] == ["init"]  # of training, no stage was finished
 
     again = cli(*args, cwd=tmp_path)
     assert (again.returncode, again.stderr) == (0, "")

@@ -66,7 +66,7 @@ def test_a_shared_parameter_counts_once_and_its_multiply_adds_twice():
 
 def test_the_record_as_plain_data():
     times = {n: Latency(Interval(2.0, 1.0, 3.0), Interval(1.5, 1.25, 1.75)) for n in (1, 256)}
-    row = FormCost("csr", 10, 5, 20, 9, 40, 30, None, "unseen", 1, times, "slow")
+    row = FormCost("csr", 1, 10, 5, 20, 9, 40, 30, None, "unseen", times, "slow")
     assert row.as_json() == {
         "form": "csr",
         "parameters": 10,
@@ -184,7 +184,7 @@ def wide(names):
     """Rows of a card with the longest numbers."""
     times = {n: Latency(Interval(99.994, 99.994, 999.94), Interval(10.0, 9.0, 1100.0)) for n in (1, 256)}
     why = "no speed-up at batch 1 and 256: " + "very long words " * 9
-    return [FormCost(name, *[99_999_999] * 7, None, 2, times, why) for name in names]
+    return [FormCost(name, 2, *[99_999_999] * 7, None, times, why) for name in names]
 
 
 def test_the_table_is_no_wider_than_a_screen():

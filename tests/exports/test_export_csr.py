@@ -6,7 +6,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from export_networks import config, sparse_lenet
+from export_networks import sparse_lenet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
@@ -15,9 +15,10 @@ from torch import nn
 from prunelab import exports as export
 from prunelab.costs.latency import race
 from prunelab.errors import ConfigError
-from prunelab.exports import csr
-from prunelab.exports.checkpoint import Network
+from prunelab.exports import csr, network_files
 from prunelab.exports.csr import CSRLinear, sparsify
+from prunelab.exports.network_files import Network
+from prunelab.models.lenet import LeNet300100
 from prunelab.pruning import skipping
 
 
@@ -77,9 +78,13 @@ def test_a_layer_whose_weight_another_module_reads_is_left_alone():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(torch.rand_like(parameter) < 0.05)
-    sparse = sparsify(model)
-    assert set(sparse.layers) == {"linear1", "linear2"}
-    assert "another module" in sparse.left["self_attn.out_proj"]
+    sparse = sparsify(nn.Sequential(model, nn.Linear(64, 64), nn.Linear(64, 64)), 0.0)
+    assert set(sparse.layers) == {"1", "2"}
+    assert "another module" in sparse.left["0.self_attn.out_proj"]
+    assert "another module" in sparse.left["0.linear1"]  # in the fused forward pass
+    x = torch.randn(2, 5, 64)
+    with torch.no_grad():
+        assert torch.equal(sparse.model[0](x), model(x))
 
 
 def test_a_layer_that_is_removed_is_not_said_to_be_another_kind_of_layer():
@@ -87,19 +92,23 @@ def test_a_layer_that_is_removed_is_not_said_to_be_another_kind_of_layer():
     with torch.no_grad():
         model[0].weight.zero_()
     skipping.set_skipped(model[0], True)
-    assert sparsify(model).left["0"] == "is removed: it is skipped as a whole"
+    assert sparsify(model).left["0"] == "is removed: the forward pass leaves it out"
 
 
-def saved(folder, tmp_path):
-    network = Network(sparse_lenet(), {}, config(tmp_path, "model=lenet_300_100"))
+def saved(folder):
+    network = Network(sparse_lenet())
     csr.save(folder, network)
     return network.model
 
 
+def load(folder):
+    return csr.load(folder, lambda said: LeNet300100())
+
+
 def test_what_was_saved_comes_back(tmp_path):
-    model = saved(tmp_path, tmp_path)
+    model = saved(tmp_path)
     x = torch.randn(33, 1, 28, 28)
-    loaded = csr.load(tmp_path)
+    loaded = load(tmp_path)
     assert isinstance(loaded.fc1, CSRLinear)
     assert (loaded(x) - model(x)).abs().max() <= 1e-5
     said = json.loads((tmp_path / "model.csr.json").read_text())
@@ -110,29 +119,29 @@ def test_what_was_saved_comes_back(tmp_path):
 
 
 def test_a_flipped_bit_is_noticed(tmp_path):
-    saved(tmp_path, tmp_path)
+    saved(tmp_path)
     path = tmp_path / "model.csr.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(ConfigError, match="damaged"):
-        csr.load(tmp_path)
+        load(tmp_path)
 
 
 def test_columns_that_there_are_not_are_no_crash(tmp_path, monkeypatch):
-    saved(tmp_path, tmp_path)
+    saved(tmp_path)
     path = tmp_path / "model.csr.safetensors"
     tensors = load_file(path)
     tensors["fc1.col"] = np.full_like(tensors["fc1.col"], 10**6)
     save_file(tensors, path)
-    monkeypatch.setattr(csr.portable, "verify", lambda *arguments: None)  # as somebody would who forges both
+    monkeypatch.setattr(network_files, "verify", lambda *arguments: None)  # as somebody would who forges both
     with pytest.raises(ConfigError, match="does not fit"):
-        csr.load(tmp_path)
+        load(tmp_path)
 
 
 def test_a_dense_network_is_refused_with_the_reason(tmp_path):
     with pytest.raises(ConfigError, match=r"export=csr: no layer .*fc1: 0.0% of its weights are zero"):
-        csr.save(tmp_path, Network(sparse_lenet(0.0), {}, config(tmp_path, "model=lenet_300_100")))
+        csr.save(tmp_path, Network(sparse_lenet(0.0)))
     assert not list(tmp_path.glob("model.csr*"))
 
 

@@ -1,19 +1,18 @@
 """Nothing is called done before a fresh process has loaded it and agreed."""
 
+import dataclasses
 import shutil
 
 import pytest
 import torch
 from export_networks import command
 
-from prunelab import compose
 from prunelab import exports as export
-from prunelab.config import build as building
 from prunelab.costs import latency as timing
+from prunelab.data.mnist import mnist
 from prunelab.errors import ConfigError
-from prunelab.exports import forms
+from prunelab.exports import checkpoint, cost_forms, export_files, finished_run
 from prunelab.exports import fresh_process as fresh
-from prunelab.exports import write as making
 from prunelab.exports.formats import FORMATS
 
 
@@ -24,7 +23,7 @@ def folder(finished, tmp_path):
 
 @pytest.fixture(scope="module")
 def test_split():
-    return building.bind(compose("data.limit=300"), "data")().test
+    return mnist(limit=300).test
 
 
 @pytest.mark.slow
@@ -48,7 +47,7 @@ def test_the_command_says_what_cannot_be_made_and_makes_the_rest(folder):
     save_file({name: value + 1 for name, value in load_file(state).items()}, state)  # not a zero left
     done = command(folder, "csr", "safetensors")
     assert done.returncode == 1
-    assert done.stderr.startswith("prunelab: export=csr: no layer to store that way")
+    assert done.stderr.startswith("prunelab: export=csr: no layer can be stored as CSR")
     assert done.stderr.count("\n") == 1
     assert "model.safetensors" in done.stdout
     header, names = [line for line in done.stdout.splitlines() if "pruned" in line]
@@ -62,7 +61,7 @@ def test_a_folder_without_a_run_is_one_line(tmp_path):
 
 
 def test_rows_are_what_lies_there(folder, finished, test_split):
-    config = compose("data.limit=300", "model=lenet_300_100")
+    config = finished_run.read(folder).config
     (row,) = export.make(folder, finished.model, config, test_split, ["csr"])
     assert all((folder / name).is_file() for name in row.files)
     assert row.inputs == 64 + min(256, len(test_split))
@@ -72,29 +71,31 @@ def test_rows_are_what_lies_there(folder, finished, test_split):
 @pytest.mark.parametrize("kind", ["int8_weight", "int8_dynamic"])
 def test_int8_is_compared_with_the_network_that_was_rounded(folder, finished, test_split, kind):
     pytest.importorskip("torchao")
-    config = compose("data.limit=300", "model=lenet_300_100")
+    config = finished_run.read(folder).config
     (row,) = export.make(folder, finished.model, config, test_split, [kind])
     assert row.largest_difference <= 1e-5
     assert all((folder / name).is_file() for name in row.files)
-    found = forms.exported(folder, finished.model, [kind], ())[kind]
+    found = cost_forms.exported(folder, finished.model, [kind], ())[kind]
     with torch.no_grad():
-        x = making.examples(test_split)["test"]
+        x = export_files.examples(test_split)["test"]
         assert (found.run(x) - finished.model(x)).abs().max() > 1e-4  # it is another network than the dense one
 
 
 def test_int8_that_comes_back_otherwise_is_not_done(folder, finished, test_split, monkeypatch):
     pytest.importorskip("torchao")
     honest = FORMATS["int8_weight"]
-    monkeypatch.setitem(FORMATS, "int8_weight", honest._replace(save=lambda *both: honest.save(*both) and None))
-    config = compose("data.limit=300", "model=lenet_300_100")
+    monkeypatch.setitem(
+        FORMATS, "int8_weight", dataclasses.replace(honest, save=lambda *both: honest.save(*both) and None)
+    )
+    config = finished_run.read(folder).config
     with pytest.raises(
-        ConfigError, match="export=int8_weight: is not done: outputs differ"
+        ConfigError, match="export=int8_weight: is not written: outputs differ"
     ):  # from the float network's
         export.make(folder, finished.model, config, test_split, ["int8_weight"])
 
 
 def test_another_network_is_not_done(folder, finished, test_split, monkeypatch):
-    config = compose("data.limit=300", "model=lenet_300_100")
+    config = finished_run.read(folder).config
     honest = FORMATS["csr"]
 
     def forge(work, network):
@@ -102,48 +103,51 @@ def test_another_network_is_not_done(folder, finished, test_split, monkeypatch):
             model = type(network.model)()
             model.load_state_dict(network.model.state_dict())
             model.fc3.bias[0] += 1e-3
-        honest.save(work, network._replace(model=model))
+        honest.save(work, dataclasses.replace(network, model=model))
 
-    monkeypatch.setitem(FORMATS, "csr", honest._replace(save=forge))
-    with pytest.raises(ConfigError, match=r"export=csr: is not done: outputs differ by 0.001"):
+    monkeypatch.setitem(FORMATS, "csr", dataclasses.replace(honest, save=forge))
+    with pytest.raises(ConfigError, match=r"export=csr: is not written: outputs differ by 0.001"):
         export.make(folder, finished.model, config, test_split, ["csr"])
     assert not list(folder.glob("model.csr*"))
 
 
 def test_a_file_that_cannot_be_loaded_is_not_done(folder, finished, test_split, monkeypatch):
-    config = compose("data.limit=300", "model=lenet_300_100")
-    broken = FORMATS["torch_export"]._replace(save=lambda work, network: (work / "model.pt2").write_bytes(b"no"))
+    config = finished_run.read(folder).config
+    broken = dataclasses.replace(
+        FORMATS["torch_export"], save=lambda work, network: (work / "model.pt2").write_bytes(b"no")
+    )
     monkeypatch.setitem(FORMATS, "torch_export", broken)
     said = []
-    assert making.make(folder, finished.model, config, test_split, ["torch_export"], on_error=said.append) == []
+    assert export_files.make(folder, finished.model, config, test_split, ["torch_export"], on_error=said.append) == []
     assert "export=torch_export: a fresh process cannot load it" in str(said[0])
     assert not (folder / "model.pt2").exists()
 
 
 def test_nan_and_other_shapes_are_differences():
     inputs = {"a": torch.eye(2)}
-    assert making.compare(lambda x: x, inputs, {"a": torch.eye(2)}) == (0.0, True)
-    assert making.compare(lambda x: x, inputs, {"a": torch.eye(2) * float("nan")})[0] == float("inf")
-    assert making.compare(lambda x: x, inputs, {"a": torch.eye(3)}) == (float("inf"), False)
-    assert making.compare(lambda x: x, inputs, {"a": 1 - torch.eye(2)}) == (1.0, False)
+    assert export_files.compare(lambda x: x, inputs, {"a": torch.eye(2)}) == (0.0, True)
+    assert export_files.compare(lambda x: x, inputs, {"a": torch.eye(2) * float("nan")})[0] == float("inf")
+    assert export_files.compare(lambda x: x, inputs, {"a": torch.eye(3)}) == (float("inf"), False)
+    assert export_files.compare(lambda x: x, inputs, {"a": 1 - torch.eye(2)}) == (1.0, False)
 
 
 def test_the_table_by_hand():
-    row = making.Exported("csr", ("model.csr.safetensors",), 1e-6, True, 320)
-    assert making.table([row]).splitlines()[1].split() == ["model.csr.safetensors", "1e-06", "same", "320"]
+    row = export_files.Exported("csr", ("model.csr.safetensors",), 1e-6, True, 320)
+    assert export_files.table([row]).splitlines()[1].split() == ["model.csr.safetensors", "1e-06", "same", "320"]
 
 
 def test_an_unknown_kind(finished):
     with pytest.raises(
-        ConfigError, match=r"export=tflite: must be of safetensors, onnx, csr, torch_export, int8_weight"
+        ConfigError, match=r"export=tflite: must be one of safetensors, onnx, csr, torch_export, int8_weight"
     ):
-        making.check(["csr", "tflite"])
+        export_files.check(["csr", "tflite"])
 
 
 def test_the_process_is_another_one(finished, tmp_path, monkeypatch):
     monkeypatch.setitem(fresh.FORMATS, "safetensors", None)  # in this process only
     x = torch.randn(3, 1, 28, 28)
-    found = fresh.outputs("safetensors", finished.folder, {"x": x}, tmp_path, ())
+    checkpoint.save(tmp_path, finished_run.read(finished.folder))
+    found = fresh.outputs("safetensors", tmp_path, {"x": x}, tmp_path)
     assert torch.equal(found["x"], finished.model.eval()(x))
 
 

@@ -2,19 +2,23 @@
 
 import pytest
 import torch
-from export_networks import config, sparse_lenet
-from omegaconf import OmegaConf
+from export_networks import sparse_lenet
 from torch import nn
 
 from prunelab.errors import ConfigError
-from prunelab.exports import checkpoint as portable
 from prunelab.exports import graphs
-from prunelab.exports.checkpoint import Network
+from prunelab.exports.network_files import Network
+from prunelab.models.lenet import LeNet
+from prunelab.models.lstm import LSTM
+from prunelab.models.residual_lenet import ResidualLeNet
+from prunelab.models.vit import ViT
+
+X = torch.randn(1, 1, 28, 28)
 
 
-def network(tmp_path, *overrides):
-    found = config(tmp_path, *overrides)
-    return Network(portable.build({"config": OmegaConf.to_container(found)}), {}, found)
+def network(kind):
+    torch.manual_seed(0)
+    return Network(kind().eval(), X)
 
 
 @torch.no_grad()
@@ -23,10 +27,10 @@ def apart(run, model, batch):
     return float((run(x) - model(x)).abs().max())
 
 
-@pytest.mark.parametrize("model", ["lenet", "residual_lenet", "vit_tiny"])
-def test_onnx_agrees_at_any_batch_size(tmp_path, model):
+@pytest.mark.parametrize("kind", [LeNet, ResidualLeNet, ViT])
+def test_onnx_agrees_at_any_batch_size(tmp_path, kind):
     pytest.importorskip("onnxruntime")
-    dense = network(tmp_path, f"model={model}")
+    dense = network(kind)
     graphs.save_onnx(tmp_path, dense)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]  # its weights are in it
     run = graphs.load_onnx(tmp_path)
@@ -36,15 +40,15 @@ def test_onnx_agrees_at_any_batch_size(tmp_path, model):
 
 def test_an_onnx_graph_has_no_masks(tmp_path):
     onnx = pytest.importorskip("onnx")
-    graphs.save_onnx(tmp_path, Network(sparse_lenet(), {}, config(tmp_path, "model=lenet_300_100")))
+    graphs.save_onnx(tmp_path, Network(sparse_lenet(), X))
     nodes = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
     assert "Mul" not in nodes
     assert nodes.count("Gemm") == 3
 
 
-@pytest.mark.parametrize("model", ["lenet", "lstm", "vit_tiny"])
-def test_torch_export_agrees_at_any_batch_size(tmp_path, model):
-    dense = network(tmp_path, f"model={model}")
+@pytest.mark.parametrize("kind", [LeNet, LSTM, ViT])
+def test_torch_export_agrees_at_any_batch_size(tmp_path, kind):
+    dense = network(kind)
     graphs.save_program(tmp_path, dense)
     run = graphs.load_program(tmp_path)
     assert max(apart(run, dense.model, batch) for batch in (1, 2, 37)) <= 1e-6
@@ -57,11 +61,11 @@ class Fickle(nn.Module):
 
 def test_code_that_no_graph_can_follow_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match="Fickle cannot be traced for any batch size") as caught:
-        graphs.program(Network(Fickle(), {}, config(tmp_path)))
+        graphs.program(Network(Fickle(), X))
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setattr(graphs, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(ConfigError, match=r'onnx needs onnxscript: pip install "prunelab\[onnx\]"'):
-        graphs.save_onnx(tmp_path, Network(sparse_lenet(), {}, config(tmp_path)))
+        graphs.save_onnx(tmp_path, Network(sparse_lenet(), X))

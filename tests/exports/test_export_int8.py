@@ -4,18 +4,24 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from export_networks import config, sparse_lenet
+from export_networks import sparse_lenet
 from torch import nn
-from torch.nn.utils import prune
 
 import prunelab
 from prunelab import exports as export
-from prunelab.config import build as building
+from prunelab.costs.stored_tensors import numbers
+from prunelab.data.mnist import mnist
 from prunelab.errors import ConfigError
-from prunelab.exports import int8 as quantizing
+from prunelab.exports import int8
 from prunelab.exports.int8 import quantize
-from prunelab.models.lenet import LeNet
+from prunelab.exports.network_files import Network
+from prunelab.models.lenet import LeNet, LeNet300100
 from prunelab.models.vit import ViT
+
+
+def load(kind, folder):
+    return int8.load(kind, folder, lambda said: LeNet300100())
+
 
 KINDS = ("int8_weight", "int8_dynamic")
 torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="needs torchao")
@@ -28,7 +34,7 @@ def test_zeros_stay_zeros_and_weights_move_by_half_a_step(kind):
     found = quantize(model, kind)
     assert found.layers == ["fc1", "fc2", "fc3"]
     assert found.zeros == sum(int((getattr(model, name).weight == 0).sum()) for name in found.layers)
-    weight = quantizing.plain(found.model.fc1.weight)
+    weight = numbers(found.model.fc1.weight)
     assert (weight[model.fc1.weight == 0] == 0).all()
     assert 0 < found.largest_error <= 0.51
     assert type(model.fc1.weight) is nn.Parameter  # the model itself stays as it is
@@ -42,16 +48,18 @@ def test_a_row_by_hand():
     found = quantize(model, "int8_weight")
     # steps of 127 ÷ 127.5 and 2.55 ÷ 127.5 = 0.02; 127 of them are the most, and 1.4 is nearest to one
     expected = torch.tensor([[127 * 127 / 127.5, 0.0, 127 / 127.5], [0.0, 2.54, 0.0]])
-    torch.testing.assert_close(quantizing.plain(found.model[0].weight), expected)
+    torch.testing.assert_close(numbers(found.model[0].weight), expected)
     assert (found.zeros, found.rounded_to_zero) == (3, 0)
 
 
 @torchao
-def test_masks_are_baked_into_the_copy():
-    model = nn.Sequential(nn.Linear(4, 4))
-    prune.l1_unstructured(model[0], "weight", 0.5)
-    assert quantize(model, "int8_weight").zeros == 8
-    assert prune.is_pruned(model)
+def test_one_line_and_plain_data():
+    found = quantize(sparse_lenet(), "int8_weight", mnist(limit=300).test)
+    assert str(found).startswith(f"int8_weight: {found.bytes_before:,} → {found.bytes_after:,} bytes (2")
+    assert f", test accuracy {found.accuracy_before:.2%} → " in str(found)
+    said = found.as_json()
+    assert "model" not in said
+    assert said["zeros"] == found.zeros
 
 
 @torchao
@@ -75,15 +83,17 @@ def test_an_attention_layers_own_weights_stay_in_float():
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_saved_comes_back_in_a_fresh_process(tmp_path, kind, python):
     found = quantize(sparse_lenet(), kind)
-    names = quantizing.save(tmp_path, found, config(tmp_path, "model=lenet_300_100"))
-    assert (tmp_path / names[0]).stat().st_size == found.bytes_after
+    int8.save(tmp_path, found, Network(sparse_lenet()))
+    assert (tmp_path / int8.names(kind)[0]).stat().st_size == found.bytes_after
     x = torch.randn(5, 1, 28, 28)
     with torch.no_grad():
-        assert torch.equal(quantizing.load(tmp_path, kind)(x), found.model(x))
+        assert torch.equal(load(kind, tmp_path)(x), found.model(x))
         expected = found.model(torch.ones(2, 1, 28, 28)).sum().item()
     done = python(
-        "import torch; from pathlib import Path; from prunelab.exports import quantizing; torch.set_num_threads(1);"
-        f"print(quantizing.load(Path('.'), '{kind}')(torch.ones(2, 1, 28, 28)).sum().item())",
+        "import torch; from pathlib import Path; from prunelab.exports import int8; torch.set_num_threads(1);"
+        "from prunelab.models.lenet import LeNet300100;"
+        f"model = int8.load('{kind}', Path('.'), lambda said: LeNet300100());"
+        "print(model(torch.ones(2, 1, 28, 28)).sum().item())",
         cwd=tmp_path,
     )
     assert float(done.stdout) == pytest.approx(expected, abs=1e-6), done.stderr
@@ -91,12 +101,13 @@ def test_what_was_saved_comes_back_in_a_fresh_process(tmp_path, kind, python):
 
 @torchao
 def test_a_flipped_bit_is_noticed(tmp_path):
-    names = quantizing.save(tmp_path, quantize(sparse_lenet(), "int8_weight"), config(tmp_path, "model=lenet_300_100"))
-    data = bytearray((tmp_path / names[0]).read_bytes())
+    int8.write("int8_weight", tmp_path, Network(sparse_lenet()))
+    path = tmp_path / int8.names("int8_weight")[0]
+    data = bytearray(path.read_bytes())
     data[-1] ^= 1
-    (tmp_path / names[0]).write_bytes(data)
+    path.write_bytes(data)
     with pytest.raises(ConfigError, match="damaged"):
-        quantizing.load(tmp_path, "int8_weight")
+        load("int8_weight", tmp_path)
 
 
 def test_what_cannot_be_quantised(monkeypatch):
@@ -114,8 +125,8 @@ def test_a_zero_that_comes_back_is_refused(monkeypatch):
         for name in layers:
             model.get_submodule(name).weight.data += 1e-3
 
-    monkeypatch.setattr(quantizing, "convert", careless)
-    with pytest.raises(ConfigError, match="pruned weights of fc1 came back"):
+    monkeypatch.setattr(int8, "convert", careless)
+    with pytest.raises(ConfigError, match="pruned weights of fc1 are not zero any more"):
         quantize(sparse_lenet(), "int8_weight")
 
 
@@ -128,7 +139,7 @@ def test_pruned_lenet_in_int8_keeps_its_accuracy_at_30_percent_of_the_bytes(tmp_
         "amount=0.8", "schedule=one_shot", "train.epochs=1", "threads=1", f"outputs={outputs}", "data.limit=20000"
     )
     folder = prunelab.run(chosen, outputs / kind).folder
-    found = quantize(export.load(folder), kind, building.bind(chosen, "data")().test)
-    print(f"\n{found.facts}")
+    found = quantize(export.load(folder), kind, mnist(limit=20_000).test)
+    print(f"\n{found}")
     assert abs(found.accuracy_before - found.accuracy_after) <= 0.003
     assert found.bytes_after <= 0.3 * found.bytes_before

@@ -12,8 +12,12 @@ from torch import nn
 
 import prunelab
 from prunelab.compaction import compact
-from prunelab.exports import write as making
+from prunelab.data.mnist import mnist
+from prunelab.exports import export_files, finished_run
 from prunelab.exports.formats import FORMATS
+from prunelab.models.deep_mlp import DeepMLP
+from prunelab.models.residual_lenet import ResidualLeNet
+from prunelab.models.vit import ViT
 from prunelab.pruning import skipping
 
 PLAIN = """
@@ -73,20 +77,19 @@ def test_the_result_and_what_is_loaded_are_the_network_by_hand(result):
 def test_files_are_the_network_by_hand(result, kind, monkeypatch):
     if kind.startswith("int8"):
         pytest.importorskip("torchao")
-    config = prunelab.compose("model._target_=plain_layers.Plain", "trusted=[plain_layers]", "strategy=layer")
     monkeypatch.setenv("PYTHONPATH", sys.path[0], prepend=":")
     trusted = ("plain_layers",)
-    test = prunelab.config.build.bind(prunelab.compose("data.limit=300"), "data")().test
-    making.make(result.folder, prunelab.load(result.folder, trusted), config, test, [kind])
-    run = FORMATS[kind].load(result.folder, trusted)
+    network = finished_run.read(result.folder, trusted)
+    export_files.make(result.folder, network.model, network.config, mnist(limit=300).test, [kind])
+    run = FORMATS[kind].load(result.folder, finished_run.builder(trusted))
     assert apart(by_hand(result), run) <= (0.1 if kind.startswith("int8") else 1e-5)
 
 
-@pytest.mark.parametrize("model", ["deep_mlp", "residual_lenet", "vit_tiny"])
-def test_a_network_that_lost_all_of_its_blocks_is_compacted(model):
-    network = prunelab.config.build.network(prunelab.compose(f"model={model}", "strategy=layer")).eval()
-    for module in skipping.marked(network).values():
-        skipping.set_skipped(module, True)
+@pytest.mark.parametrize("kind", [DeepMLP, ResidualLeNet, ViT])
+def test_a_network_that_lost_all_of_its_blocks_is_compacted(kind):
+    network = kind().eval()
+    for block in network.blocks:
+        skipping.set_skipped(block, True)
     small = compact(network, X[:1]).model
     assert apart(network, small) <= 1e-5
     assert not skipping.skipped(small)

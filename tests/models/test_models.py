@@ -1,17 +1,14 @@
 """The models: their sizes summed by hand, their shapes, that every parameter learns, and that masks reach all of it."""
 
 import copy
-import subprocess
-import sys
+import importlib
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import overrides
+import yaml
 from torch import nn
 
-import prunelab
-from prunelab.config import build as building
-from prunelab.config.schema import ConfigError
 from prunelab.models.conv import Conv
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet5_caffe import LeNet5Caffe
@@ -19,22 +16,12 @@ from prunelab.models.lstm import LSTM
 from prunelab.models.residual_lenet import ResidualLeNet
 from prunelab.models.torchvision_models import torchvision_model
 from prunelab.models.vit import ViT
-from prunelab.pruning import masks
-from prunelab.training import loop as training
+from prunelab.pruning.masks import Masks
+from prunelab.pruning.prunable import select
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
-CHOICES = [
-    "lenet5_caffe",
-    "conv2",
-    "conv4",
-    "conv6",
-    "lstm",
-    "vit_tiny",
-    "deep_mlp",
-    "residual_lenet",
-    "torchvision",
-    "resnet18",
-]
+FILES = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
+CHOICES = [file.stem for file in FILES if file.stem not in ("lenet", "lenet_300_100")]  # these are for MNIST alone
 
 
 def parameters(model):
@@ -49,7 +36,9 @@ def weights(model):
 def build(choice, shape, classes=10):
     """As the config has it."""
     torch.manual_seed(0)
-    return building.bind(prunelab.compose(f"model={choice}"), "model")(shape=shape, classes=classes)
+    options = yaml.safe_load((FILES[0].parent / f"{choice}.yaml").read_text())
+    module, _, name = options.pop("_target_").rpartition(".")
+    return getattr(importlib.import_module(module), name)(**options, shape=shape, classes=classes)
 
 
 # Sizes, summed by hand
@@ -148,7 +137,7 @@ def test_a_residual_block_of_zeros_passes_its_input_on(model):
 @pytest.mark.parametrize("shape", [GREY, COLOUR])
 @pytest.mark.parametrize("choice", CHOICES)
 def test_shapes_gradients_and_masks(choice, shape):
-    """The masks' own parameters too: a weight whose mask is never applied anew would not train."""
+    """Every parameter trains, and a model under masks computes what a plain model with zeros does."""
     model = build(choice, shape, 7)
     twin = build(choice, shape, 7)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
@@ -157,24 +146,24 @@ def test_shapes_gradients_and_masks(choice, shape):
     assert copied(x).shape == (2, 7)
     assert torch.equal(copied(x), model.eval()(x))
 
-    masks.attach(masks.select(model))
-    masks.heed_attention(model)
-    for item in masks.masked(model):
+    masks = Masks(model)
+    masks.add(select(model))
+    for item in masks:
         item.mask.view(-1)[::2] = 0
+    masks.apply()
     model.train()
-    for _ in range(2):  # a weight that is not computed anew fails in the second backward pass
+    for _ in range(2):
         nn.functional.cross_entropy(model(x), torch.tensor([3, 5])).backward()
-    still = [n for n, p in masks.originals(model).items() if p.grad is None or not p.grad.any()]
+    still = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert not still
-    assert all(not item.original.grad[item.mask == 0].any() for item in masks.masked(model))
+    assert all(not item.parameter.grad[item.mask == 0].any() for item in masks)
 
     model.eval()
     with torch.no_grad():
-        for item in masks.masked(model):
-            item.original.mul_(0.5)  # stale from here on
-        found = model(x)
-        masks.restore(twin, *masks.snapshot(model))
-        torch.testing.assert_close(found, masks.bake(twin).eval()(x))
+        for item in masks:
+            item.parameter.mul_(0.5)
+        twin.load_state_dict(model.state_dict())
+        assert torch.equal(model(x), twin.eval()(x))
 
 
 @pytest.mark.parametrize(
@@ -212,60 +201,3 @@ def test_wrong_values_are_quoted(make, key):
 )
 def test_the_smallest_image(model, smallest):
     assert model(shape=(1, smallest, smallest)).eval()(torch.rand(1, 1, smallest, smallest)).shape == (1, 10)
-
-
-# torchvision's
-
-
-def test_a_torchvision_model_has_torchvisions_own_names_and_output():
-    from torchvision.models import resnet18
-
-    torch.manual_seed(0)
-    expected = resnet18(weights=None, num_classes=10).eval()
-    torch.manual_seed(0)
-    model = torchvision_model().eval()
-    assert list(model.state_dict()) == list(expected.state_dict())
-    x = torch.rand(2, 1, 28, 28)
-    assert torch.equal(model(x), expected(x.expand(-1, 3, -1, -1)))
-    assert torch.equal(copy.deepcopy(model)(x), model(x))
-
-
-def test_torchvisions_vision_transformers_take_the_images_size():
-    assert torchvision_model("vit_b_32", shape=COLOUR).eval()(torch.rand(1, *COLOUR)).shape == (1, 10)
-
-
-def test_models_with_auxiliary_classifiers_give_plain_logits():
-    model = torchvision_model("googlenet", shape=COLOUR).train()
-    assert model(torch.rand(2, 3, 64, 64)).shape == (2, 10)
-
-
-def test_torchvision_is_not_imported_for_other_models():
-    code = (
-        "import sys, prunelab.models.torchvision_models, prunelab.models.vit; assert 'torchvision' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-@pytest.mark.parametrize(
-    ("output", "said"),
-    [
-        ("(y, y)", "gives tuple for 2 examples"),
-        ("{'y': y}", "gives dict"),
-        ("None", "gives NoneType"),
-        ("y[:, :7]", r"gives float32 \[2, 7\] for 2 examples; must give logits, float32 \[2, 10\]"),
-        ("y[:, :, None]", r"gives float32 \[2, 10, 1\]"),
-        ("y.argmax(1)", r"gives int64 \[2\]"),
-        ("y.half()", r"gives float16 \[2, 10\]"),
-    ],
-)
-def test_a_model_that_gives_no_logits_is_refused_before_training(output, said, tmp_path, monkeypatch):
-    name = f"odd_output_{abs(hash(output))}"
-    (tmp_path / f"{name}.py").write_text(
-        "from torch import nn\n\nclass Odd(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
-        "        self.fc = nn.Linear(784, 10)\n\n"
-        f"    def forward(self, x):\n        y = self.fc(x.flatten(1))\n        return {output}\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(training, "fit", lambda *args, **how: pytest.fail("trained"))
-    with pytest.raises(ConfigError, match=rf"model\._target_={name}\.Odd: {said}"):
-        prunelab.run(prunelab.compose(*overrides(tmp_path), f"model._target_={name}.Odd", f"trusted=[{name}]"))

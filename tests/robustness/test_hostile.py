@@ -14,7 +14,7 @@ from prunelab import compose
 from prunelab.config.allow_list import locate
 from prunelab.config.schema import REQUIRED
 from prunelab.errors import ConfigError
-from prunelab.report.jobs import read_summary
+from prunelab.report import read_summary
 from prunelab.stages import files
 from prunelab.stages.checkpoint import Work
 from prunelab.stages.stage import Stage, State, name_of

@@ -36,9 +36,9 @@ def workers(parent):
 def final_table(folder):
     """Strategy, seed, status and figures of each job; the output folders differ."""
     jobs = report.read_sweep(folder)
-    finals = [job["summary"]["final"] for job in jobs]
+    finals = [job.summary["final"] for job in jobs]
     figures = [(final["test_accuracy"], final["nonzero"]) for final in finals]
-    return [(job["overrides"][-2:], job["status"], figure) for job, figure in zip(jobs, figures, strict=True)]
+    return [(job.overrides[-2:], job.status, figure) for job, figure in zip(jobs, figures, strict=True)]
 
 
 @pytest.mark.parametrize("jobs", sizes(6, 30))
@@ -78,12 +78,12 @@ def test_a_sweep_killed_as_a_whole_goes_on_when_run_again(tmp_path):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    done = [job["number"] for job in report.read_sweep(tmp_path / "sweep") if job["status"] == "completed"]
+    done = [job.number for job in report.read_sweep(tmp_path / "sweep") if job.status == "completed"]
     assert 0 in done
     written = first.stat().st_mtime_ns
     again = subprocess.run(how, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert all(job["status"] == "completed" for job in report.read_sweep(tmp_path / "sweep"))
+    assert all(job.status == "completed" for job in report.read_sweep(tmp_path / "sweep"))
     assert first.stat().st_mtime_ns == written  # only what was missing
 
 
@@ -116,7 +116,7 @@ def run_deadly(tmp_path, methods, *more):
 
 
 def statuses(tmp_path):
-    return [job["status"] for job in report.read_sweep(tmp_path / "sweep")]
+    return [job.status for job in report.read_sweep(tmp_path / "sweep")]
 
 
 @pytest.mark.slow

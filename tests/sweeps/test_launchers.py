@@ -46,7 +46,7 @@ def test_one_line_starts_a_sweep_with_one_thread_a_job(launcher, cli, tmp_path, 
     assert result.returncode == 0, result.stderr
     assert launcher == "ray" or not result.stderr  # Ray says that it asks for a token
     jobs = sweep_of(tmp_path)
-    assert [(job["status"], job["summary"]["threads"]) for job in jobs] == [("completed", 1)] * 3
+    assert [(job.status, job.summary["threads"]) for job in jobs] == [("completed", 1)] * 3
     lines = [line for line in result.stdout.splitlines() if " of 3 done: seed=" in line]
     assert [line[0] for line in lines] == ["1", "2", "3"]
     assert "left" not in lines[-1]
@@ -73,7 +73,7 @@ def test_a_worker_of_submitit_that_is_killed_costs_nothing(cli, tmp_path):
     result = run_deadly(cli, tmp_path, "deadly.once,deadly.fine")
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("a worker was killed") == 1
-    assert [job["status"] for job in sweep_of(tmp_path)] == ["completed", "completed"]
+    assert [job.status for job in sweep_of(tmp_path)] == ["completed", "completed"]
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_a_worker_of_submitit_that_is_killed_costs_nothing(cli, tmp_path):
 def test_a_job_that_always_kills_its_worker_costs_the_others_nothing(cli, tmp_path):
     result = run_deadly(cli, tmp_path, "deadly.always,deadly.fine,deadly.fine")
     assert result.returncode == 1
-    assert [job["status"] for job in sweep_of(tmp_path)] == ["unfinished", "completed", "completed"]
+    assert [job.status for job in sweep_of(tmp_path)] == ["unfinished", "completed", "completed"]
 
 
 def config(name, target=None, given=()):

@@ -49,6 +49,7 @@ def test_all_strategies_those_that_take_no_amount_say_so_and_stop_no_other(cli, 
     strategies = {job[0].removeprefix("strategy=") for job in sweep_of(tmp_path)}
     assert {"l1", "global", "nm", "threshold", "mixed"} < strategies
     lines = [line for line in result.stdout.splitlines() if line.startswith("job ") and " failed: " in line]
-    assert [line.split("strategy=")[1].split()[0] for line in lines] == ["mixed", "nm", "threshold"]
-    assert all(line.endswith("must be null") for line in lines)
-    assert f"3 of {len(strategies)} jobs did not complete" in result.stdout
+    assert [line.split("strategy=")[1].split()[0] for line in lines] == ["layer", "mixed", "nm", "threshold"]
+    assert "no layer of LeNet keeps its input's shape" in lines[0]
+    assert all(line.endswith("must be null") for line in lines[1:])
+    assert f"4 of {len(strategies)} jobs did not complete" in result.stdout

@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from training_runs import SPEC, adam, bits, network, split, trained, without_seconds
 
 from prunelab.data.dataset import Split
 from prunelab.runtime.seeding import permutation
 from prunelab.training.callbacks.base import Callback
 from prunelab.training.loop import DivergedError, evaluate, fit
-from prunelab.training.optimizers import build_optimizer
 from prunelab.training.spec import Position, TrainSpec
-
-FEATURES, CLASSES = 8, 3
-
-
-def split(examples: int, seed: int = 0) -> Split:
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(examples, FEATURES, generator=generator)
-    return Split(inputs, torch.randint(CLASSES, (examples,), generator=generator))
-
-
-def network(dropout: float = 0.5) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, CLASSES))
-
-
-def adam(model: nn.Module) -> torch.optim.Optimizer:
-    return build_optimizer(torch.optim.Adam, model, lr=0.01)
-
-
-SPEC = TrainSpec(iterations=21, batch_size=8, seed=5, round=2)
-
-
-def trained(model, optimizer, *, callbacks=(), position=None, on_batch=lambda: None, lr_factor=None, **spec):
-    """Records of training on 50 examples in batches of 8: 7 batches per epoch, the last of 2."""
-    how = {"position": position, "on_batch": on_batch, "lr_factor": lr_factor}
-    return list(fit(model, optimizer, split(50), split(20, 1), dataclasses.replace(SPEC, **spec), callbacks, **how))
-
-
-def bits(model: nn.Module) -> dict[str, list[int]]:
-    return {key: value.view(torch.int32).flatten().tolist() for key, value in model.state_dict().items()}
-
-
-def without_seconds(records):
-    return [dataclasses.replace(record, seconds=0) for record in records]
-
 
 # Going on
 
@@ -236,62 +199,3 @@ def test_evaluate_leaves_no_gradients_and_draws_nothing():
     evaluate(model, split(30))
     assert torch.equal(before, torch.get_rng_state())
     assert all(parameter.grad is None for parameter in model.parameters())
-
-
-# Callbacks
-
-
-class Noted(Callback):
-    """Notes the calls of all hooks."""
-
-    def __init__(self, calls, scale):
-        self.calls, self.scale = calls, scale
-
-    def begin(self, optimizer):
-        self.calls.append("begin")
-
-    def substitutes(self):
-        self.calls.append("substitutes")
-        return {}
-
-    def objective(self, loss, inputs, logits):
-        self.calls.append("objective")
-        return loss * self.scale
-
-    def before_step(self, iteration):
-        self.calls.append(f"before {iteration}")
-
-    def after_step(self, iteration):
-        self.calls.append(f"after {iteration}")
-
-
-def test_the_hooks_are_called_in_order():
-    model, calls = network(), []
-    trained(model, adam(model), callbacks=[Noted(calls, 2)], iterations=2)
-    step = ["substitutes", "objective"]
-    assert calls == ["begin", *step, "before 1", "after 1", *step, "before 2", "after 2", "substitutes"]
-
-
-def test_objectives_are_chained_and_the_record_has_the_cross_entropy_alone():
-    """A gradient step on 6 · loss is one on the loss with a learning rate 6 times as high."""
-    one, other = network(dropout=0), network(dropout=0)
-    plain = trained(one, torch.optim.SGD(one.parameters(), lr=0.06), iterations=1)
-    sgd = torch.optim.SGD(other.parameters(), lr=0.01)
-    scaled = trained(other, sgd, callbacks=[Noted([], 2), Noted([], 3)], iterations=1)
-    assert scaled[0].train_loss == plain[0].train_loss
-    for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(mine, theirs)
-
-
-def test_substitutes_are_used_in_training_and_evaluation():
-    class Doubled(Callback):
-        def substitutes(self):
-            return {"0.weight": 2 * model[0].weight}
-
-    model, twin = network(dropout=0), network(dropout=0)
-    with torch.no_grad():
-        twin[0].weight.mul_(2)
-    (record,) = trained(model, torch.optim.SGD(model.parameters(), lr=0.0), callbacks=[Doubled()], iterations=7)
-    (expected,) = trained(twin, torch.optim.SGD(twin.parameters(), lr=0.0), iterations=7)
-    assert (record.train_loss, record.val_loss) == (expected.train_loss, expected.val_loss)
-    assert torch.equal(model[0].weight.grad, 2 * twin[0].weight.grad)

@@ -29,7 +29,7 @@ class Lamp(Global):
 
 
 def _adapted(scores: Tensor, alive: Tensor) -> Tensor:
-    """The layer-adaptive scores of one tensor; 0 where it is pruned, and where the score is 0.
+    """Return the layer-adaptive scores of one tensor; 0 where it is pruned, and where the score is 0.
 
     In float64 on the CPU: a GPU's running sum depends on how it is divided.
     """

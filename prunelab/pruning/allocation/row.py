@@ -25,7 +25,7 @@ class Row(Allocation):
         """Raise ConfigError where a row is a single unit."""
         if len(units) < 2:
             raise ConfigError(
-                f"allocation=row: {name} has one unit in each row; must have several (granularity=weight, block, kernel)"
+                f"allocation=row: {name} has one unit in each row; needs granularity=weight, block or kernel"
             )
 
     def pruned(self, units: Sequence[Units], amount: float | None) -> list[Tensor]:
@@ -43,7 +43,7 @@ def _of_rows(units: Units, amount: float) -> Tensor:
     living = units.alive.flatten(1)  # [rows, units of a row]
     scores = units.scores.flatten(1)
     # Unpruned units first, by score; a stable sort lets the first of equal scores go first.
-    order = torch.where(living, scores, torch.inf).sort(1, stable=True).indices
+    order = torch.where(living, scores, torch.inf).sort(dim=1, stable=True).indices
     place = torch.empty_like(order).scatter_(1, order, torch.arange(prod(order.shape[1:])).to(order).expand_as(order))
     count = living.sum(1).cpu().double()  # torch.round goes to the even neighbour of a half, as Python's round does
     goes = torch.minimum(torch.round(amount * count), (count - 1).clamp(min=0)).long().to(order.device)

@@ -1,7 +1,7 @@
 """What a criterion sees, and the derivatives that several criteria share.
 
 A criterion is one function `criterion(evidence, **options)`, or a `Criterion`, that returns a score ≥ 0 for each
-prunable weight; the smallest scores are pruned. It may do what it likes with `evidence.model`: that is a copy.
+prunable weight; the smallest scores are pruned. It may change `evidence.model`, which is a copy.
 """
 
 from __future__ import annotations
@@ -91,6 +91,28 @@ class Evidence:
         return self._batches(examples)
 
 
+def as_batches(data: Iterable[Batch] | Batches | None, device: torch.device) -> Batches | None:
+    """Return a function that gives so many examples of the data, in batches on a device; None without data.
+
+    Args:
+        data: batches of inputs and labels, such as a DataLoader, or such a function already.
+    """
+    if data is None or not isinstance(data, Iterable):
+        return data
+
+    def batches(examples: int) -> Iterator[Batch]:
+        left = examples
+        for batch in data:
+            yield batch[0][:left].to(device), batch[1][:left].to(device)
+            left -= len(batch[0])
+            if left <= 0:
+                return
+        if left == examples:
+            raise ConfigError("data: has no batches left; must give them anew at each call, as a DataLoader does")
+
+    return batches
+
+
 class Criterion:
     """A criterion with a state of its own: what it records while the network is trained.
 
@@ -108,7 +130,7 @@ class Criterion:
         """Begin to record; called once with the masks of the model."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return what has been recorded, for a checkpoint."""
+        """Return what is recorded, for a checkpoint."""
         return {}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -125,23 +147,19 @@ def shifted(scores: Sequence[Tensor]) -> Scores:
 
 
 def above_zero(scores: Sequence[Tensor], masks: Sequence[Tensor]) -> Scores:
-    """Return scores raised by the least positive one, float64, and 0 where a mask is, so that pruned weights rank first."""
+    """Return scores raised by the least positive one, and 0 where pruned, so that those rank first; float64."""
     positive = [score[score > 0] for score in scores]
     least = min((float(some.min()) for some in positive if some.numel()), default=1.0)
     return [(exact(score) + least) * mask.to(score.device) for score, mask in zip(scores, masks, strict=True)]
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """The values in float64, where sums and differences merge no two scores. (MPS has no float64 and keeps its own.)"""
+    """Return the values in float64, where sums and differences keep scores apart; MPS has none, and keeps its type."""
     return tensor.detach() if tensor.device.type == "mps" else tensor.detach().double()
 
 
 def at_least_one(key: str, value: int) -> int:
-    """The value of `criterion.<key>` if it is a whole number ≥ 1.
-
-    Raises:
-        ConfigError: if it is not.
-    """
+    """Return the value of `criterion.<key>`; raise ConfigError if it is not a whole number ≥ 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"criterion.{key}={value}: must be a whole number ≥ 1")
     return value
@@ -149,10 +167,7 @@ def at_least_one(key: str, value: int) -> int:
 
 @contextmanager
 def differentiable(model: nn.Module) -> Iterator[None]:
-    """In it, gradients of gradients exist, as far as torch has them; torch's flags are put back afterwards.
-
-    cuDNN's RNNs have no gradient in eval mode and no second one anywhere; fused attention has no second one.
-    """
+    """Switch gradients on, and off for a while what has no second derivative: cuDNN's RNNs and fused attention."""
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     with (
         torch.enable_grad(),
@@ -163,7 +178,7 @@ def differentiable(model: nn.Module) -> Iterator[None]:
 
 
 def derivative(value: Tensor, weights: Sequence[nn.Parameter], create_graph: bool = False) -> list[Tensor]:
-    """∂value/∂w for each tensor, 0 for a frozen or unused one; leaves every `.grad` alone."""
+    """Return ∂value/∂w for each tensor, 0 for a frozen or unused one; no `.grad` changes."""
     wanted = [weight for weight in weights if weight.requires_grad]
     if not (wanted and value.requires_grad):
         return [torch.zeros_like(weight) for weight in weights]
@@ -173,7 +188,7 @@ def derivative(value: Tensor, weights: Sequence[nn.Parameter], create_graph: boo
 
 
 def gradient(evidence: Evidence, batch: Batch, temperature: float = 1.0, create_graph: bool = False) -> list[Tensor]:
-    """∂L/∂w, L the batch's mean cross-entropy of logits ÷ temperature. Call it within `differentiable`."""
+    """Return ∂L/∂w, L the loss of a batch, its outputs ÷ temperature. Call it within `differentiable`."""
     inputs, labels = batch
     outputs = evidence.model(inputs)
     loss = evidence.loss(outputs if temperature == 1 else outputs / temperature, labels)
@@ -181,7 +196,7 @@ def gradient(evidence: Evidence, batch: Batch, temperature: float = 1.0, create_
 
 
 def mean_gradient(evidence: Evidence, examples: int, temperature: float = 1.0) -> list[Tensor]:
-    """g = ∂L/∂w, L the mean loss over so many examples, each example counted once; in float64 (`exact`)."""
+    """Return g = ∂L/∂w, L the mean loss over so many examples, each counted once; in float64 (`exact`)."""
 
     def one(batch: Batch) -> list[Tensor]:
         return gradient(evidence, batch, temperature)
@@ -192,7 +207,7 @@ def mean_gradient(evidence: Evidence, examples: int, temperature: float = 1.0) -
 def hessian_product(
     evidence: Evidence, vector: Sequence[Tensor], examples: int, temperature: float = 1.0
 ) -> list[Tensor]:
-    """H v, H the Hessian of the mean loss over so many examples in the prunable weights; in float64 (`exact`).
+    """Return H v, H the Hessian of the mean loss over so many examples in the prunable weights; float64 (`exact`).
 
     Computed as ∂(g·v)/∂w, without H. Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
 
@@ -221,7 +236,7 @@ def hessian_product(
 
 
 def _mean(evidence: Evidence, examples: int, one: Callable[[Batch], list[Tensor]]) -> list[Tensor]:
-    """The mean over examples of what `one` gives as a batch's mean: the last batch may be smaller."""
+    """Return the mean over examples of what `one` gives as the mean of a batch; the last batch may be smaller."""
     totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
     count = 0
     with differentiable(evidence.model):

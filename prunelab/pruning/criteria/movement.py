@@ -18,8 +18,9 @@ from prunelab.pruning.masks import Masks
 
 
 class Movement(Criterion):
-    """Score a weight by Σ −∂L/∂w · w over the optimizer steps since the last pruning, shifted so that the smallest is 0.
+    """Score a weight by Σ −∂L/∂w · w over the optimizer steps since the last pruning.
 
+    The scores of all tensors are shifted together so that the smallest is 0.
     The sum is positive where gradient descent makes |w| grow and negative where it makes it shrink: a small weight that
     grows is kept, and a large one that shrinks is pruned. Made for fine-tuning a pretrained network. Scores are in
     float64; their zero point means nothing, so sums of them (channels) mean nothing either.

@@ -10,7 +10,7 @@ from prunelab.pruning.criteria.base import Evidence, at_least_one, differentiabl
 
 
 def obd(evidence: Evidence, *, hessian: str = "fisher", examples: int = 256, samples: int = 8) -> list[Tensor]:
-    """Score a weight by ½ h w², h an estimate of the diagonal of the loss's Hessian: the loss's increase when w becomes 0.
+    """Score a weight by ½ h w², the loss's increase when w becomes 0; h: diagonal entry of the loss's Hessian.
 
     Holds where training has converged (g ≈ 0) and weights act one by one (no off-diagonal curvature).
 
@@ -40,7 +40,7 @@ def obd(evidence: Evidence, *, hessian: str = "fisher", examples: int = 256, sam
 
 
 def _fisher(evidence: Evidence, examples: int) -> list[Tensor]:
-    """Mean over examples of (∂loss of one example/∂w)²."""
+    """Return the mean over examples of (∂loss of one example/∂w)²."""
     totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
     count = 0
     with differentiable(evidence.model):
@@ -53,11 +53,11 @@ def _fisher(evidence: Evidence, examples: int) -> list[Tensor]:
 
 
 def _hutchinson(evidence: Evidence, examples: int, samples: int) -> list[Tensor]:
-    """|mean over samples of v ⊙ H v|: E[v_i v_j] is 1 for i = j and else 0, so that the diagonal of H is left."""
+    """Return |mean over samples of v ⊙ H v|: E[v_i v_j] is 1 for i = j, else 0, which leaves the diagonal of H."""
     totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
     for _ in range(samples):
         signs = [torch.randint(2, mask.shape) * 2 - 1 for mask in evidence.masks]
-        # Pruned weights are no part of the network: left in v, they would only add noise.
+        # Pruned weights are no part of the network; in v they would only add noise.
         vector = [sign.to(mask.device) * mask for sign, mask in zip(signs, evidence.masks, strict=True)]
         for total, v, product in zip(totals, vector, hessian_product(evidence, vector, examples), strict=True):
             total += v.to(product) * product

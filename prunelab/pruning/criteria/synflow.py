@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from prunelab.errors import ConfigError
 from prunelab.pruning.criteria.base import Evidence, derivative, differentiable
 
 
@@ -21,7 +22,10 @@ def synflow(evidence: Evidence) -> list[Tensor]:
 
     Returns:
         Scores ≥ 0 in float64 (products over many layers overflow float32); on MPS, which has no float64, scaled to
-        at most 1. Where a network overflows float64 as well, they are not finite, and `ranks` raises ValueError.
+        at most 1. Where a network overflows float64 as well, they are not finite, and pruning raises ValueError.
+
+    Raises:
+        ConfigError: without the shape of an example.
 
     Source: Tanaka et al. 2020, "Pruning neural networks without any data by iteratively conserving synaptic flow",
     section 6 and algorithm 1, arXiv 2006.05467; github.com/ganguli-lab/Synaptic-Flow.
@@ -32,6 +36,8 @@ def synflow(evidence: Evidence) -> list[Tensor]:
     with torch.no_grad():
         for tensor in [*model.parameters(), *_statistics(model)]:
             tensor.abs_()
+    if not evidence.shape:
+        raise ConfigError("criterion=synflow: needs the shape of an example; give Pruner(example=...) an input batch")
     with differentiable(model):
         total = model(torch.ones(1, *evidence.shape, dtype=torch.float64, device=home)).sum()
         slopes = derivative(total, evidence.weights)
@@ -43,6 +49,6 @@ def synflow(evidence: Evidence) -> list[Tensor]:
 
 
 def _statistics(model: nn.Module) -> list[Tensor]:
-    """Running means and variances. (Other buffers, such as an attention mask of −∞, are no part of the flow.)"""
+    """Return running means and variances. (Other buffers, such as an attention mask of −∞, stay as they are.)"""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
     return [buffer for module in norms for buffer in module.buffers(recurse=False)]

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ Reader = Callable[[Any, Call, Any], Tensor]  # (module, call, output) → Σ x²
 
 
 class Place(NamedTuple):
-    """Where a parameter is used: the module whose calls tell its inputs, and how; None where nothing tells them."""
+    """A use of a parameter: the module whose calls show its inputs, and the function that reads them; None: unknown."""
 
     name: str
     parameter: nn.Parameter
@@ -30,8 +30,9 @@ class Place(NamedTuple):
 
 
 def wanda(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
-    """Score a weight by |W_ij| · ‖X_j‖₂, X_j the j-th input feature (of a Conv: channel) over all examples and positions.
+    """Score a weight by |W_ij| · ‖X_j‖₂, X_j the j-th input feature over all examples and positions.
 
+    Of a Conv the features are the input channels.
     Known for Linear and Conv (grouped and transposed too), for MultiheadAttention's projections, and for the input and
     recurrent weights of LSTM, GRU and RNN, where X are the states before each step. The paper ranks within each output
     row: `allocation=row`.
@@ -73,7 +74,7 @@ def _check(unseen: list[Place]) -> None:
 
 @contextmanager
 def _unfused_attention() -> Iterator[None]:
-    """In it, the encoder's fused inference, which calls no module inside and so no hook, is off."""
+    """Switch off the encoder's fused inference for a while: it calls no module inside, and so no hook."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -83,7 +84,7 @@ def _unfused_attention() -> Iterator[None]:
 
 
 def _watch(place: Place, reader: Reader, totals: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
-    """Adds to `totals[place.name]` at each call of the module."""
+    """Add to `totals[place.name]` at each call of the module."""
     signature = inspect.signature(place.module.forward)
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Call, output: Any) -> None:
@@ -94,7 +95,7 @@ def _watch(place: Place, reader: Reader, totals: dict[str, Tensor]) -> torch.uti
 
 
 def _places(model: nn.Module) -> Iterator[Place]:
-    """Every use of every parameter; a tied one has several."""
+    """Yield every use of every parameter; a shared one has several."""
     for prefix, module in model.named_modules():
         parent = model.get_submodule(prefix.rpartition(".")[0])
         for key, parameter in module.named_parameters(recurse=False):
@@ -128,17 +129,17 @@ def _of_recurrent(key: str) -> Reader | None:
 
 
 def _squares(x: Tensor, dim: int = -1) -> Tensor:
-    """Σ x² over all dimensions but one, [x.shape[dim]]."""
+    """Return Σ x² over all dimensions but one, [x.shape[dim]]."""
     return exact(x).square().movedim(dim, -1).reshape(-1, x.shape[dim]).sum(0)
 
 
 def _linear(module: nn.Module, call: Call, output: Any) -> Tensor:
-    """[in], of input [..., in]. An RNN's may be a PackedSequence, whose `data` is [steps, in]; a tensor has it too."""
+    """Return [in], from an input [..., in]. That of an RNN may be a PackedSequence, whose `data` is [steps, in]."""
     return _squares(call["input"].data)
 
 
 def _convolution(module: nn.modules.conv._ConvNd, call: Call, output: Any) -> Tensor:
-    """Of input [n, in, …] or [in, …]: [out, in/groups, 1, …], or [in, 1, …] if transposed."""
+    """Return [out, in/groups, 1, …], or [in, 1, …] if transposed, from an input [n, in, …] or [in, …]."""
     spatial = len(module.kernel_size)
     squares = _squares(call["input"], -1 - spatial)
     if not module.transposed:  # each group of outputs sees its own inputs
@@ -149,7 +150,7 @@ def _convolution(module: nn.modules.conv._ConvNd, call: Call, output: Any) -> Te
 
 
 def _recurrent(layer: int, reverse: bool) -> Reader:
-    """[hidden]: the states before each step are a layer's outputs less the last, and the one it starts from."""
+    """Read [hidden]: the states before each step are the outputs but the last, and the initial state."""
 
     def read(module: nn.RNNBase, call: Call, output: Any) -> Tensor:
         outputs, state = _stack(module, call, output, layer + 1)
@@ -165,28 +166,38 @@ def _recurrent(layer: int, reverse: bool) -> Reader:
 
 
 def _between(layer: int) -> Reader:
-    """[directions · hidden]: what goes into a layer are the outputs of the one below."""
+    """Read [directions · hidden]: the inputs of a layer are the outputs of the layer below."""
     return lambda module, call, output: _squares(_stack(module, call, output, layer)[0])
 
 
 def _stack(module: nn.RNNBase, call: Call, output: Any, layers: int) -> tuple[Tensor, Any]:
-    """The outputs [..., directions · hidden] and the last state of the lowest layers, run on their own."""
+    """Return the outputs [..., directions · hidden] and the last state of the lowest layers, run on their own."""
     if layers < module.num_layers:
-        twin, hx, rows = copy(module), call.get("hx"), layers * (1 + module.bidirectional)
-        twin.num_layers = layers
-        twin._flat_weights = module._flat_weights[: len(module._flat_weights) // module.num_layers * layers]
+        hx, rows = call.get("hx"), layers * (1 + module.bidirectional)
         hx = tuple(h[:rows] for h in hx) if isinstance(hx, tuple) else hx if hx is None else hx[:rows]
-        output = twin.forward(call["input"], hx)
+        output = _lowest(module, layers)(call["input"], hx)
     return output[0].data, output[1]
 
 
+def _lowest(module: nn.RNNBase, layers: int) -> nn.RNNBase:
+    """Return an RNN of the lowest layers of another one, in eval mode, with its parameters."""
+    kind = next(kind for kind in (nn.LSTM, nn.GRU, nn.RNN) if isinstance(module, kind))
+    keys = ["bias", "batch_first", "bidirectional"]
+    keys += {nn.LSTM: ["proj_size"], nn.RNN: ["nonlinearity"]}.get(kind, [])
+    options = {key: getattr(module, key) for key in keys}
+    with torch.device("meta"):  # draws no initial weights
+        lowest = kind(module.input_size, module.hidden_size, num_layers=layers, **options)
+    lowest.load_state_dict(module.state_dict(), strict=False, assign=True)
+    return lowest.eval()
+
+
 def _hidden(state: Any) -> Tensor | None:
-    """h of an LSTM's state (h, c) or another's h, [layers · directions, …, hidden]."""
+    """Return h, [layers · directions, …, hidden], of the state (h, c) of an LSTM or the state h of another RNN."""
     return state[0] if isinstance(state, tuple) else state
 
 
 def _of(name: str) -> Reader:
-    """[in], of an argument of MultiheadAttention."""
+    """Read [in] from an argument of MultiheadAttention."""
     return lambda module, call, output: _squares(call[name])
 
 
@@ -194,13 +205,13 @@ _PROJECTIONS = {"q_proj_weight": _of("query"), "k_proj_weight": _of("key"), "v_p
 
 
 def _projected(module: nn.MultiheadAttention, call: Call, output: Any) -> Tensor:
-    """[3 · embed, embed]: a third of the rows for query, key and value each."""
+    """Return [3 · embed, embed]: a third of the rows each for query, key and value."""
     squares = torch.stack([_squares(call[name]) for name in ("query", "key", "value")])
     return squares.repeat_interleave(module.embed_dim, 0)
 
 
 def _attended(module: nn.MultiheadAttention, call: Call, output: Any) -> Tensor:
-    """[embed]: what goes into out_proj is what comes out of it when it is the identity."""
+    """Return [embed]: the inputs of out_proj are the layer's outputs when out_proj is the identity."""
     projection = module.out_proj
     module.out_proj = deepcopy(projection)
     nn.init.eye_(module.out_proj.weight)

@@ -64,7 +64,7 @@ class Block(Granularity):
         return filled[:rows, :columns].reshape(item.parameter.shape).to(item.mask.device)
 
     def _sums(self, tensor: Tensor, item: MaskedTensor) -> Tensor:
-        """The sum over each block, float64, on the CPU, where sums do not depend on the device."""
+        """Return the sum over each block, float64, on the CPU, where sums do not depend on the device."""
         matrix = tensor.detach().cpu().double().flatten(1)
         down, across = self.shape(item)
         edges = (0, across * self.columns - matrix.shape[1], 0, down * self.rows - matrix.shape[0])

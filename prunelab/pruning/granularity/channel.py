@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError
@@ -68,9 +67,8 @@ class Channel(Granularity):
         return view.expand(item.parameter.shape).to(item.mask.device)
 
     def followers(self, item: MaskedTensor) -> list[tuple[nn.Module, str]]:
-        """Return the bias, where the channels are output channels."""
-        dim = self.dim % item.parameter.dim()
-        bias = getattr(item.module, "bias", None)
-        if dim == 0 and item.key == "weight" and input_dim(item.module) == 1 and isinstance(bias, torch.nn.Parameter):
-            return [(item.module, "bias")]
-        return []
+        """Return the bias, where the channels are output channels; of a shared weight that of each of its layers."""
+        if self.dim % item.parameter.dim() != 0:
+            return []
+        layers = [owner for owner, key in item.owners if key == "weight" and input_dim(owner) == 1]
+        return [(layer, "bias") for layer in layers if isinstance(getattr(layer, "bias", None), nn.Parameter)]

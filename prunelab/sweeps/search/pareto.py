@@ -8,7 +8,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from prunelab import report
-from prunelab.tracking.console import percent, table
+from prunelab.text import percent, table
 
 
 def pareto_table(best: Sequence[FrozenTrial], folder: Path, objective: str) -> str:
@@ -26,10 +26,10 @@ def pareto_table(best: Sequence[FrozenTrial], folder: Path, objective: str) -> s
     rows = []
     for trial in sorted(best, key=lambda trial: (-trial.values[1], trial.number)):
         accuracy, cost = trial.values
-        final = (report.read_summary(folder / str(trial.number)) or {}).get("final")
+        final = report.read_run(folder / str(trial.number)).result
         cells = ["–", *(["–"] if macs else []), "–", "–"]  # the folder was removed
         if final:
-            cells = [f"{final['nonzero']:,}", *([f"{cost:,.0f}"] if macs else [])]
+            cells = [f"{final['nonzero']:,.0f}", *([f"{cost:,.0f}"] if macs else [])]
             cells += [f"{final['compression_ratio']:.2f}×", percent(final["test_accuracy"], 2)]
         name = " ".join(trial.user_attrs["chosen"])
         rows.append([str(trial.number), name, percent(accuracy, 2), *cells, str(folder / str(trial.number))])

@@ -19,7 +19,7 @@ from prunelab.sweeps.notes import Plan, lock
 from prunelab.sweeps.progress import in_words
 from prunelab.sweeps.search.space import Space
 from prunelab.sweeps.search.trial import COST, run
-from prunelab.tracking.console import percent
+from prunelab.text import percent
 
 KILLED = 3  # a trial whose process was killed so many times is given up
 REFUSED = 10  # a process gives up after so many refused trials, plus two for each completed one
@@ -77,6 +77,10 @@ class Study:
     def count(self, state: TrialState) -> int:
         """Return the number of trials in a state."""
         return Counter(trial.state for trial in self.trials())[state]
+
+    def is_running(self, number: int) -> bool:
+        """Return whether a trial is neither ended nor queued, by the database itself."""
+        return self.storage.get_trial(self._id(number)).state is TrialState.RUNNING
 
     def put_back(self, number: int) -> None:
         """Queue the same trial again, with its number and its folder: its stages go on from their last epoch."""
@@ -152,6 +156,8 @@ class Search:
         """Queue a trial again whose process is gone."""
         try:
             with self.study.where.lock(trial.number).acquire(timeout=0):
+                if not self.study.is_running(trial.number):
+                    return  # it ended since the trials were listed
                 killed = int(trial.user_attrs.get("killed", 0)) + 1
                 self.study.set(trial.number, "killed", killed)
                 if killed >= KILLED:

@@ -34,7 +34,7 @@ def run(overrides: Sequence[str], folder: Path, objective: str) -> Result:
     Raises:
         ConfigError: for overrides that do not go together.
     """
-    from prunelab.experiment import run as experiment
+    from prunelab.experiment import api
 
     composing.compose(*overrides)
     hydra = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir='{folder.parent}'", f"hydra.sweep.subdir='{folder.name}'"]
@@ -42,8 +42,11 @@ def run(overrides: Sequence[str], folder: Path, objective: str) -> Result:
     config = composing.compose_raw(*overrides, *hydra, return_hydra_config=True)
     unused: Any = None  # a job composes nothing
     nothing: Any = Callback()  # has the methods that `run_job` calls, and they do nothing
-    job = run_job(experiment.run, config, "hydra.sweep.dir", "hydra.sweep.subdir", HydraContext(unused, nothing))
+    job = run_job(api.run, config, "hydra.sweep.dir", "hydra.sweep.subdir", HydraContext(unused, nothing))
     with contextlib.redirect_stderr(io.StringIO()):  # Hydra would announce the error that it raises here
         _ = job.return_value
-    final = (report.read_summary(folder) or {})["final"]
-    return Result(final["val_accuracy"], final[COST[objective]])
+    final = report.read_run(folder).result
+    accuracy, cost = final["val_accuracy"], final[COST[objective]]
+    if accuracy is None or cost is None:
+        raise ValueError(f"--objective {objective}: {COST[objective]} of this model could not be measured")
+    return Result(accuracy, cost)

@@ -13,7 +13,7 @@ class GroupLasso(Callback):
     """Add strength · Σ √size · ‖w_g‖₂ to the loss, where each index of dimension `dim` of a prunable tensor is a group.
 
     The factor √size makes a weight cost the same in groups of every size. Channels come close to zero but do not reach
-    it: `strategy=threshold strategy.granularity=channel` prunes those that are small enough.
+    it: `strategy=threshold granularity=channel` prunes those that are small enough.
 
     Args:
         strength: in nats of cross-entropy per unit of weight, ≥ 0.

@@ -97,7 +97,7 @@ class L0(Callback):
     network costs whose gates are all open, in nats of cross-entropy. The paper's λ/N per weight is strength ÷ weights.
 
     After training the gates are multiplied into the weights, so closed gates leave exact zeros in a plain network.
-    `strategy=threshold strategy.threshold=0` prunes these zeros; with `strategy.granularity=channel` their biases too.
+    `strategy=threshold allocation.threshold=0` prunes these zeros; with `granularity=channel` their biases too.
 
     Args:
         strength: ≥ 0.

@@ -27,6 +27,12 @@ DATA = synthetic(examples=300, shape=(1, 8, 8))
 SPEC = TrainSpec(iterations=12, batch_size=50, seed=3, round=1)
 
 
+CASES = [
+    *((file, {}) for file in FILES),
+    *((CONF / "regularizer/l0.yaml", {"granularity": of}) for of in ("channel", "layer")),
+]
+
+
 class BreakError(Exception):
     pass
 
@@ -34,9 +40,11 @@ class BreakError(Exception):
 class Setup:
     """A small network, half of its weights pruned, with the callback of a YAML file."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, case: tuple[Path, dict[str, str]]) -> None:
+        file, options = case
         content = yaml.safe_load(file.read_text())
         self.options = dict(content.get(file.parent.name, content))
+        self.options |= options
         module, _, name = self.options.pop("_target_").rpartition(".")
         self.kind = getattr(importlib.import_module(module), name)
         if file.parent.name == "sparse_training":
@@ -67,24 +75,24 @@ def batch(iteration):
     return DATA.train.batch(permutation(len(DATA.train), iteration)[:50])
 
 
-@pytest.fixture(params=FILES, ids=lambda file: file.stem)
-def file(request):
+@pytest.fixture(params=CASES, ids=lambda case: "_".join([case[0].stem, *case[1].values()]))
+def case(request):
     return request.param
 
 
-def test_it_is_a_callback_with_a_docstring(file):
-    setup = Setup(file).begin()
+def test_it_is_a_callback_with_a_docstring(case):
+    setup = Setup(case).begin()
     assert isinstance(setup.callback, Callback)
     assert "Args:" in setup.kind.__doc__
     assert "Source:" in setup.kind.__doc__
 
 
 @pytest.mark.parametrize("broken_at", [3, 8])
-def test_training_that_is_interrupted_ends_the_same(file, broken_at):
-    whole = Setup(file).begin()
+def test_training_that_is_interrupted_ends_the_same(case, broken_at):
+    whole = Setup(case).begin()
     whole.train(Position())
 
-    first, position, left = Setup(file).begin(), Position(), iter(range(broken_at))
+    first, position, left = Setup(case).begin(), Position(), iter(range(broken_at))
 
     def on_batch():
         if next(left, None) is None:
@@ -98,7 +106,7 @@ def test_training_that_is_interrupted_ends_the_same(file, broken_at):
     masks = first.masks.state()
     torch.rand(5)
 
-    second = Setup(file)
+    second = Setup(case)
     second.masks.load(masks)
     second.model.load_state_dict(weights)
     second.begin()
@@ -111,8 +119,8 @@ def test_training_that_is_interrupted_ends_the_same(file, broken_at):
     assert same(second.masks.state(), whole.masks.state())
 
 
-def test_pruned_weights_stay_zero_and_the_network_stays_plain(file):
-    setup = Setup(file)
+def test_pruned_weights_stay_zero_and_the_network_stays_plain(case):
+    setup = Setup(case)
     keys, parameters = list(setup.model.state_dict()), list(map(id, setup.model.parameters()))
     setup.begin().train(Position())
     setup.callback.finish()

@@ -4,18 +4,19 @@ import json
 
 import pytest
 import torch
-from conftest import overrides, table
+from conftest import table
 from phases import assert_same_end, resumed, run, same
 
 import prunelab
-from prunelab.config import build as building
-from prunelab.config.schema import ConfigError
-from prunelab.experiment import phases
-from prunelab.experiment import run as experiment
-from prunelab.experiment.lab import Lab
+from prunelab.config.resolve import resolve
+from prunelab.data.mnist import mnist
+from prunelab.errors import ConfigError
+from prunelab.experiment import phase as phases
+from prunelab.experiment import round as stages
+from prunelab.experiment.bench import Bench, snapshot
 from prunelab.pruning.schedules import Round
-from prunelab.stages import store as stages
-from prunelab.stages.store import State
+from prunelab.stages.stage import State
+from prunelab.stages.store import Store
 from prunelab.training.callbacks.distillation import Distillation
 from prunelab.training.loop import evaluate
 
@@ -25,28 +26,25 @@ ON = ("finetune.distill.alpha=0.5",)
 # Stages
 
 
+def bench_of(*more):
+    config = prunelab.compose("data.limit=300", "threads=1", "strategy=lottery_ticket", "control=reinit", *more)
+    bench = Bench(resolve(config), torch.device("cpu"))
+    bench.load_data()
+    return bench
+
+
 def stages_of(*more):
     """The dense stage of a config, that of its first round, and that round's control."""
-    config = prunelab.compose("data.limit=300", "threads=1", "strategy=lottery_ticket", "control=reinit", *more)
-    lab = Lab(config, torch.device("cpu"), lambda: None)
-    lab.load_data()
-    first = experiment.dense(lab, lambda row: None)
-    parent = State({}, {}, {}, stage=first.name)
-    second = experiment.prune_and_finetune(lab, 1, Round((config.amount,)), parent, {}, lambda row: None)
-    ticket = State({}, {}, {}, stage=second.name)
-    return [first, second, experiment.control(lab, 1, ticket, {}, lambda row: None)]
+    bench = bench_of(*more)
+    first = stages.dense(bench, State({}, stage="init"), lambda row: None)
+    parent = State({}, stage=first.name)
+    second = stages.prune_and_finetune(bench, 1, Round((bench.spec.amount,)), parent, {}, lambda row: None)
+    return [first, second, stages.control(bench, 1, State({}, stage=second.name), {}, lambda row: None)]
 
 
-def without(stage):
-    """The name of a stage in whose inputs there is no such key, as before it was thought of."""
-    inputs = {key: value for key, value in stage.inputs.items() if key != "distill"}
-    return stages.Stage(stage.kind, stage.parent, inputs, stage.compute).name
-
-
-def test_a_stage_without_distillation_has_the_name_it_always_had():
+def test_a_stage_without_distillation_does_not_depend_on_its_temperature():
     plain = stages_of()
-    assert [stage.name for stage in plain] == [without(stage) for stage in plain]
-    assert not any(b"distill" in stage.canonical() for stage in plain)
+    assert not any(b"temperature" in stage.canonical() for stage in plain)
     other = stages_of("finetune.distill.alpha=0", "finetune.distill.temperature=9")
     assert [stage.name for stage in other] == [stage.name for stage in plain]
 
@@ -54,10 +52,9 @@ def test_a_stage_without_distillation_has_the_name_it_always_had():
 def test_a_distilled_round_has_alpha_and_temperature_in_its_name_and_the_dense_stage_has_not():
     plain, half = stages_of(), stages_of(*ON)
     assert half[0].name == plain[0].name
-    assert "distill" not in half[0].inputs
     for stage in half[1:]:
-        assert json.loads(stage.canonical())["inputs"]["distill"] == {"alpha": 0.5, "temperature": 4}
-        assert without(stage) != stage.name
+        distill = json.loads(stage.canonical())["inputs"]["finetune"]["distill"]
+        assert distill == {"alpha": 0.5, "temperature": 4}
     names = {
         stages_of(*how)[1].name for how in (("finetune.distill.alpha=0.6",), (*ON, "finetune.distill.temperature=1"))
     }
@@ -66,12 +63,26 @@ def test_a_distilled_round_has_alpha_and_temperature_in_its_name_and_the_dense_s
     assert whole[0] == whole[1]
 
 
+def test_the_teacher_has_the_dense_weights_and_shares_no_tensor():
+    bench = bench_of()
+    bench.dense = snapshot(bench.model)
+    bench.pruner.prune(0.5)
+    before, generator = snapshot(bench.model), torch.get_rng_state()
+    teacher = bench.dense_network()
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert same(snapshot(bench.model), before)
+    assert same(teacher.state_dict(), bench.dense)
+    assert not same(before, bench.dense)
+    theirs = {value.data_ptr() for value in teacher.state_dict().values()}
+    assert not theirs & {value.data_ptr() for value in (*bench.model.state_dict().values(), *bench.dense.values())}
+
+
 # Whole runs
 
 
 @pytest.fixture
 def teachers(monkeypatch):
-    """The routines of all phases that are distilled, as they are made, with the weights of their teachers then."""
+    """The callbacks of all phases that are distilled, as they are made, with the weights of their teachers then."""
     found = []
 
     class Seen(Distillation):
@@ -97,13 +108,13 @@ def test_the_dense_network_teaches_every_round_and_is_trained_once(tmp_path, tea
     dense, *later = rows
     assert [row["reused"] for row in rows] == ["true", "false", "false"]
     assert dense["stage"] == table(plain.folder / "rounds.csv")[0]["stage"]
-    store = stages.Store(tmp_path / "outputs" / "stages")
+    store = Store(tmp_path / "outputs" / "stages")
     weights = store.load(dense["stage"]).weights
-    for routine, weights_given in teachers:
+    for callback, weights_given in teachers:
         assert same(weights_given, weights)
-        assert same(routine.teacher.state_dict(), weights)  # after training
+        assert same(callback.teacher.state_dict(), weights)  # after training
     assert [row["test_loss"] for row in later] != [row["test_loss"] for row in table(plain.folder / "rounds.csv")[1:]]
-    assert sum("distill" in inputs for inputs in of_kind(tmp_path, "round")) == 2
+    assert sum("distill" in inputs["finetune"] for inputs in of_kind(tmp_path, "round")) == 2
 
 
 def test_a_distilled_run_again_is_reused_and_one_without_finds_its_old_stages(tmp_path):
@@ -119,7 +130,7 @@ def test_the_training_loss_in_the_rows_is_the_cross_entropy_alone(tmp_path, alph
     """At a rate so small that no weight moves, every loss is that of the network after pruning, whatever alpha is."""
     how = ("schedule.rounds=1", "optimizer.lr=1e-30", "optimizer=sgd")
     plain, half = run(tmp_path, *how), run(tmp_path, *how, f"finetune.distill.alpha={alpha}")
-    assert half.rounds[1]["train_loss"] == plain.rounds[1]["train_loss"]
+    assert half.rounds[1].train_loss == plain.rounds[1].train_loss
 
 
 @pytest.mark.parametrize("batch", [6, 8])  # 5 in an epoch; in the first and in the second distilled round
@@ -147,7 +158,7 @@ def test_with_dropout_and_batch_norm_a_broken_off_run_ends_the_same(tmp_path, mo
     expected = run(tmp_path / "whole", *how)
     assert_same_end(resumed(tmp_path, 7, *how), expected)
     assert len(teachers) == 3
-    assert all(same(routine.teacher.state_dict(), weights) for routine, weights in teachers)  # running means too
+    assert all(same(callback.teacher.state_dict(), weights) for callback, weights in teachers)  # running means too
 
 
 @pytest.mark.parametrize(
@@ -170,30 +181,28 @@ def test_with_everything_else(tmp_path, teachers, how):
     result = run(tmp_path, *how, *ON)
     plain = run(tmp_path, *how)
     assert teachers
-    dense = stages.Store(tmp_path / "outputs" / "stages").load(table(result.folder / "rounds.csv")[0]["stage"]).weights
-    test = building.bind(prunelab.compose("data.limit=300"), "data")().test
-    for routine, _ in teachers:
-        assert same(routine.teacher.state_dict(), dense)
-        assert evaluate(routine.teacher, test)[1] == pytest.approx(result.rounds[0]["test_loss"], rel=1e-5)
+    dense = Store(tmp_path / "outputs" / "stages").load(table(result.folder / "rounds.csv")[0]["stage"]).weights
+    test = mnist(limit=300).test
+    for callback, _ in teachers:
+        assert same(callback.teacher.state_dict(), dense)
+        assert evaluate(callback.teacher, test)[1] == pytest.approx(result.rounds[0].test_loss, rel=1e-5)
     assert len(teachers) == (2 if "schedule.rounds=2" in how or "control=shuffled_masks" in how else 1)
-    assert result.rounds[0]["test_loss"] == plain.rounds[0]["test_loss"]
-    assert result.rounds[-1]["test_loss"] != plain.rounds[-1]["test_loss"]
-    assert result.rounds[-1]["sparsity"] > 0
+    assert result.rounds[0].test_loss == plain.rounds[0].test_loss
+    assert result.rounds[-1].test_loss != plain.rounds[-1].test_loss
+    assert result.rounds[-1].sparsity > 0
 
 
 def test_a_checkpoint_teaches(tmp_path, teachers):
     dense = run(tmp_path / "before", "amount=0", "schedule.rounds=1")
     file = dense.folder / "model.safetensors"
     run(tmp_path, f"model.checkpoint={file}", "schedule.rounds=1", "train.epochs=0", *ON)
-    ((routine, _),) = teachers
-    assert same(routine.teacher.state_dict(), dense.model.state_dict())
+    ((callback, _),) = teachers
+    assert same(callback.teacher.state_dict(), dense.model.state_dict())
 
 
-def test_the_command(cli, tmp_path):
-    done = cli(*overrides(tmp_path, "schedule.rounds=1", *ON), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    (summary,) = tmp_path.glob("outputs/*/*/summary.json")
-    config = json.loads(summary.read_text())["config"]
+def test_the_summary_has_alpha_and_temperature(tmp_path):
+    result = run(tmp_path, "schedule.rounds=1", "train.epochs=1", *ON)
+    config = json.loads((result.folder / "summary.json").read_text())["config"]
     assert config["finetune"]["distill"] == {"alpha": 0.5, "temperature": 4.0}
 
 

@@ -98,8 +98,8 @@ def test_a_stronger_penalty_makes_smaller_weights(tmp_path, name):
     sizes = []
     for strength in (0, 0.001, 0.01):
         how = (f"regularizer={name}", f"regularizer.strength={strength}", "train.epochs=2", "finetune.epochs=0")
-        result = run(tmp_path, *how, "strategy=threshold", "strategy.threshold=0.01")
-        sizes.append(result.rounds[1]["sparsity"])
+        result = run(tmp_path, *how, "strategy=threshold", "allocation.threshold=0.01")
+        sizes.append(result.rounds[1].sparsity)
     assert sizes[0] < sizes[1] < sizes[2]
 
 

@@ -1,0 +1,1 @@
+"""Callbacks that prune inside the training loops of other libraries."""

@@ -1,0 +1,247 @@
+"""Read runs from their folders. Files, columns and keys that older versions did not write are treated as missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from prunelab.stages import files
+
+Numbers = Mapping[str, float | None]  # one row of a CSV file by column; None where a cell is no finite number
+FORM_TEXT = ("form", "why_no_faster", "why_no_peak")  # columns of the cost table that are no numbers
+RUN, SWEEP = ("summary.json", "rounds.csv"), "sweep.json"
+
+
+@dataclass(frozen=True)
+class Form:
+    """The cost of one form of a network: dense, masked, compact, exported, …
+
+    Args:
+        name: the form.
+        numbers: the columns of the cost table that were measured; the median where there is an interval too.
+        why_no_faster: the reason why this form is not faster than the dense network, if it is not.
+    """
+
+    name: str
+    numbers: Numbers
+    why_no_faster: str | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, alone or as a job of a sweep.
+
+    Args:
+        folder: where its files are.
+        overrides: as given on the command line, e.g. `("strategy=l1", "seed=0")`.
+        status: completed, failed, interrupted, unfinished (not ended, or killed) or missing (no summary).
+        summary: the content of `summary.json`; empty if there is none.
+        sweep: the folder of its sweep; None for a single run.
+    """
+
+    folder: Path
+    overrides: tuple[str, ...]
+    status: str
+    summary: Mapping[str, Any]
+    sweep: Path | None = None
+
+    @property
+    def number(self) -> int:
+        """The number of the job in its sweep."""
+        return int(self.folder.name)
+
+    @property
+    def seed(self) -> int | str:
+        """The seed; if it is unknown the folder, so that two unknown seeds are never taken for the same one."""
+        seed = self.summary.get("seed")
+        given = next((item[5:] for item in self.overrides if item.startswith("seed=")), "")
+        return seed if isinstance(seed, int) else int(given) if given.lstrip("-").isdigit() else str(self.folder)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The composed config; empty if the summary has none."""
+        config = self.summary.get("config")
+        return config if isinstance(config, dict) else {}
+
+    @property
+    def seconds(self) -> float | None:
+        """The duration of the whole run."""
+        return number(self.summary.get("seconds"))
+
+    @property
+    def error(self) -> str:
+        """The first line of the error message; empty if there is none."""
+        return next(iter(str(self.summary.get("error") or "").strip().splitlines()), "")
+
+    @property
+    def result(self) -> Numbers:
+        """The final round as the summary has it; empty if the run did not reach it."""
+        return self._summary_row("final")
+
+    @cached_property
+    def rounds(self) -> dict[int, Numbers]:
+        """The rows of `rounds.csv` by round, or else the first and the final one from the summary."""
+        rows = read_rows(self.folder / "rounds.csv") or [self._summary_row("dense"), self.result]
+        return {int(known): row for row in rows if (known := row.get("round")) is not None}
+
+    @cached_property
+    def final(self) -> Numbers:
+        """The final round; without one in the summary the last round that `rounds.csv` has."""
+        return self.result or (self.rounds[max(self.rounds)] if self.rounds else {})
+
+    @cached_property
+    def epochs(self) -> list[Numbers]:
+        """The rows of `epochs.csv`."""
+        return read_rows(self.folder / "epochs.csv")
+
+    @cached_property
+    def layers(self) -> dict[str, float | None]:
+        """The sparsity of each tensor at the final round, by the tensor's name."""
+        rows = [(row, number(row.get("round"))) for row in _text_rows(self.folder / "layers.csv")]
+        at = self.final.get("round")
+        return {row["tensor"]: number(row.get("sparsity")) for row, known in rows if row.get("tensor") and known == at}
+
+    @cached_property
+    def cost(self) -> list[Form]:
+        """The cost of each form of the network."""
+        rows = self.summary.get("cost")
+        known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        return [_form(row) for row in known if isinstance(row.get("form"), str)]
+
+    def _summary_row(self, key: str) -> Numbers:
+        row = self.summary.get(key)
+        return {name: number(value) for name, value in row.items()} if isinstance(row, dict) else {}
+
+
+def _form(row: Mapping[str, Any]) -> Form:
+    medians = {key: cell[0] if isinstance(cell, list) and cell else cell for key, cell in row.items()}
+    why = row.get("why_no_faster")
+    numbers = {key: number(cell) for key, cell in medians.items() if cell is not None and key not in FORM_TEXT}
+    return Form(row["form"], numbers, None if why is None else str(why))
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number as float, and None for anything else, also for the NaN of a diverged run."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _text_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file; an empty list if it is missing or not readable."""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            return [dict(zip(header, cells, strict=False)) for cells in reader]
+    except (OSError, csv.Error):
+        return []
+
+
+def read_rows(path: Path) -> list[Numbers]:
+    """Return the rows of a CSV file as numbers; an empty list if it is missing or not readable."""
+    return [{key: number(cell) for key, cell in row.items()} for row in _text_rows(path)]
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Return the content of a run's `summary.json`; None if there is none, or if it cannot be read."""
+    try:
+        summary = json.loads((folder / "summary.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return summary if isinstance(summary, dict) else None
+
+
+def note_failure(folder: Path, message: str) -> None:
+    """Write a summary for a job that failed before it could write one itself."""
+    if read_summary(folder) is None and folder.is_dir():
+        summary = {"status": "failed", "error": message}
+        files.write_file(folder / "summary.json", json.dumps(summary, indent=2).encode())
+
+
+def read_sweep(folder: Path) -> list[Run]:
+    """Return the jobs of a sweep in their order, also those that have no folder yet.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: `sweep.json` is missing or damaged.
+    """
+    jobs = json.loads((folder / SWEEP).read_bytes())["jobs"]
+    listed = [tuple(map(str, overrides)) for overrides in jobs]
+    return [read_run(folder / str(job), overrides, folder) for job, overrides in enumerate(listed)]
+
+
+def find_runs(folders: Iterable[Path]) -> list[Run]:
+    """Return the runs below folders, each once.
+
+    Args:
+        folders: each may be a run, a sweep, or a folder that contains runs and sweeps at any depth.
+    """
+    found: dict[Path, Run] = {}
+    for folder in folders:
+        for run in _runs(folder):
+            found.setdefault(run.folder.resolve(), run)
+    return list(found.values())
+
+
+def _runs(top: Path) -> Iterator[Run]:
+    for name, folders, names in os.walk(top):
+        folder = Path(name)
+        if SWEEP in names:
+            yield from _sweep(folder)
+        elif any(file in names for file in RUN):
+            yield read_run(folder)
+        else:  # the many folders of stored stages contain no runs
+            folders[:] = sorted((f for f in folders if f != "stages" and not f.startswith(".")), key=_numeric)
+            continue
+        folders.clear()
+
+
+def _numeric(name: str) -> tuple[int, str]:
+    """Return a sort key that places folder 10 after folder 9."""
+    return (int(name) if name.isdigit() else -1, name)
+
+
+def _sweep(folder: Path) -> list[Run]:
+    try:
+        return read_sweep(folder)
+    except (OSError, ValueError, KeyError, TypeError):  # a damaged list of jobs: take the folders that exist
+        return [read_run(path) for path in sorted(folder.iterdir()) if any((path / name).exists() for name in RUN)]
+
+
+def read_run(folder: Path, overrides: tuple[str, ...] | None = None, sweep: Path | None = None) -> Run:
+    """Return one run; without `overrides`, they are taken from the command in its summary."""
+    summary = read_summary(folder)
+    status = "missing" if summary is None else str(summary.get("status", "unfinished"))
+    if overrides is None:
+        overrides = tuple(word for word in _words(str((summary or {}).get("command", "")))[1:] if "=" in word)
+    return Run(folder, overrides, "unfinished" if status == "running" else status, summary or {}, sweep)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
+
+
+def sweep_command(folder: Path) -> str | None:
+    """Return the command that started a sweep, from Hydra's `multirun.yaml`; None if that cannot be read."""
+    from omegaconf import OmegaConf  # imported late: only reports of sweeps need it
+
+    try:
+        given: Any = OmegaConf.to_container(OmegaConf.load(folder / "multirun.yaml"))
+        given = given["hydra"]["overrides"]
+        hydra = [item for item in given["hydra"] if not item.startswith(("hydra.mode=", "hydra.sweep.dir="))]
+        return " ".join(["python -m prunelab -m", *map(shlex.quote, [*hydra, *given["task"]])])
+    except Exception:  # a damaged file may raise anything; the report does without the command
+        return None

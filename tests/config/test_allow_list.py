@@ -1,0 +1,102 @@
+"""Which dotted names the config may hold: those of the allow-list, and of packages that the user trusts."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+import prunelab
+from prunelab.config.allow_list import ALLOWED, locate
+from prunelab.errors import ConfigError
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        prunelab.compose(*overrides)
+    return str(caught.value)
+
+
+EVIL = (
+    "os.system",
+    "builtins.eval",
+    "subprocess.run",
+    "prunelab.stages.files.shutil.rmtree",
+    "os",
+    "eval",
+    "os.system()",
+)
+
+
+@pytest.mark.parametrize("key", ALLOWED)
+@pytest.mark.parametrize("dotted", EVIL)
+def test_other_names_are_refused(key, dotted):
+    with pytest.raises(ConfigError, match=key):
+        locate(dotted, key)
+
+
+@pytest.mark.parametrize("key", ALLOWED)
+def test_other_names_are_refused_while_composing(key):
+    message = refusal("strategy=custom", f"++{key}=os.system")
+    assert f"{key}=os.system" in message
+    assert "trusted=[os]" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "dotted"),
+    [
+        ("model._target_", "prunelab.models.lenet.torch.hub.load"),
+        ("model._target_", "prunelab.models.lenet.F.relu"),
+        ("model._target_", "prunelab.models.lenet.nn.Linear"),
+        ("data._target_", "prunelab.data.mnist.shutil.rmtree"),
+        ("data._target_", "prunelab.data.mnist.os.system"),
+        ("data._target_", "prunelab.data.mnist.load"),
+        ("data._target_", "prunelab.data.mnist.BUNDLE.unlink"),
+        ("data._target_", "prunelab.data.mnist.MEAN"),
+        ("criterion._target_", "prunelab.pruning.criteria.taylor.torch.load"),
+        ("granularity._target_", "prunelab.pruning.granularity.channel.math.inf"),
+        ("granularity._target_", "prunelab.pruning.granularity.channel.torch.load"),
+        ("allocation._target_", "prunelab.pruning.allocation.nm.prod"),
+        ("strategy.method", "prunelab.pruning.custom.torch.load"),
+        ("strategy.method", "torch.nn.utils.prune.numbers.Number"),
+        ("schedule._target_", "prunelab.pruning.schedules.base.Sequence"),
+        ("optimizer._target_", "torch.optim.adam.torch.load"),
+        ("optimizer._target_", "torch.optim.NoSuch"),
+        ("optimizer._target_", "torch.optim..Adam"),
+        *((key, "prunelab.models.lenet.torch.hub.load") for key in ALLOWED),
+    ],
+)
+def test_what_a_trusted_module_only_imported_is_refused(key, dotted):
+    with pytest.raises(ConfigError, match=key):
+        locate(dotted, key)
+
+
+def test_nothing_is_imported_before_the_check(tmp_path, monkeypatch):
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "trusted=[evil_module]" in refusal("model._target_=evil_module.Model")
+    assert "evil_module" not in sys.modules
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module of the user's: a model, a data set, an optimizer and so on."""
+    path = tmp_path / "their_module.py"
+    path.write_text("def thing(width=3, depth=2, **more):\n    return width\n\nvalue = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    yield path
+    sys.modules.pop("their_module", None)
+
+
+@pytest.mark.parametrize("key", ALLOWED)
+def test_trusted_allows_a_package_of_yours(module, key):
+    with pytest.raises(ConfigError, match=r"trusted=\[their_module\]"):
+        locate("their_module.thing", key)
+    assert locate("their_module.thing", key, ["their_module"])() == 3
+    for name in ("their_module.value", "their_module.nothing", "their_module.thing.__code__"):
+        with pytest.raises(ConfigError, match=name):
+            locate(name, key, ["their_module"])
+    with pytest.raises(ConfigError):
+        locate("their_module_2.thing", key, ["their_module"])

@@ -1,0 +1,169 @@
+"""Which tensors are pruned: by default, by patterns, and the output layer."""
+
+import pytest
+import torch
+from networks_to_prune import HeadFirst, Tied, Twins, spectral, weight_normed
+from torch import nn
+
+from prunelab.errors import ConfigError
+from prunelab.models.lenet import LeNet
+from prunelab.pruning.masks import Masks
+from prunelab.pruning.prunable import is_prunable, left_out, output_layer, select
+
+LENET_WEIGHTS = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "fc3.weight"]
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+        self.norm = nn.BatchNorm2d(2)
+        self.fc = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.fc(self.norm(self.conv(x)).mean((2, 3)))
+
+
+def selected(model, *args):
+    names = {module: name for name, module in model.named_modules()}
+    return [f"{names[module]}.{key}" for module, key in select(model, *args)]
+
+
+def test_default_is_every_conv_and_linear_weight():
+    assert selected(LeNet()) == LENET_WEIGHTS
+    assert selected(Net()) == ["conv.weight", "fc.weight"]
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "expected"),
+    [
+        (["fc*.weight"], [], ["fc1.weight", "fc2.weight", "fc3.weight"]),
+        (["fc3.bias"], [], ["fc3.bias"]),
+        (["fc1.weight", "conv1.*"], [], ["conv1.weight", "conv1.bias", "fc1.weight"]),  # the model's order
+        (["fc?.weight"], ["fc[12].*"], ["fc3.weight"]),
+        (None, ["*.bias", "conv*"], ["fc1.weight", "fc2.weight", "fc3.weight"]),
+        (["fc1.weight", "fc1.*"], ["*.bias"], ["fc1.weight"]),  # matched twice, there once
+    ],
+)
+def test_patterns(include, exclude, expected):
+    assert selected(LeNet(), include, exclude) == expected
+
+
+def test_patterns_may_name_other_layers():
+    assert selected(Net(), ["norm.weight"]) == ["norm.weight"]
+
+
+def test_patterns_are_case_sensitive():
+    with pytest.raises(ConfigError):
+        select(Net(), ["FC.weight"])
+
+
+def test_the_output_layer_is_spared():
+    assert selected(LeNet(), None, (), "fc3") == LENET_WEIGHTS[:-1]
+    assert selected(LeNet(), ["fc[23].*"], (), "fc3") == ["fc2.weight", "fc2.bias"]
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "quoted"),
+    [
+        (["conv.weight", "fx*"], [], "prune.include=[conv.weight,fx*]: fx* matches no parameter"),
+        (None, ["fc1.*"], "prune.exclude=[fc1.*]: fc1.* matches no parameter"),
+        (["fc.weight"], ["fc.*"], "prune.include=[fc.weight], prune.exclude=[fc.*]: no tensor is left to prune"),
+        (None, ["*"], "prune.include=null, prune.exclude=[*]: no tensor is left to prune"),
+        ([], [], "prune.include=[], prune.exclude=[]: no tensor is left to prune"),
+    ],
+)
+def test_errors_list_the_names(include, exclude, quoted):
+    with pytest.raises(ConfigError) as error:
+        select(Net(), include, exclude)
+    assert quoted in str(error.value)
+    assert "the model has conv.weight, conv.bias, norm.weight, norm.bias, fc.weight, fc.bias" in str(error.value)
+
+
+def test_an_error_says_that_the_output_layer_is_unpruned():
+    with pytest.raises(ConfigError, match=r"prune\.output_layer=false leaves fc unpruned"):
+        select(Net(), ["fc.*"], (), "fc")
+
+
+def test_a_shared_tensor_is_selected_once_and_spared_under_each_of_its_names():
+    assert selected(Twins()) == ["a.weight", "b.weight", "o.weight"]
+    for name in ("b", "c"):
+        assert selected(Twins(), None, [f"{name}.*"]) == ["a.weight", "o.weight"]
+        assert selected(Twins(), None, (), name) == ["a.weight", "o.weight"]
+        assert selected(Twins(), [f"{name}.weight"]) == [f"{name}.weight"]
+    assert selected(Tied()) == ["mix.weight", "dec.weight"]  # not the embedding's
+    assert selected(Tied(), ["emb.weight"]) == ["emb.weight"]
+
+
+def test_what_is_prunable():
+    assert is_prunable(nn.ConvTranspose1d(1, 1, 1), "weight")
+    assert not is_prunable(nn.Linear(1, 1), "bias")
+    assert not is_prunable(nn.LayerNorm(4), "weight")
+    assert not is_prunable(nn.Embedding(4, 4), "weight")
+    projected = nn.MultiheadAttention(4, 2, kdim=3, vdim=5, add_bias_kv=True)
+    assert [key for key, _ in projected.named_parameters(recurse=False) if is_prunable(projected, key)] == [
+        *("q_proj_weight", "k_proj_weight", "v_proj_weight")
+    ]
+    assert selected(nn.Sequential(nn.MultiheadAttention(4, 2))) == ["0.in_proj_weight", "0.out_proj.weight"]
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+def test_the_weights_of_recurrent_layers_are_prunable_and_their_biases_are_not():
+    rnn = nn.LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2)
+    expected = [f"0.{name}" for name, p in rnn.named_parameters() if p.dim() == 2]
+    assert selected(nn.Sequential(rnn)) == expected
+    assert {"0.weight_ih_l0", "0.weight_hh_l1_reverse", "0.weight_hr_l0"} <= set(expected)
+
+
+def test_output_layer_by_definition():
+    assert output_layer(LeNet()) == "fc3"
+    assert output_layer(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))) == "0"
+    assert output_layer(nn.BatchNorm1d(2)) is None
+
+
+def test_output_layer_by_running_the_model():
+    model = HeadFirst()
+    assert output_layer(model) == "body.3"
+    assert output_layer(model, torch.zeros(2, 6)) == "head"
+    assert output_layer(model, torch.zeros(2, 7)) == "body.3"  # the model cannot run on it
+
+
+def test_looking_for_the_output_layer_leaves_no_trace():
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4, 2))
+    model[0].eval()  # frozen statistics
+    example = torch.ones(2, 4)
+    assert output_layer(model, example) == "4"
+    assert [module.training for module in model.modules()] == [True, False, True, True, True, True]
+    assert int(model[0].num_batches_tracked) == 0
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+    class InPlace(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x.mul_(2))
+
+    output_layer(InPlace(nn.Linear(4, 2)), example)
+    assert torch.equal(example, torch.ones(2, 4))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`")
+def test_layers_whose_weight_is_computed_are_left_out_by_name():
+    said = left_out(nn.Sequential(spectral(), weight_normed(), nn.Linear(2, 2), nn.utils.weight_norm(nn.Linear(2, 2))))
+    assert list(said) == ["0", "1", "3"]
+    assert "weight_orig; prune.include can name these" in said["0"]
+    assert "parametrizations.weight.original0, parametrizations.weight.original1" in said["1"]
+    assert "weight_g, weight_v" in said["3"]
+    assert left_out(LeNet()) == {}
+
+
+def test_layers_without_a_shape_are_refused_in_one_line():
+    lazy = nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2))
+    with pytest.raises(ConfigError, match=r"^model: 0\.weight, 0\.bias have no shape yet; call the model on a batch"):
+        select(lazy)
+    lazy(torch.ones(1, 4))
+    assert selected(lazy) == ["0.weight", "1.weight"]
+
+
+def test_the_default_choice_can_be_masked():
+    masks = Masks(model := Twins())
+    masks.add(select(model))
+    assert [item.name for item in masks] == ["a.weight", "b.weight", "o.weight"]

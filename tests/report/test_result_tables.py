@@ -1,0 +1,44 @@
+"""Tables have the right numbers, and nothing in them becomes markup or a formula."""
+
+import csv
+import io
+import math
+
+import pandas as pd
+import pytest
+from fake_runs import sweep
+
+from prunelab.report.curves import baselines, curves, final
+from prunelab.report.groups import group
+from prunelab.report.result_tables import layers, results
+from prunelab.report.run_folders import find_runs
+from prunelab.report.tables import Column, Table, share, words
+
+
+def test_results_have_means_errors_and_the_dense_network(tmp_path):
+    runs = find_runs([sweep(tmp_path, {"l1": lambda seed, s: (0.80, 0.82, 0.84)[seed]})])
+    groups = group(runs)
+    table = results([(g, final(g)) for g in groups], baselines(curves(groups)))
+    dense, l1 = list(csv.DictReader(io.StringIO(table.csv())))
+    assert (dense["group"], dense["sparsity"]) == ("dense network", "0.0")
+    assert (float(l1["test_accuracy"]), float(l1["test_accuracy_error"])) == pytest.approx((0.82, 0.02 / math.sqrt(3)))
+    assert "82.00% ± 1.15%" in table.markdown()
+
+
+def test_layers_are_means_over_seeds(tmp_path):
+    table = layers(group(find_runs([sweep(tmp_path, {"l1": lambda seed, s: 0.8})])))
+    assert table.csv().splitlines()[0] == "group,@conv.weight,@fc.weight"
+    assert table.rows[0]["@fc.weight"] == pytest.approx(0.488)
+
+
+def test_a_table_escapes_for_each_of_its_forms():
+    hostile = "<script>alert(1)</script>|`x`\n# y"
+    table = Table("t", "<b>", [words("w", "what"), share("s", "share")], pd.DataFrame([{"w": hostile, "s": 0.5}]))
+    last = table.markdown().strip().splitlines()[-1]
+    assert last == r"| &lt;script&gt;alert(1)&lt;/script&gt;\|\`x\` # y | 50.0% |"
+    assert list(csv.reader(io.StringIO(table.csv()))) == [["w", "s"], [hostile, "0.5"]]
+
+
+def test_a_spreadsheet_runs_no_formula():
+    table = Table("t", "", [Column("w", lambda row: "", words=True)], pd.DataFrame([{"w": "=HYPERLINK(1)", "n": -1.5}]))
+    assert table.csv().splitlines()[1] == "'=HYPERLINK(1),-1.5"
