@@ -107,7 +107,11 @@ def _save(
     position: Position,
 ) -> None:
     """Store everything that training needs in order to continue."""
-    content = {"weights": snapshot(bench.model), "masks": bench.masks.state(), "optimizer": optimizer.state_dict()}
+    content: dict[str, Any] = {
+        "weights": snapshot(bench.model),
+        "masks": bench.masks.state(),
+        "optimizer": optimizer.state_dict(),
+    }
     content |= {"callbacks": [callback.state() for callback in callbacks], "recorded": bench.recorded()}
     content |= {"pruned": asdict(pruned), "rows": [plain(row) for row in rows], "position": asdict(position)}
     work.save(content)

@@ -44,7 +44,12 @@ class TensorBoard:
         values = {name: _plain(value) for name, value in _compared(config, overrides).items()}
         experiment, start, self.end = hparams(values, dict.fromkeys((f"final/{name}" for name in METRICS), 0.0))
         for summary in (experiment, start):
-            self.writer.file_writer.add_summary(summary)
+            self._add(summary)
+
+    def _add(self, summary: Any) -> None:
+        writer = self.writer.file_writer
+        assert writer is not None
+        writer.add_summary(summary)
 
     def epoch(self, row: EpochRecord) -> None:
         """Write training curves, by epochs since the beginning."""
@@ -78,7 +83,7 @@ class TensorBoard:
         self.writer.add_text("rounds", markdown(rounds))
         for name in METRICS:
             self.writer.add_scalar(f"final/{name}", getattr(rounds[final], name), 0)
-        self.writer.file_writer.add_summary(self.end)
+        self._add(self.end)
 
     def close(self) -> None:
         """Flushes and closes the event file."""
@@ -138,7 +143,8 @@ def _reduced(mask: Tensor) -> Tensor:
     """A mask as an image of at most 256 × 256 shares of kept weights."""
     shares = (mask.detach() != 0).float().cpu()
     shares = torch.atleast_2d(shares if shares.dim() < 3 else shares.flatten(2).mean(2))
-    size = [min(length, REDUCED_SIDE) for length in shares.shape]
+    height, width = shares.shape
+    size = min(height, REDUCED_SIDE), min(width, REDUCED_SIDE)
     return (nn.functional.adaptive_avg_pool2d(shares[None], size)[0] * 255).round().to(torch.uint8)
 
 
