@@ -51,7 +51,7 @@ def _split(part: Any) -> Split:
         except (TypeError, ValueError, RuntimeError) as error:
             why = " ".join(str(error).split())
             raise ConfigError(
-                f"data={type(part).__name__}: must give pairs of an input tensor and a whole number, of one shape: {why}"
+                f"data={type(part).__name__}: must give pairs (input tensor, whole number) of one shape: {why}"
             ) from error
     elif isinstance(part, (tuple, list)) and len(part) == 2 and all(isinstance(x, Tensor) for x in part):
         inputs, labels = part
