@@ -107,10 +107,11 @@ def undisturbed_and_resumed(run: Callable[[Path], Result], folder: Path, batch: 
 
 @pytest.fixture(scope="session")
 def cli() -> Callable[..., subprocess.CompletedProcess]:
-    """`cli("amount=1", cwd=folder)` runs `python -m prunelab amount=1` to its end."""
+    """`cli("amount=1", cwd=folder)` runs `python -m prunelab amount=1` to its end; `flags` are Python's own."""
+    import forked
 
     def run(*args: str, timeout: float = 120, **how) -> subprocess.CompletedProcess:
-        return finish(start(*args, **how), timeout)
+        return finish(start(*args, **how), timeout) if "flags" in how else forked.run(*args, timeout=timeout, **how)
 
     return run
 
