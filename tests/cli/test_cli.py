@@ -68,7 +68,7 @@ def test_wrong_input_is_answered_in_one_line(cli, tmp_path, given, parts):
 
 
 def test_the_traceback_is_there_for_who_wants_it(cli, tmp_path):
-    result = cli("amount=1", cwd=tmp_path, env={"HYDRA_FULL_ERROR": "1"})
+    result = cli("amount=1", cwd=tmp_path, env={"HYDRA_FULL_ERROR": "1"}, flags=())
     assert result.returncode == 1
     assert "Traceback" in result.stderr
     assert "ConfigError: amount=1" in result.stderr

@@ -114,7 +114,7 @@ def test_until_ends_with_the_sparsest_round_within_the_tolerance(tmp_path, monke
     assert [row.round for row in result.rounds] == [0, 1, 2, 3, 4]  # round 2 loses just 0.02: within it
     left = sum(int(mask.sum()) for mask in load_file(result.folder / "masks.safetensors").values())
     assert left == result.rounds[3].nonzero - 236
-    from prunelab.report.jobs import read_summary
+    from prunelab.report import read_summary
 
     summary = read_summary(result.folder)
     assert summary["final"]["round"] == 3
