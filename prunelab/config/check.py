@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -13,11 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from prunelab.config import rounds
 from prunelab.config.allow_list import ALLOWED, check_name, locate
 from prunelab.config.component import bind
-from prunelab.config.keys import PART_KEYS, Key
-from prunelab.config.moved import moved
-from prunelab.config.nearest import unknown_key
-from prunelab.config.rewind import rewind_point
+from prunelab.config.keys import PART_KEYS
 from prunelab.config.schema import OPTIONAL, REQUIRED, Config, allowed, keys
+from prunelab.config.spec import Rewind
+from prunelab.config.unknown_key import moved, unknown_key
 from prunelab.errors import ConfigError
 
 Plain = Mapping[str, Any]
@@ -45,10 +43,13 @@ def check_plain(config: Plain) -> None:
     """Check a config that is plain data; `check` says what for and what is raised."""
     _check_names(config, Config)
     for key in keys():
-        if _present(config, key.name):
-            _check_value(key, select(config, key.name))
-        elif key not in PART_KEYS:
+        part, _, leaf = key.name.rpartition(".")
+        beside, value = (select(config, part) or {}) if part else config, select(config, key.name)
+        if leaf not in beside and key not in PART_KEYS:
             raise ConfigError(f"{key.name}: is missing; must be {key.allowed}")
+        if value is not None and not key.fits(value):
+            shown = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
+            raise ConfigError(f"{key.name}={shown}: must be {key.allowed}")
     for part in (*REQUIRED, *OPTIONAL):
         if (config[part] or part in REQUIRED) and (config[part] or {}).get("_target_") is None:
             raise ConfigError(f"{part}._target_=null: must be a dotted name; {part}= chooses a ready one")
@@ -56,7 +57,7 @@ def check_plain(config: Plain) -> None:
         if select(config, name) is not None:
             check_name(select(config, name), name, config["trusted"])
     _check_strategy(config)
-    rewind = rewind_point(config["rewind"], config["train"]["epochs"])
+    rewind = Rewind.parse(config["rewind"], config["train"]["epochs"])
     if config["control"] is not None and rewind is None:
         raise ConfigError(
             f"control={config['control']}: compares tickets, whose weights are rewound; needs rewind=0, 2ep or 500it"
@@ -131,31 +132,3 @@ def _check_names(node: Plain, schema: Any, prefix: str = "") -> None:
             raise ConfigError(unknown_key(f"{prefix}{key}", value, known))
         if is_dataclass(known[key]) and isinstance(value, Mapping):
             _check_names(value, known[key], f"{prefix}{key}.")
-
-
-def _present(config: Plain, key: str) -> bool:
-    part, _, leaf = key.rpartition(".")
-    return leaf in ((select(config, part) if part else config) or ())
-
-
-def _check_value(key: Key, value: object) -> None:
-    if value is None:
-        return
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if key.choices and any(item not in key.choices for item in values):
-        shown = f"[{','.join(map(str, values))}]" if isinstance(value, list) else value
-        raise ConfigError(f"{key.name}={shown}: must be {key.allowed}")
-    if key.bounds and not _fits(value, key):
-        raise ConfigError(f"{key.name}={value}: must be {key.allowed}")
-
-
-def _fits(value: object, key: Key) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int if key.whole else (int, float)) or not math.isfinite(value):
-        return False
-    bounds = key.bounds
-    return (
-        value >= bounds.get("ge", -math.inf)
-        and value <= bounds.get("le", math.inf)
-        and not value <= bounds.get("gt", -math.inf)
-        and not value >= bounds.get("lt", math.inf)
-    )

@@ -9,9 +9,9 @@ from typing import Any
 
 from prunelab.config.allow_list import locate
 from prunelab.config.keys import shared
-from prunelab.config.nearest import unknown_key
 from prunelab.config.schema import allowed
 from prunelab.config.source import source_digest
+from prunelab.config.unknown_key import unknown_key
 from prunelab.errors import ConfigError
 
 # Positional arguments with which the targets of a part are called: an optimizer with the parameters, for example. A

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from prunelab.config.conf_folder import content, folder
-from prunelab.config.keys import Key
+from prunelab.config.keys import RANGE, Key
 from prunelab.config.schema import keys
 
 # The keys that the page shows. `prunelab --cfg job` shows all of them.
@@ -46,12 +46,8 @@ def table() -> str:
 
 def interval(key: Key) -> str:
     """Return the range of a key's numbers: `[0, 1)`, `> 0`; empty for a key without a range."""
-    low, high = key.bounds.get("ge", key.bounds.get("gt")), key.bounds.get("le", key.bounds.get("lt"))
-    if low is None:
-        return ""
-    if high is None or key.whole:
-        return f"{'≥' if 'ge' in key.bounds else '>'} {low:g}"
-    return f"{'[' if 'ge' in key.bounds else '('}{low:g}, {high:g}{']' if 'le' in key.bounds else ')'}"
+    found = RANGE.search(key.allowed)
+    return found[0].split(", at most")[0] if found else ""
 
 
 def defaults() -> dict[str, Any]:

@@ -11,9 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from prunelab.config.conf_folder import choices
-from prunelab.config.moved import moved
-from prunelab.config.nearest import hint, nearest, unknown_key
 from prunelab.config.schema import OPTIONAL, REQUIRED, allowed, names
+from prunelab.config.unknown_key import hint, nearest, unknown_key
 from prunelab.errors import ConfigError
 
 E = TypeVar("E", bound=BaseException)
@@ -75,7 +74,7 @@ def _cause(error: BaseException | None, kind: type[E]) -> E | None:
 
 
 def _unknown(key: str, value: str, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
-    return moved(key, value) or unknown_key(key, value, _siblings(key, overrides, compose))
+    return unknown_key(key, value, _siblings(key, overrides, compose))
 
 
 def _siblings(key: str, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> list[str]:

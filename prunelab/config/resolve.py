@@ -11,9 +11,8 @@ from prunelab.config.check import check, check_plain, plain
 from prunelab.config.combinations import check_combination
 from prunelab.config.component import Component, bind
 from prunelab.config.network import data_facts
-from prunelab.config.rewind import rewind_point
 from prunelab.config.rules import AXES, method_component, rule_specs
-from prunelab.config.spec import Distill, Finetune, Finish, Selection, Spec, Strategy, Train
+from prunelab.config.spec import Distill, Finetune, Finish, Rewind, Selection, Spec, Strategy, Train
 
 BOUND = (*AXES, "data", "criterion", "optimizer", "lr_schedule")  # parts without arguments that only prunelab gives
 
@@ -64,7 +63,7 @@ def _spec(config: dict[str, Any]) -> Spec:
         macs=schedule.get("macs"),
         amount=config["amount"],
         tolerance=config["tolerance"],
-        rewind=rewind_point(config["rewind"], train["epochs"]),
+        rewind=Rewind.parse(config["rewind"], train["epochs"]),
         control=config["control"],
         finish=Finish(config["compact"], tuple(config["export"]), config["quantize"], config["latency"]),
         device=config["device"],

@@ -11,10 +11,9 @@ from prunelab.config.check import plain
 from prunelab.config.component import Component, bind
 from prunelab.config.compose import compose_raw
 from prunelab.config.conf_folder import choices
-from prunelab.config.moved import moved
-from prunelab.config.nearest import hint, nearest, unknown_key
 from prunelab.config.source import source_digest
 from prunelab.config.spec import RuleSpec
+from prunelab.config.unknown_key import hint, moved, nearest, unknown_key
 from prunelab.errors import ConfigError
 
 AXES = ("granularity", "allocation")

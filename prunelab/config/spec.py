@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from prunelab.config.component import Component
+from prunelab.config.schema import allowed
+from prunelab.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,24 @@ class Rewind:
 
     count: int
     unit: str = "it"
+
+    @classmethod
+    def parse(cls, value: object, epochs: int) -> Rewind | None:
+        """Return the point that the key `rewind` names: null (no rewinding), 0, `2ep` or `500it`.
+
+        Raises:
+            ConfigError: if it is none of these, or lies beyond the `epochs` of dense training.
+        """
+        if value is None:
+            return None
+        match = re.fullmatch(r"(\d+)(ep|it)|0+", str(value))
+        if not match:
+            raise ConfigError(f"rewind={value}: must be {allowed('rewind')}")
+        count, unit = int(match[1] or 0), match[2] or "it"
+        if unit == "ep" and count > epochs:
+            why = f"dense training has train.epochs={epochs} epochs; must be at most {epochs}ep"
+            raise ConfigError(f"rewind={value}: {why}")
+        return cls(count, unit)
 
     def iterations(self, per_epoch: int) -> int:
         """Return the point in iterations."""
