@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from prunelab.cli.arguments import failed, parser
 from prunelab.config import compose as composing
 from prunelab.config import messages
 from prunelab.config.schema import ConfigError
@@ -46,19 +47,12 @@ share it (threads=1 for each): together they complete --trials trials. In one pr
 trials. At the end, the test accuracy of the Pareto-optimal trials is shown; nothing is chosen by it."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    top = argparse.ArgumentParser(
-        prog="prunelab search",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _parser() -> argparse.ArgumentParser:
+    top = parser("search", DESCRIPTION, EPILOG)
     top.add_argument("overrides", nargs="*", metavar="override", help="see above")
     top.add_argument("--study", default="search", metavar="NAME", help="name of the study (default: %(default)s)")
-    top.add_argument(
-        "--trials", default=50, type=int, metavar="N", help="number of trials to complete (default: %(default)s)"
-    )
+    trials = "number of trials to complete (default: %(default)s)"
+    top.add_argument("--trials", default=50, type=int, metavar="N", help=trials)
     top.add_argument("--objective", choices=["nonzero", "macs"], help="what to minimize (default: nonzero)")
     top.add_argument("--storage", metavar="PATH", help="another SQLite file, or the URL of a database")
     return top
@@ -103,23 +97,21 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
         print(f"\nPareto-optimal trials:\n{pareto.pareto_table(best, folder, opened.objective)}")
     print(f"\nto look at all trials: optuna-dashboard {storage}")
     if ours.given_up():
-        print("prunelab: given up: too many trials were refused", file=sys.stderr)
-    return 1 if ours.failed or ours.given_up() else 0
+        return failed("given up: too many trials were refused")
+    return int(ours.failed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Return its exit status: 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM."""
-    arguments = parser().parse_intermixed_args(argv)
+    arguments = _parser().parse_intermixed_args(argv)
     logging.raiseExceptions = False  # on a full disk a log that cannot be written is no second error
     if importlib.util.find_spec("optuna") is None:
-        print("prunelab: a search needs Optuna: pip install 'prunelab[search]'", file=sys.stderr)
-        return 1
+        return failed("a search needs Optuna: pip install 'prunelab[search]'")
     try:
         with interrupts.noted() as check:
             return search(arguments, check)
     except (ConfigError, OSError) as error:
-        print(f"prunelab: {error}", file=sys.stderr)
-        return 1
+        return failed(error)
     except (KeyboardInterrupt, InterruptedRun) as error:
         print("prunelab: stopped; the same command goes on from here", file=sys.stderr)
         return int(getattr(error, "exit_status", 130))
