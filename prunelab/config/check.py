@@ -85,9 +85,9 @@ def _check_strategy(config: Plain) -> None:
         given = ", ".join(f"strategy.{key}={strategy[key]}" for key in chosen)
         raise ConfigError(f"{given}: use one of them")
     amounts = {"amount": config["amount"], **{f"strategy.{key}": strategy[key] for key in ("count", "threshold")}}
-    given = ", ".join(f"{key}={value}" for key, value in amounts.items() if value is not None)
-    if strategy["layers"] and "," in given:
-        raise ConfigError(f"{given}: must be one of them")
+    several = [f"{key}={value}" for key, value in amounts.items() if value is not None]
+    if strategy["layers"] and len(several) > 1:
+        raise ConfigError(f"{', '.join(several)}: must be one of them")
 
 
 def _check_rounds(config: Plain) -> None:
@@ -105,8 +105,7 @@ def _check_rounds(config: Plain) -> None:
     for key in ("count", "threshold"):
         if macs is not None and config["strategy"][key] is not None:
             raise ConfigError(f"schedule.macs={macs}, strategy.{key}={config['strategy'][key]}: use one of the two")
-    component = bind("schedule", schedule, config["trusted"], given=("amount", "tolerance"), offered=("sparsity",))
-    planned = rounds.planned(component, amount, tolerance, macs, None)
+    planned = rounds.planned(bind("schedule", schedule, config["trusted"]), amount, tolerance, macs, None)
     if any(round.every for round in planned) and config["rewind"] is not None:
         raise ConfigError(
             f"rewind={config['rewind']}: schedule=gradual prunes during training and cannot rewind; must be null"

@@ -35,12 +35,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The part of a `Spec` that a network is built from.
-
-    Attributes:
-        regularizer: whose gates become parameters of the network; None: no regularizer.
-        layers: whether layers are marked that may be removed whole.
-    """
+    """The part of a `Spec` that a network is built from: gates of its regularizer, marks of removable layers."""
 
     data: Component
     model: Component
@@ -65,7 +60,7 @@ def from_plain(config: Mapping[str, Any], trusted: Iterable[str] = ()) -> Networ
         if not isinstance(config.get(part), Mapping):
             raise ConfigError(f"{part}={config.get(part)}: must be a mapping with the key _target_")
     data = bind("data", config["data"], trusted)
-    model = bind("model", config["model"], trusted, offered=data_facts(data).known)
+    model = bind("model", config["model"], trusted, data_facts(data).known)
     regularizer = bind("regularizer", config["regularizer"], trusted) if config.get("regularizer") else None
     layers = bool((config.get("strategy") or {}).get("layers"))
     return NetworkSpec(data, model, regularizer, layers)
@@ -94,9 +89,8 @@ def network(spec: Spec | NetworkSpec, facts: DataFacts | None = None) -> nn.Modu
     made = spec.model(**facts.known)
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{spec.model}: must make a torch.nn.Module")
-    prepare = getattr(spec.regularizer.target, "prepare", None) if spec.regularizer is not None else None
-    if prepare is not None and spec.regularizer is not None:
-        prepare(made, facts.shape, **spec.regularizer.options)
+    if spec.regularizer is not None and hasattr(spec.regularizer.target, "prepare"):
+        spec.regularizer.target.prepare(made, facts.shape, **spec.regularizer.options)
     if spec.layers:
         mark_layers(made, facts.shape)
     return made
