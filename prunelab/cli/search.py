@@ -10,13 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.cli.arguments import failed, parser
 from prunelab.config import compose as composing
-from prunelab.config import messages
 from prunelab.config.schema import ConfigError
 from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.sweeps.search import interrupts
@@ -64,10 +61,8 @@ def base(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: if it cannot be composed.
     """
-    try:
+    with composing.explained(overrides):
         return composing.compose_raw(*overrides)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(messages.explain(error, overrides, composing.compose_raw)) from error
 
 
 def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -27,12 +28,8 @@ def noted() -> Iterator[Callable[[], None]]:
         raise InterruptedRun(number)
 
     def check() -> None:
-        try:
-            came = os.read(reading, 4096)
-        except BlockingIOError:
-            return
-        for number in came:
-            if number in CAUGHT:
+        with contextlib.suppress(BlockingIOError):  # there is nothing to read
+            for number in filter(CAUGHT.__contains__, os.read(reading, 4096)):
                 raise InterruptedRun(number)
 
     before = {number: signal.signal(number, stop) for number in CAUGHT}

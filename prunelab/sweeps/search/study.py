@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from prunelab.sweeps.search.space import Space
 from prunelab.sweeps.search.trial import COST, run
 from prunelab.text import percent
 
+UNIT = {"nonzero": "nonzero", "macs": "MACs"}  # by objective
 KILLED = 3  # a trial whose process was killed so many times is given up
 REFUSED = 10  # a process gives up after so many refused trials, plus two for each completed one
 
@@ -73,10 +74,6 @@ class Study:
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in these states, or all."""
         return self.optuna.get_trials(deepcopy=False, states=states or None)
-
-    def count(self, state: TrialState) -> int:
-        """Return the number of trials in a state."""
-        return Counter(trial.state for trial in self.trials())[state]
 
     def is_running(self, number: int) -> bool:
         """Return whether a trial is neither ended nor queued, by the database itself."""
@@ -133,7 +130,7 @@ class Search:
 
     def given_up(self) -> bool:
         """Return whether so many trials of this process were refused that more of them would be useless."""
-        return self.refused >= REFUSED + 2 * self.study.count(TrialState.COMPLETE)
+        return self.refused >= REFUSED + 2 * len(self.study.trials(TrialState.COMPLETE))
 
     def _take(self) -> tuple[Trial, FileLock] | None:
         """The next trial with its lock; None if no more are needed."""
@@ -172,15 +169,12 @@ class Search:
             result = run(trial.user_attrs["overrides"], self.folder / str(trial.number), self.study.objective)
         except (ConfigError, ArithmeticError) as error:
             self._refuse(trial.number, TrialState.PRUNED, str(error))
-        except OSError:  # such as a full disk: not the fault of this trial
-            self.study.put_back(trial.number)
-            raise
-        except Exception as error:  # the search goes on; the traceback is in the trial's prunelab.log
-            self.failed = True
+        except BaseException as error:
+            if isinstance(error, OSError) or not isinstance(error, Exception):
+                self.study.put_back(trial.number)  # not the trial's fault: a full disk, a signal
+                raise
+            self.failed = True  # the search goes on; the traceback is in the trial's prunelab.log
             self._refuse(trial.number, TrialState.FAIL, str(error) or repr(error))
-        except BaseException:
-            self.study.put_back(trial.number)
-            raise
         else:
             self.study.optuna.tell(trial, [result.val_accuracy, result.cost])
 
@@ -200,14 +194,9 @@ class Search:
             word = "refused" if ended.state is TrialState.PRUNED else "failed"
             print(f"trial {number} {word}: {name}: {ended.user_attrs['error'].splitlines()[0]}", flush=True)
             return
-        accuracy, cost = ended.values
-        unit = "nonzero" if self.study.objective == "nonzero" else "MACs"
-        completed = self.study.trials(TrialState.COMPLETE)
+        completed, running = (self.study.trials(state) for state in (TrialState.COMPLETE, TrialState.RUNNING))
         left = max(self.trials - len(completed), 0)
-        took = [one.duration.total_seconds() for one in completed if one.duration]
-        seconds = sum(took) / len(took) * left / (self.study.count(TrialState.RUNNING) + 1)
-        print(
-            f"{len(completed)} of {self.trials} done: {name}: {percent(accuracy, 2)} in validation, "
-            f"{cost:,.0f} {unit}{in_words(seconds) if left else ''}",
-            flush=True,
-        )
+        seconds = statistics.fmean(one.duration.total_seconds() for one in completed if one.duration)
+        time_left = in_words(seconds * left / (len(running) + 1)) if left else ""
+        reached = f"{percent(ended.values[0], 2)} in validation, {ended.values[1]:,.0f} {UNIT[self.study.objective]}"
+        print(f"{len(completed)} of {self.trials} done: {name}: {reached}{time_left}", flush=True)
