@@ -102,9 +102,11 @@ def in_sweep() -> bool:
 
 def telling() -> list[str] | None:
     """Return the overrides that distinguish this job of a sweep; all of them for a single run; None from Python."""
-    if not in_sweep():
-        return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
+    if not HydraConfig.initialized():
+        return None
     hydra = HydraConfig.get()
+    if not in_sweep():
+        return list(hydra.overrides.task)
     try:
         jobs = json.loads((Path(hydra.runtime.cwd) / hydra.sweep.dir / "sweep.json").read_bytes())["jobs"]
         given = jobs[hydra.job.num]

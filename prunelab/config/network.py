@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of a data set before it is loaded.
-
-    Attributes:
-        shape: of one example, [channels, height, width]; None if unknown.
-        classes: number of classes; None if unknown.
-    """
+    """The shape of one example, [channels, height, width], and the number of classes; None if not known."""
 
     shape: tuple[int, ...] | None
     classes: int | None
@@ -44,9 +39,7 @@ class NetworkSpec:
 
 
 def from_plain(config: Mapping[str, Any], trusted: Iterable[str] = ()) -> NetworkSpec:
-    """Return what a network is built from, of a config that was stored as plain data.
-
-    No interpolation is resolved, and only these parts need be trusted.
+    """Return what a network is built from, of a config that was stored as plain data; no interpolation is resolved.
 
     Args:
         config: such as `Spec.plain` of a run.
