@@ -73,7 +73,6 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
         check: from `interrupts.noted`.
     """
     from prunelab.sweeps.search import pareto, study
-    from prunelab.sweeps.search.sampling import Seeded
 
     if not re.fullmatch(r"[\w.-]+", arguments.study) or arguments.study.startswith("."):
         raise ConfigError(f"--study {arguments.study}: must be letters, digits, - and _")
@@ -82,10 +81,9 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     folder = Path(base(spaces.parse(arguments.overrides).fixed).outputs) / "searches" / arguments.study
     path = arguments.storage or f"{folder}.db"
     storage = path if "://" in path else f"sqlite:///{path}"
-    opened = study.Study(study.Where(arguments.study, storage, folder), arguments.overrides, arguments.objective)
+    opened = study.Study(storage, folder, arguments.overrides, arguments.objective)
     space = spaces.parse(opened.overrides)
-    opened.optuna.sampler = Seeded(int(base(space.fixed).seed))
-    ours = study.Search(opened, space, arguments.trials)
+    ours = study.Search(opened, space, arguments.trials, int(base(space.fixed).seed))
     print(f"{arguments.trials} trials → {folder}", flush=True)
     ours.run(check)
     if best := opened.optuna.best_trials:

@@ -76,18 +76,15 @@ def select(config: Plain, key: str) -> Any:
 
 def _check_strategy(config: Plain) -> None:
     strategy = config["strategy"]
-    for key in ("count", "threshold"):
-        if strategy[key] is not None and not strategy["layers"]:
-            said = moved(f"strategy.{key}", strategy[key])
-            raise ConfigError(said or f"strategy.{key}={strategy[key]}: only strategy=layer removes layers")
-    chosen = [key for key in ("method", "rules", "layers") if strategy[key]]
+    amounts = {f"strategy.{key}": strategy[key] for key in ("count", "threshold") if strategy[key] is not None}
+    for key, value in () if strategy["layers"] else amounts.items():
+        raise ConfigError(moved(key, value) or f"{key}={value}: only strategy=layer removes layers")
+    chosen = [f"strategy.{key}={strategy[key]}" for key in ("method", "rules", "layers") if strategy[key]]
     if len(chosen) > 1:
-        given = ", ".join(f"strategy.{key}={strategy[key]}" for key in chosen)
-        raise ConfigError(f"{given}: use one of them")
-    amounts = {"amount": config["amount"], **{f"strategy.{key}": strategy[key] for key in ("count", "threshold")}}
-    several = [f"{key}={value}" for key, value in amounts.items() if value is not None]
-    if strategy["layers"] and len(several) > 1:
-        raise ConfigError(f"{', '.join(several)}: must be one of them")
+        raise ConfigError(f"{', '.join(chosen)}: use one of them")
+    given = [f"{key}={value}" for key, value in {"amount": config["amount"], **amounts}.items() if value is not None]
+    if strategy["layers"] and len(given) > 1:
+        raise ConfigError(f"{', '.join(given)}: must be one of them")
 
 
 def _check_rounds(config: Plain) -> None:

@@ -61,7 +61,7 @@ class Tries:
 
     @classmethod
     def read(cls, folder: Path) -> Tries | None:
-        """Return what the file says; None if there is no such file, or if it cannot be read."""
+        """Return what the file says; None if it cannot be read."""
         try:
             return cls(**json.loads((folder / cls.FILE).read_bytes()))
         except (OSError, ValueError, TypeError):

@@ -21,16 +21,17 @@ def pareto_table(best: Sequence[FrozenTrial], folder: Path, objective: str) -> s
         folder: of the study; a trial's folder is in it, under its number.
         objective: `nonzero` or `macs`.
     """
-    macs = ["nonzero MACs"] if objective == "macs" else []
-    header = ["trial", "overrides", "val accuracy", "nonzero", *macs, "compression", "test accuracy", "folder"]
+    macs = "nonzero MACs" if objective == "macs" else ""  # a table leaves out an empty column
+    header = ["trial", "overrides", "val accuracy", "nonzero", macs, "compression", "test accuracy", "folder"]
     rows = []
     for trial in sorted(best, key=lambda trial: (-trial.values[1], trial.number)):
         accuracy, cost = trial.values
         final = report.read_run(folder / str(trial.number)).result
-        cells = ["–", *(["–"] if macs else []), "–", "–"]  # the folder was removed
+        counted = f"{cost:,.0f}" if macs else ""
+        cells = ["–", counted, "–", "–"]  # the folder was removed
         if final:
-            cells = [f"{final['nonzero']:,.0f}", *([f"{cost:,.0f}"] if macs else [])]
-            cells += [f"{final['compression_ratio']:.2f}×", percent(final["test_accuracy"], 2)]
+            reached = [f"{final['compression_ratio']:.2f}×", percent(final["test_accuracy"], 2)]
+            cells = [f"{final['nonzero']:,.0f}", counted, *reached]
         name = " ".join(trial.user_attrs["chosen"])
         rows.append([str(trial.number), name, percent(accuracy, 2), *cells, str(folder / str(trial.number))])
     return table(header, rows, left=2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,11 @@ from prunelab.config import compose as composing
 COST = {"nonzero": "nonzero", "macs": "macs_nonzero"}
 
 
-@dataclass(frozen=True)
-class Result:
-    """Validation accuracy, a fraction, and cost in the objective's unit."""
-
-    val_accuracy: float
-    cost: float
-
-
-def run(overrides: Sequence[str], folder: Path, objective: str) -> Result:
+def run(overrides: Sequence[str], folder: Path, objective: str) -> tuple[float, float]:
     """Run one experiment into `folder`, whose name is the trial's number.
+
+    Returns:
+        Validation accuracy, a fraction, and cost in the objective's unit.
 
     Raises:
         ConfigError: for overrides that do not go together.
@@ -49,4 +43,4 @@ def run(overrides: Sequence[str], folder: Path, objective: str) -> Result:
     accuracy, cost = final["val_accuracy"], final[COST[objective]]
     if accuracy is None or cost is None:
         raise ValueError(f"--objective {objective}: {COST[objective]} of this model could not be measured")
-    return Result(accuracy, cost)
+    return accuracy, cost
