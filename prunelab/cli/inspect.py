@@ -23,10 +23,9 @@ examples:
   prunelab inspect strategy=l1 amount=0.3 prune.include=[fc3.weight]
   prunelab inspect strategy=custom prune.include=[fc3.bias]"""
 
-CLOSING = (
-    "prunelab itself keeps the weight a plain parameter and the mask beside it; nothing is hooked into the forward",
-    "pass. prunelab.to_torch_prune(masks) gives the form shown here.",
-)
+CLOSING = """
+prunelab itself keeps the weight a plain parameter and the mask beside it; nothing is hooked into the forward
+pass. prunelab.to_torch_prune(masks) gives the form shown here."""
 
 
 def tour(config: DictConfig) -> str:
@@ -62,7 +61,7 @@ def tour(config: DictConfig) -> str:
     lines += ["", f"{title}, in the form of torch.nn.utils.prune", *_contents(module), *_in_torch(module, key)]
     prune.remove(module, key)
     lines += ["", "after prune.remove: the zeros are permanent, mask and hook are gone", *_contents(module)]
-    return "\n".join([*lines, *_indented(key, getattr(module, key)), "", *CLOSING])
+    return "\n".join([*lines, *_indented(key, getattr(module, key)), CLOSING])
 
 
 def _in_torch(module: nn.Module, key: str) -> list[str]:

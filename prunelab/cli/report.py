@@ -18,17 +18,7 @@ NEEDED = ("jinja2", "matplotlib", "pandas", "scipy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: without the name of the command; by default those of the process.
-
-    Returns:
-        The exit status 0.
-
-    Raises:
-        SystemExit: with status 1, after the message on an error was printed.
-    """
+    """Run the command line. Return the exit status 0; after an error, exit with status 1."""
     top = parser("report", DESCRIPTION, EPILOG)
     top.add_argument("folders", nargs="+", type=Path, metavar="folder", help="a run, a sweep, or a folder of them")
     top.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the first folder)")

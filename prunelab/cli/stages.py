@@ -30,10 +30,9 @@ SIZES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored stage, finished or not.
+    """A stored stage.
 
     Attributes:
-        folder: of the stage.
         kind: such as `dense` or `round`; `unfinished` if it is being computed or was interrupted.
         parent: name of the stage that this one starts from; empty if there is none.
         inputs: the config values that it depends on, by dotted keys.
@@ -85,14 +84,6 @@ def listing(found: Sequence[Entry]) -> str:
         rows.append([entry.name[:12], entry.kind, entry.parent[:12], *keys, *parts, *measured])
     total = sum(entry.size for entry in found)
     return f"{table(header, rows)}\n{len(found)} stages, {total / 1e6:.2f} MB"
-
-
-def verify(root: Path, found: Sequence[Entry]) -> int:
-    """Check every digest and move damaged stages aside. Return the number of damaged stages."""
-    store = Store(root)
-    damaged = [entry for entry in found if entry.kind != "unfinished" and store.load(entry.name) is None]
-    print(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged")
-    return len(damaged)
 
 
 def chosen(found: Sequence[Entry], arguments: argparse.Namespace) -> list[Entry]:
@@ -160,7 +151,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = arguments.outputs / "stages"
     found = entries(root)
     if arguments.command == "verify":
-        return 1 if verify(root, found) else 0
+        store = Store(root)  # which checks every digest and moves damaged stages aside
+        damaged = [entry for entry in found if entry.kind != "unfinished" and store.load(entry.name) is None]
+        print(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged")
+        return 1 if damaged else 0
     if arguments.command != "remove":
         print(listing(found))
         return 0

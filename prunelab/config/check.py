@@ -59,9 +59,8 @@ def check_plain(config: Plain) -> None:
     _check_strategy(config)
     rewind = Rewind.parse(config["rewind"], config["train"]["epochs"])
     if config["control"] is not None and rewind is None:
-        raise ConfigError(
-            f"control={config['control']}: compares tickets, whose weights are rewound; needs rewind=0, 2ep or 500it"
-        )
+        why = "compares tickets, whose weights are rewound; needs rewind=0, 2ep or 500it"
+        raise ConfigError(f"control={config['control']}: {why}")
     _check_rounds(config)
     _check_distillation(config)
 
@@ -96,17 +95,15 @@ def _check_rounds(config: Plain) -> None:
     rounds.check_goal(schedule, name, amount, "amount" in takes)
     macs = schedule.get("macs")
     if macs is not None and not config["compact"]:
-        raise ConfigError(
-            f"schedule.macs={macs}: counts the compact network; needs compact=true, as in strategy=channel"
-        )
+        why = "counts the compact network; needs compact=true, as in strategy=channel"
+        raise ConfigError(f"schedule.macs={macs}: {why}")
     for key in ("count", "threshold"):
         if macs is not None and config["strategy"][key] is not None:
             raise ConfigError(f"schedule.macs={macs}, strategy.{key}={config['strategy'][key]}: use one of the two")
     planned = rounds.planned(bind("schedule", schedule, config["trusted"]), amount, tolerance, macs, None)
     if any(round.every for round in planned) and config["rewind"] is not None:
-        raise ConfigError(
-            f"rewind={config['rewind']}: schedule=gradual prunes during training and cannot rewind; must be null"
-        )
+        why = "schedule=gradual prunes during training and cannot rewind; must be null"
+        raise ConfigError(f"rewind={config['rewind']}: {why}")
 
 
 def _check_distillation(config: Plain) -> None:

@@ -34,7 +34,7 @@ def rule_specs(rules: Sequence[Any], axes: Nodes, amount: float | None, trusted:
             granularity, allocation: choices of `conf/`; default: the experiment's.
             method: the name of a preset, whose axes are taken; or the dotted name of a pruning method of the user's.
             amount: fraction in [0, 1), or null for an allocation that sets its own sparsity; default: the round's.
-        axes: the groups `granularity` and `allocation` of the experiment.
+        axes: those two groups of the experiment.
         amount: of the experiment; null if all rules have one of their own.
         trusted: packages that methods may come from.
 
@@ -48,11 +48,7 @@ def rule_specs(rules: Sequence[Any], axes: Nodes, amount: float | None, trusted:
 
 
 def method_component(key: str, dotted: str, trusted: Sequence[str]) -> Component:
-    """Return a pruning method, or a function that scores a weight, as a component without options.
-
-    Raises:
-        ConfigError: if it is neither.
-    """
+    """Return a pruning method, or a function that scores a weight, as a component without options."""
     from torch.nn.utils import prune
 
     try:
