@@ -50,8 +50,8 @@ def compose(*overrides: str) -> DictConfig:
     """Compose a config as the command line does, and check it. See `prunelab.compose`."""
     with explained(overrides):
         config = compose_raw(*overrides)
-    check(config)
-    return config
+        check(config)  # which resolves interpolations
+        return config
 
 
 @contextmanager
