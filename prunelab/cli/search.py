@@ -15,8 +15,7 @@ from omegaconf import DictConfig
 from prunelab.cli.arguments import failed, parser
 from prunelab.config import compose as composing
 from prunelab.config.schema import ConfigError
-from prunelab.runtime.interrupt import InterruptedRun
-from prunelab.sweeps.search import interrupts
+from prunelab.runtime.interrupt import InterruptedRun, noted
 from prunelab.sweeps.search import space as spaces
 
 DESCRIPTION = f"""\
@@ -56,23 +55,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def base(overrides: Sequence[str]) -> DictConfig:
-    """Return the config of the overrides that all trials share, unchecked: a trial may add what it lacks.
-
-    Raises:
-        ConfigError: if it cannot be composed.
-    """
+    """Return the config of the overrides that all trials share, unchecked: a trial may add what it lacks."""
     with composing.explained(overrides):
         return composing.compose_raw(*overrides)
 
 
 def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
-    """Run this process's share of the study and print the Pareto set. Return the exit status.
-
-    Args:
-        arguments: of the command line.
-        check: from `interrupts.noted`.
-    """
-    from prunelab.sweeps.search import pareto, study
+    """Run this process's share of the study and print the Pareto set. Return the exit status."""
+    from prunelab.sweeps.search import study
+    from prunelab.sweeps.search.trial import pareto_table
 
     if not re.fullmatch(r"[\w.-]+", arguments.study) or arguments.study.startswith("."):
         raise ConfigError(f"--study {arguments.study}: must be letters, digits, - and _")
@@ -87,7 +78,7 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     print(f"{arguments.trials} trials → {folder}", flush=True)
     ours.run(check)
     if best := opened.optuna.best_trials:
-        print(f"\nPareto-optimal trials:\n{pareto.pareto_table(best, folder, opened.objective)}")
+        print(f"\nPareto-optimal trials:\n{pareto_table(best, folder, opened.objective)}")
     print(f"\nto look at all trials: optuna-dashboard {storage}")
     if ours.given_up():
         return failed("given up: too many trials were refused")
@@ -101,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("optuna") is None:
         return failed("a search needs Optuna: pip install 'prunelab[search]'")
     try:
-        with interrupts.noted() as check:
+        with noted() as check:
             return search(arguments, check)
     except (ConfigError, OSError) as error:
         return failed(error)

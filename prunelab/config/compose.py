@@ -66,11 +66,7 @@ def explained(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def compose_raw(*overrides: str, **more: Any) -> DictConfig:
-    """Compose a config without checking it.
-
-    Args:
-        overrides: as on the command line.
-        more: keyword arguments of `hydra.compose`.
+    """Compose a config without checking it; `more` are keyword arguments of `hydra.compose`.
 
     Raises:
         HydraException, OmegaConfBaseException: if it cannot be composed.

@@ -16,10 +16,9 @@ from prunelab.errors import ConfigError
 
 
 def explain(error: BaseException, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
-    """Return one line that explains an error which Hydra or OmegaConf raised while composing.
+    """Return one line that explains an error which Hydra or OmegaConf raised while composing these overrides.
 
     Args:
-        overrides: from the command line, to quote the value.
         compose: composes without the override that failed, to list the keys that exist beside it.
     """
     return " ".join(_explanation(error, overrides, compose).split())

@@ -48,6 +48,7 @@ def _spec(config: dict[str, Any]) -> Spec:
     as_they_are = ("seed", "amount", "tolerance", "control", "device", "threads", "outputs", "reuse")
     train, finetune, prune, schedule = (config[part] for part in ("train", "finetune", "prune", "schedule"))
     distill = finetune["distill"]
+    include = None if prune["include"] is None else tuple(prune["include"])
     spec = Spec(
         **{key: config[key] for key in as_they_are},
         **parts,
@@ -56,11 +57,7 @@ def _spec(config: dict[str, Any]) -> Spec:
         checkpoint=config["model"].get("checkpoint"),
         train=Train(train["epochs"], train["batch_size"], train["validate_every"]),
         finetune=Finetune(finetune["epochs"], finetune["lr"], Distill(**distill) if distill["alpha"] else None),
-        selection=Selection(
-            None if prune["include"] is None else tuple(prune["include"]),
-            tuple(prune["exclude"]),
-            prune["output_layer"],
-        ),
+        selection=Selection(include, tuple(prune["exclude"]), prune["output_layer"]),
         iterations=config["criterion"].get("iterations") or 1,
         strategy=_strategy(config, trusted),
         compression=schedule.get("compression"),

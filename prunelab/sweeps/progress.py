@@ -16,12 +16,7 @@ PAUSE = 0.5  # seconds between two looks
 
 
 class Progress:
-    """Watch the folders of a sweep's jobs, in a thread; works with any launcher that shares the file system.
-
-    Args:
-        folder: of the sweep.
-        jobs: overrides of each job.
-    """
+    """Watch the folders of a sweep's jobs, in a thread; works with any launcher that shares the file system."""
 
     def __init__(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
         self.folder = folder
