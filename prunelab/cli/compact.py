@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prunelab.cli.arguments import failed, run_parser
 from prunelab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,24 +49,12 @@ def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[Compacted, list[Form
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Return its exit status: 1 for what cannot be compacted, or if the proof fails."""
-    options = _parser().parse_args(arguments)
+    options = run_parser("compact", DESCRIPTION).parse_args(arguments)
     try:
         compacted, costs = run(options.folder, options.trusted)
     except (ConfigError, OSError) as error:
-        print(f"prunelab: {error}", file=sys.stderr)
-        return 1
+        return failed(error)
     from prunelab.tracking import cost_table
 
     print(f"{cost_table.table(costs)}\n\n{compacted}")
     return 0 if compacted.proof.agree else 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="prunelab compact", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument(
-        "--trusted", action="append", default=[], metavar="PACKAGE", help="your package that the model comes from"
-    )
-    return parser

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from prunelab.cli.arguments import failed, run_parser
 from prunelab.errors import ConfigError
 
+DESCRIPTION = "Writes the network of a finished run into its folder, in one or more kinds of files."
 EPILOG = """\
 kinds:
   safetensors   model.json beside model.safetensors: prunelab.load(folder) needs neither the run nor pickle
@@ -25,7 +24,10 @@ onnx and torch_export hold the compact network if the run has one; the other kin
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Return its exit status: 1 if a kind failed; the other kinds are written all the same."""
-    options = _parser().parse_args(arguments)
+    parser = run_parser("export", DESCRIPTION, EPILOG)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help="what to write, see below; by default all kinds")
+    parser.add_argument("--no-timing", action="store_true", help="do not measure how long each form takes")
+    options = parser.parse_args(arguments)
     import torch
 
     from prunelab.compaction import compact_files
@@ -46,32 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         small = compact_files.of_run(folder, trusted) if (folder / compact_files.SHAPES).is_file() else None
         done = export_files.make(folder, network.model, config, test, kinds, wrong.append, small)
     except (ConfigError, OSError) as error:
-        return _say(error)
+        return failed(error)
     if done:
         print(export_files.table(done))
         given = {"pruned": network.model} | ({"compact": small} if small else {})
         named = cost_forms.exported(folder, small or network.model, [row.kind for row in done], trusted)
         rows = cost_card({**given, **named}, export_files.examples(test)["test"], not options.no_timing)
         print(f"\n{cost_table.table(rows)}")
-    return max(map(_say, wrong), default=0)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="prunelab export",
-        description="Writes the network of a finished run into its folder, in one or more kinds of files.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help="what to write, see below; by default all kinds")
-    parser.add_argument(
-        "--trusted", action="append", default=[], metavar="PACKAGE", help="your package that the model comes from"
-    )
-    parser.add_argument("--no-timing", action="store_true", help="do not measure how long each form takes")
-    return parser
-
-
-def _say(error: Exception) -> int:
-    print(f"prunelab: {error}", file=sys.stderr)
-    return 1
+    return max(map(failed, wrong), default=0)

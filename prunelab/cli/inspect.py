@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from prunelab.cli.arguments import failed, parser
 from prunelab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 DESCRIPTION = """\
 Shows what one pruning call does to one module of your model, without training.
@@ -24,10 +23,9 @@ examples:
   prunelab inspect strategy=l1 amount=0.3 prune.include=[fc3.weight]
   prunelab inspect strategy=custom prune.include=[fc3.bias]"""
 
-CLOSING = (
-    "prunelab itself keeps the weight a plain parameter and the mask beside it; nothing is hooked into the forward",
-    "pass. prunelab.to_torch_prune(masks) gives the form shown here.",
-)
+CLOSING = """
+prunelab itself keeps the weight a plain parameter and the mask beside it; nothing is hooked into the forward
+pass. prunelab.to_torch_prune(masks) gives the form shown here."""
 
 
 def tour(config: DictConfig) -> str:
@@ -52,7 +50,7 @@ def tour(config: DictConfig) -> str:
     bench = Bench(spec, device.prepare("cpu", spec.threads))
     item = bench.pruner.items[0]
     module, key = item.module, item.key
-    lines = [f"{item.name} of {type(bench.model).__name__}: {module}", *_section("before", _contents(module))]
+    lines = [f"{item.name} of {type(bench.model).__name__}: {module}", "", "before", *_contents(module)]
     amount, weight = rounds(spec)[0].amounts[0], item.parameter.detach().clone()
     report = bench.pruner.prune(amount, seed=derive(spec.seed, 1, "prune"))
     gone, size = item.mask.numel() - int(item.kept.sum()), item.mask.numel()
@@ -60,11 +58,10 @@ def tour(config: DictConfig) -> str:
     to_torch_prune(bench.masks)
     with torch.no_grad():  # as if torch had pruned: the weights under the mask are still there
         getattr(module, f"{key}_orig").copy_(weight)
-    lines += [*_section(f"{title}, in the form of torch.nn.utils.prune", _contents(module)), *_in_torch(module, key)]
+    lines += ["", f"{title}, in the form of torch.nn.utils.prune", *_contents(module), *_in_torch(module, key)]
     prune.remove(module, key)
-    lines += _section("after prune.remove: the zeros are permanent, mask and hook are gone", _contents(module))
-    lines += [*_indented(key, getattr(module, key)), "", *CLOSING]
-    return "\n".join(lines)
+    lines += ["", "after prune.remove: the zeros are permanent, mask and hook are gone", *_contents(module)]
+    return "\n".join([*lines, *_indented(key, getattr(module, key)), CLOSING])
 
 
 def _in_torch(module: nn.Module, key: str) -> list[str]:
@@ -77,11 +74,7 @@ def _in_torch(module: nn.Module, key: str) -> list[str]:
     ]
 
 
-def _contents(module: object) -> list[str]:
-    from torch import nn
-
-    assert isinstance(module, nn.Module)
-
+def _contents(module: nn.Module) -> list[str]:
     def listed(pairs: Iterable[tuple[str, object]]) -> str:
         return ", ".join(f"{key} {list(getattr(value, 'shape', []))}" for key, value in pairs) or "–"
 
@@ -92,38 +85,23 @@ def _contents(module: object) -> list[str]:
     ]
 
 
-def _section(title: str, lines: list[str]) -> list[str]:
-    return ["", title, *lines]
-
-
-def _indented(name: str, tensor: object) -> list[str]:
+def _indented(name: str, tensor: Tensor) -> list[str]:
     """Lines that show the first two-dimensional slice of the tensor."""
-    import torch
-
-    assert isinstance(tensor, torch.Tensor)
-    first = tensor.detach()
-    index = ""
-    while first.dim() > 2:
-        first, index = first[0], index + "[0]"
-    shown = str(first.cpu()).splitlines()
-    return [f"  {name}{index} =", *(f"    {line}" for line in shown)]
+    shown = tensor.detach()
+    while shown.dim() > 2:
+        shown, name = shown[0], name + "[0]"
+    return [f"  {name} =", *(f"    {line}" for line in str(shown).splitlines())]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Return its exit status: 1 for a config that cannot run."""
-    parser = argparse.ArgumentParser(
-        prog="prunelab inspect",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("overrides", nargs="*", metavar="override", help="as of an experiment, such as amount=0.3")
-    options = parser.parse_args(arguments)
+    options = parser("inspect", DESCRIPTION, EPILOG)
+    options.add_argument("overrides", nargs="*", metavar="override", help="as of an experiment, such as amount=0.3")
+    overrides = options.parse_args(arguments).overrides
     from prunelab.config import compose as composing
 
     try:
-        print(tour(composing.compose(*options.overrides)))
+        print(tour(composing.compose(*overrides)))
     except ConfigError as error:
-        print(f"prunelab: {error}", file=sys.stderr)
-        return 1
+        return failed(error)
     return 0

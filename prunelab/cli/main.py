@@ -4,78 +4,33 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from prunelab import __version__
+from prunelab.cli.arguments import failed
 
 COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages")
 OPTIONS = ("-", "+", "~")  # what an experiment's arguments may start with, if they are not key=value
-Command = Callable[[Sequence[str]], int | None]
 
 
 def main() -> None:
     """Run the command line of this process and exit with its status."""
-    words = sys.argv[1:]
-    first = words[0] if words else ""
-    if first in COMMANDS:
-        command, words = _command(first), words[1:]
-    elif first and "=" not in first and not first.startswith(OPTIONS):
-        print(f"prunelab: there is no command {first}; {_suggestion(first)}", file=sys.stderr)
-        sys.exit(1)
-    elif first == "--version":
-        command = _version
-    else:
-        command = _command("run")
-    sys.exit(command(words))
-
-
-def _command(name: str) -> Command:
-    """The function of a command. Each is imported only when it is called, so that all others answer at once."""
-    if name == "search":
-        from prunelab.cli import search
-
-        return search.main
-    if name == "report":
-        from prunelab.cli import report
-
-        return report.main
-    if name == "inspect":
-        from prunelab.cli import inspect
-
-        return inspect.main
-    if name == "compact":
-        from prunelab.cli import compact
-
-        return compact.main
-    if name == "export":
-        from prunelab.cli import export
-
-        return export.main
-    if name == "stages":
-        from prunelab.cli import stages
-
-        return stages.main
-    return _sweep if name == "sweep" else _experiment
-
-
-def _experiment(overrides: Sequence[str]) -> int:
-    if {"-h", "--help"} & set(overrides):
+    first, *rest = sys.argv[1:] or [""]
+    if first == "--version":
+        print(f"prunelab {__version__}")
+        sys.exit()
+    if first and first not in COMMANDS and "=" not in first and not first.startswith(OPTIONS):
+        sys.exit(failed(f"there is no command {first}; {_suggestion(first)}"))
+    command, arguments = (first, rest) if first in COMMANDS else ("run", sys.argv[1:])
+    if command == "sweep":
+        command, arguments = "run", ["--multirun", *arguments]
+    if command == "run" and {"-h", "--help"} & set(arguments):
         from prunelab.cli import help_page
 
-        print(help_page.text(overrides))
-        return 0
-    from prunelab.cli import run
-
-    return run.main(overrides)
-
-
-def _sweep(overrides: Sequence[str]) -> int:
-    return _experiment(["--multirun", *overrides])
-
-
-def _version(_: Sequence[str]) -> int:
-    print(f"prunelab {__version__}")
-    return 0
+        print(help_page.text(arguments))
+        sys.exit()
+    # Each subcommand is imported only when it is called, so that all others answer at once.
+    sys.exit(import_module(f"prunelab.cli.{command}").main(arguments))
 
 
 def _suggestion(word: str) -> str:

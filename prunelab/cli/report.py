@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from prunelab.cli.arguments import failed, parser
 from prunelab.report.run_folders import find_runs
 from prunelab.stages import files
 
 EPILOG = """\
 The tables of the page are written beside it: report.md, report_results.csv, report_pareto.csv and so on. CSV files
 contain fractions, not percent. Run folders are only read, never changed."""
+DESCRIPTION = "Write one HTML page about runs: accuracy over sparsity, tables, Pareto front, comparisons."
 NEEDED = ("jinja2", "matplotlib", "pandas", "scipy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: without the name of the command; by default those of the process.
-
-    Returns:
-        The exit status 0.
-
-    Raises:
-        SystemExit: with status 1, after the message on an error was printed.
-    """
-    options = _parser().parse_args(arguments)
+    """Run the command line. Return the exit status 0; after an error, exit with status 1."""
+    top = parser("report", DESCRIPTION, EPILOG)
+    top.add_argument("folders", nargs="+", type=Path, metavar="folder", help="a run, a sweep, or a folder of them")
+    top.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the first folder)")
+    options = top.parse_args(arguments)
     for folder in options.folders:
         if not folder.is_dir():
-            _fail(f"{folder}: no such folder")
+            sys.exit(failed(f"{folder}: no such folder"))
     runs = find_runs(options.folders)
     if not runs:
-        _fail(f"{', '.join(map(str, options.folders))}: no runs found (no sweep.json, summary.json or rounds.csv)")
+        folders = ", ".join(map(str, options.folders))
+        sys.exit(failed(f"{folders}: no runs found (no sweep.json, summary.json or rounds.csv)"))
     out = options.out or options.folders[0] / "report.html"
     try:
         from prunelab.report.page import Report  # imported late: needs the packages of the extra
@@ -43,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         package = (error.name or "").split(".")[0]
         if package not in NEEDED:
             raise
-        _fail(f'the report needs {package}: pip install "prunelab[report]"')
+        sys.exit(failed(f'the report needs {package}: pip install "prunelab[report]"'))
     report = Report(runs, options.folders)
     try:
         with files.writing(out.parent, "--out chooses another"):
@@ -54,23 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 path = out.with_name(f"{out.stem}_{table.name}.csv")
                 path.write_text(table.csv(), encoding="utf-8", newline="")
     except files.StorageError as error:
-        _fail(str(error))
+        sys.exit(failed(error))
     print(out)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="prunelab report",
-        description="Write one HTML page about runs: accuracy over sparsity, tables, Pareto front, comparisons.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="folder", help="a run, a sweep, or a folder of them")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the first folder)")
-    return parser
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"prunelab: {message}", file=sys.stderr)
-    sys.exit(1)

@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from prunelab.cli.arguments import failed
 from prunelab.config import check as checking
 from prunelab.config import compose as composing
 from prunelab.config import messages
@@ -55,10 +56,7 @@ def _experiment(settings: DictConfig) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run an experiment or a sweep, as Hydra's command line describes it.
-
-    Args:
-        arguments: overrides such as `amount=0.3`, and Hydra's flags such as `--multirun`.
+    """Run an experiment or a sweep, by overrides such as `amount=0.3` and Hydra's flags such as `--multirun`.
 
     Returns:
         The exit status: 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM.
@@ -98,5 +96,4 @@ def _fail(error: BaseException) -> NoReturn:
     """Print one line on stderr and exit with status 1."""
     if isinstance(error, OSError) and not isinstance(error, (HydraException, StorageError)) and not error.filename:
         error = StorageError(composing.asked_folder(sys.argv[1:]), error)
-    print(f"prunelab: {messages.explain(error, sys.argv[1:], composing.compose_raw)}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(failed(messages.explain(error, sys.argv[1:], composing.compose_raw)))

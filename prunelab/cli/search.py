@@ -10,15 +10,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
+from prunelab.cli.arguments import failed, parser
 from prunelab.config import compose as composing
-from prunelab.config import messages
 from prunelab.config.schema import ConfigError
-from prunelab.runtime.interrupt import InterruptedRun
-from prunelab.sweeps.search import interrupts
+from prunelab.runtime.interrupt import InterruptedRun, noted
 from prunelab.sweeps.search import space as spaces
 
 DESCRIPTION = f"""\
@@ -46,45 +43,27 @@ share it (threads=1 for each): together they complete --trials trials. In one pr
 trials. At the end, the test accuracy of the Pareto-optimal trials is shown; nothing is chosen by it."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    top = argparse.ArgumentParser(
-        prog="prunelab search",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _parser() -> argparse.ArgumentParser:
+    top = parser("search", DESCRIPTION, EPILOG)
     top.add_argument("overrides", nargs="*", metavar="override", help="see above")
     top.add_argument("--study", default="search", metavar="NAME", help="name of the study (default: %(default)s)")
-    top.add_argument(
-        "--trials", default=50, type=int, metavar="N", help="number of trials to complete (default: %(default)s)"
-    )
+    trials = "number of trials to complete (default: %(default)s)"
+    top.add_argument("--trials", default=50, type=int, metavar="N", help=trials)
     top.add_argument("--objective", choices=["nonzero", "macs"], help="what to minimize (default: nonzero)")
     top.add_argument("--storage", metavar="PATH", help="another SQLite file, or the URL of a database")
     return top
 
 
 def base(overrides: Sequence[str]) -> DictConfig:
-    """Return the config of the overrides that all trials share, unchecked: a trial may add what it lacks.
-
-    Raises:
-        ConfigError: if it cannot be composed.
-    """
-    try:
+    """Return the config of the overrides that all trials share, unchecked: a trial may add what it lacks."""
+    with composing.explained(overrides):
         return composing.compose_raw(*overrides)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(messages.explain(error, overrides, composing.compose_raw)) from error
 
 
 def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
-    """Run this process's share of the study and print the Pareto set. Return the exit status.
-
-    Args:
-        arguments: of the command line.
-        check: from `interrupts.noted`.
-    """
-    from prunelab.sweeps.search import pareto, study
-    from prunelab.sweeps.search.sampling import Seeded
+    """Run this process's share of the study and print the Pareto set. Return the exit status."""
+    from prunelab.sweeps.search import study
+    from prunelab.sweeps.search.trial import pareto_table
 
     if not re.fullmatch(r"[\w.-]+", arguments.study) or arguments.study.startswith("."):
         raise ConfigError(f"--study {arguments.study}: must be letters, digits, - and _")
@@ -93,33 +72,30 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     folder = Path(base(spaces.parse(arguments.overrides).fixed).outputs) / "searches" / arguments.study
     path = arguments.storage or f"{folder}.db"
     storage = path if "://" in path else f"sqlite:///{path}"
-    opened = study.Study(study.Where(arguments.study, storage, folder), arguments.overrides, arguments.objective)
+    opened = study.Study(storage, folder, arguments.overrides, arguments.objective)
     space = spaces.parse(opened.overrides)
-    opened.optuna.sampler = Seeded(int(base(space.fixed).seed))
-    ours = study.Search(opened, space, arguments.trials)
+    ours = study.Search(opened, space, arguments.trials, int(base(space.fixed).seed))
     print(f"{arguments.trials} trials → {folder}", flush=True)
     ours.run(check)
     if best := opened.optuna.best_trials:
-        print(f"\nPareto-optimal trials:\n{pareto.pareto_table(best, folder, opened.objective)}")
+        print(f"\nPareto-optimal trials:\n{pareto_table(best, folder, opened.objective)}")
     print(f"\nto look at all trials: optuna-dashboard {storage}")
     if ours.given_up():
-        print("prunelab: given up: too many trials were refused", file=sys.stderr)
-    return 1 if ours.failed or ours.given_up() else 0
+        return failed("given up: too many trials were refused")
+    return int(ours.failed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Return its exit status: 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM."""
-    arguments = parser().parse_intermixed_args(argv)
+    arguments = _parser().parse_intermixed_args(argv)
     logging.raiseExceptions = False  # on a full disk a log that cannot be written is no second error
     if importlib.util.find_spec("optuna") is None:
-        print("prunelab: a search needs Optuna: pip install 'prunelab[search]'", file=sys.stderr)
-        return 1
+        return failed("a search needs Optuna: pip install 'prunelab[search]'")
     try:
-        with interrupts.noted() as check:
+        with noted() as check:
             return search(arguments, check)
     except (ConfigError, OSError) as error:
-        print(f"prunelab: {error}", file=sys.stderr)
-        return 1
+        return failed(error)
     except (KeyboardInterrupt, InterruptedRun) as error:
         print("prunelab: stopped; the same command goes on from here", file=sys.stderr)
         return int(getattr(error, "exit_status", 130))

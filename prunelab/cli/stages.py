@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import itertools
 import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from prunelab.cli.arguments import parser
 from prunelab.records import flat
 from prunelab.stages import files
 from prunelab.stages.stage import NAME_LENGTH
@@ -27,10 +30,9 @@ SIZES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored stage, finished or not.
+    """A stored stage.
 
     Attributes:
-        folder: of the stage.
         kind: such as `dense` or `round`; `unfinished` if it is being computed or was interrupted.
         parent: name of the stage that this one starts from; empty if there is none.
         inputs: the config values that it depends on, by dotted keys.
@@ -53,25 +55,20 @@ class Entry:
 
 def entries(root: Path) -> list[Entry]:
     """Return all stages in a folder, the oldest first. If a description is unreadable, kind and inputs are unknown."""
-    found = []
-    for folder in root.iterdir() if root.is_dir() else ():
-        if not re.fullmatch(rf"[0-9a-f]{{{NAME_LENGTH}}}(\.work)?", folder.name):
-            continue
-        content = [path for path in folder.rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in content)
-        described = _described(folder)
-        kind = "unfinished" if folder.name.endswith(".work") else described.get("kind", "?")
-        parent, inputs = described.get("parent") or "", flat(described.get("inputs") or {})
-        found.append(Entry(folder, kind, parent, inputs, size, time.time() - folder.stat().st_mtime))
+    folders = root.iterdir() if root.is_dir() else ()
+    found = [_entry(one) for one in folders if re.fullmatch(rf"[0-9a-f]{{{NAME_LENGTH}}}(\.work)?", one.name)]
     return sorted(found, key=lambda entry: -entry.age)
 
 
-def _described(folder: Path) -> dict[str, Any]:
-    try:
+def _entry(folder: Path) -> Entry:
+    described: Any = {}
+    with contextlib.suppress(OSError, ValueError):
         described = json.loads((folder / "stage.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return described if isinstance(described, dict) else {}
+    described = described if isinstance(described, dict) else {}
+    kind = "unfinished" if folder.name.endswith(".work") else described.get("kind", "?")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    age = time.time() - folder.stat().st_mtime
+    return Entry(folder, kind, described.get("parent") or "", flat(described.get("inputs") or {}), size, age)
 
 
 def listing(found: Sequence[Entry]) -> str:
@@ -82,46 +79,31 @@ def listing(found: Sequence[Entry]) -> str:
     for entry in found:
         parts = [str(entry.inputs.get(f"{axis}._target_", "")).rpartition(".")[2].lower() for axis in axes]
         keys = [str(entry.inputs.get(key, "")) for key in ("round", "seed", "amount")]
-        size, age = f"{entry.size / 1e6:.2f} MB", _age(entry.age)
-        rows.append([entry.name[:12], entry.kind, entry.parent[:12], *keys, *parts, size, age])
+        unit = next((unit for unit in reversed(AGES) if entry.age >= AGES[unit]), "s")
+        measured = [f"{entry.size / 1e6:.2f} MB", f"{entry.age / AGES[unit]:.0f} {unit}"]
+        rows.append([entry.name[:12], entry.kind, entry.parent[:12], *keys, *parts, *measured])
     total = sum(entry.size for entry in found)
     return f"{table(header, rows)}\n{len(found)} stages, {total / 1e6:.2f} MB"
 
 
-def verify(root: Path, found: Sequence[Entry]) -> int:
-    """Check every digest and move damaged stages aside. Return the number of damaged stages."""
-    store = Store(root)
-    damaged = [entry for entry in found if entry.kind != "unfinished" and store.load(entry.name) is None]
-    print(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged")
-    return len(damaged)
-
-
 def chosen(found: Sequence[Entry], arguments: argparse.Namespace) -> list[Entry]:
     """Return the stages that meet all conditions; with `--down-to`, only as many of the oldest as needed."""
-    kept = []
-    for entry in found:
-        old = arguments.older_than is None or entry.age > arguments.older_than
-        fits = all(str(entry.inputs.get(key)) == value for key, value in arguments.where)
-        if old and fits:
-            kept.append(entry)
+    old = [entry for entry in found if arguments.older_than is None or entry.age > arguments.older_than]
+    kept = [one for one in old if all(str(one.inputs.get(key)) == value for key, value in arguments.where)]
     if arguments.down_to is None:
         return kept
-    excess, taken = sum(entry.size for entry in found) - arguments.down_to, []
-    for entry in kept:
-        if excess > 0:
-            taken.append(entry)
-            excess -= entry.size
-    return taken
+    excess = sum(entry.size for entry in found) - arguments.down_to
+    before = itertools.accumulate((entry.size for entry in kept), initial=0)  # what the older ones free
+    return [entry for entry, freed in zip(kept, before, strict=False) if freed < excess]
 
 
 def remove(root: Path, selected: Sequence[Entry]) -> int:
     """Remove stages that no process is computing. Return the number of removed stages."""
     gone = 0
     for entry in selected:
-        lock = FileLock(root / "locks" / f"{entry.name}.lock")
         try:
             (root / "locks").mkdir(exist_ok=True)
-            with lock.acquire(timeout=0):
+            with FileLock(root / "locks" / f"{entry.name}.lock").acquire(timeout=0):
                 files.remove_folder(entry.folder)
                 gone += 1
         except Timeout:
@@ -131,12 +113,7 @@ def remove(root: Path, selected: Sequence[Entry]) -> int:
     return gone
 
 
-def _age(seconds: float) -> str:
-    unit = next(unit for unit in ("w", "d", "h", "m", "s") if seconds >= AGES[unit] or unit == "s")
-    return f"{seconds / AGES[unit]:.0f} {unit}"
-
-
-def _quantity(units: dict[str, Any], text: str) -> float:
+def _quantity(units: Mapping[str, float], text: str) -> float:
     match = re.fullmatch(r"([\d.]+)\s*([A-Za-z]+)", text)
     if not match or match[2] not in units:
         raise argparse.ArgumentTypeError(f"{text}: must be a number and one of {', '.join(units)}")
@@ -150,44 +127,38 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    top = argparse.ArgumentParser(prog="prunelab stages", description="Lists, verifies and removes stored stages.")
+def _parser() -> argparse.ArgumentParser:
+    top = parser("stages", "Lists, verifies and removes stored stages.")
     top.add_argument("--outputs", default="outputs", type=Path, help="the `outputs` of the runs (default: %(default)s)")
     commands = top.add_subparsers(dest="command", metavar="{list,verify,remove}")
     commands.add_parser("list", help="show name, kind, parent, size and age of every stage (the default)")
     commands.add_parser("verify", help="check every digest; exit status 1 if a stage is damaged")
-    removing = commands.add_parser("remove", help="remove stages; a run that needs one computes it again")
+    add = commands.add_parser("remove", help="remove stages; a run that needs one computes it again").add_argument
     age, size = functools.partial(_quantity, AGES), functools.partial(_quantity, SIZES)
-    removing.add_argument("--older-than", type=age, metavar="AGE", help="those older than this, such as 12h or 7d")
-    removing.add_argument(
-        "--down-to", type=size, metavar="SIZE", help="the oldest, until the rest is this large, such as 1GB"
-    )
-    removing.add_argument(
-        "--where",
-        type=_pair,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="those with this input, such as seed=0",
-    )
-    removing.add_argument("--all", action="store_true", help="all stages")
-    removing.add_argument("--dry-run", action="store_true", help="only list what would be removed")
+    add("--older-than", type=age, metavar="AGE", help="those older than this, such as 12h or 7d")
+    add("--down-to", type=size, metavar="SIZE", help="the oldest, until the rest is this large, such as 1GB")
+    where = "those with this input, such as seed=0"
+    add("--where", type=_pair, action="append", default=[], metavar="KEY=VALUE", help=where)
+    add("--all", action="store_true", help="all stages")
+    add("--dry-run", action="store_true", help="only list what would be removed")
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Return its exit status: 1 for damaged stages or a folder that cannot be written."""
-    top = parser()
+    top = _parser()
     arguments = top.parse_args(argv)
     root = arguments.outputs / "stages"
     found = entries(root)
     if arguments.command == "verify":
-        return 1 if verify(root, found) else 0
+        store = Store(root)  # which checks every digest and moves damaged stages aside
+        damaged = [entry for entry in found if entry.kind != "unfinished" and store.load(entry.name) is None]
+        print(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged")
+        return 1 if damaged else 0
     if arguments.command != "remove":
         print(listing(found))
         return 0
-    if not (arguments.all or arguments.where or arguments.older_than is not None or arguments.down_to is not None):
+    if not (arguments.all or arguments.where) and arguments.older_than is None and arguments.down_to is None:
         top.error("remove: needs --older-than, --down-to, --where or --all")
     selected = chosen(found, arguments)
     print(listing(selected))

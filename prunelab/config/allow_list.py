@@ -49,18 +49,12 @@ def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..
 
 
 def check_name(dotted: object, key: str, trusted: Iterable[str]) -> tuple[str, ...]:
-    """Return the prefixes that a dotted name may have under a key.
-
-    Raises:
-        ConfigError: if it has none of them; says how to trust it.
-    """
+    """Return the prefixes that a dotted name may have under a key; raise ConfigError if it has none of them."""
     prefixes = (*ALLOWED[key], *(f"{name}." for name in trusted))
     if not isinstance(dotted, str) or not re.fullmatch(r"\w+(\.\w+)+", dotted):
         shown = "null" if dotted is None else dotted
         raise ConfigError(f"{key}={shown}: must be a dotted name such as mypackage.MyClass")
     if not dotted.startswith(prefixes):
-        raise ConfigError(
-            f"{key}={dotted}: must be in {' or '.join(prefixes)}; "
-            f"if you trust its package, add trusted=[{dotted.split('.')[0]}]"
-        )
+        trust = f"if you trust its package, add trusted=[{dotted.split('.')[0]}]"
+        raise ConfigError(f"{key}={dotted}: must be in {' or '.join(prefixes)}; {trust}")
     return prefixes

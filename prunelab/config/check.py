@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -13,11 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from prunelab.config import rounds
 from prunelab.config.allow_list import ALLOWED, check_name, locate
 from prunelab.config.component import bind
-from prunelab.config.keys import PART_KEYS, Key
-from prunelab.config.moved import moved
-from prunelab.config.nearest import unknown_key
-from prunelab.config.rewind import rewind_point
+from prunelab.config.keys import PART_KEYS
 from prunelab.config.schema import OPTIONAL, REQUIRED, Config, allowed, keys
+from prunelab.config.spec import Rewind
+from prunelab.config.unknown_key import moved, unknown_key
 from prunelab.errors import ConfigError
 
 Plain = Mapping[str, Any]
@@ -45,10 +43,13 @@ def check_plain(config: Plain) -> None:
     """Check a config that is plain data; `check` says what for and what is raised."""
     _check_names(config, Config)
     for key in keys():
-        if _present(config, key.name):
-            _check_value(key, select(config, key.name))
-        elif key not in PART_KEYS:
+        part, _, leaf = key.name.rpartition(".")
+        beside, value = (select(config, part) or {}) if part else config, select(config, key.name)
+        if leaf not in beside and key not in PART_KEYS:
             raise ConfigError(f"{key.name}: is missing; must be {key.allowed}")
+        if value is not None and not key.fits(value):
+            shown = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
+            raise ConfigError(f"{key.name}={shown}: must be {key.allowed}")
     for part in (*REQUIRED, *OPTIONAL):
         if (config[part] or part in REQUIRED) and (config[part] or {}).get("_target_") is None:
             raise ConfigError(f"{part}._target_=null: must be a dotted name; {part}= chooses a ready one")
@@ -56,11 +57,10 @@ def check_plain(config: Plain) -> None:
         if select(config, name) is not None:
             check_name(select(config, name), name, config["trusted"])
     _check_strategy(config)
-    rewind = rewind_point(config["rewind"], config["train"]["epochs"])
+    rewind = Rewind.parse(config["rewind"], config["train"]["epochs"])
     if config["control"] is not None and rewind is None:
-        raise ConfigError(
-            f"control={config['control']}: compares tickets, whose weights are rewound; needs rewind=0, 2ep or 500it"
-        )
+        why = "compares tickets, whose weights are rewound; needs rewind=0, 2ep or 500it"
+        raise ConfigError(f"control={config['control']}: {why}")
     _check_rounds(config)
     _check_distillation(config)
 
@@ -75,18 +75,15 @@ def select(config: Plain, key: str) -> Any:
 
 def _check_strategy(config: Plain) -> None:
     strategy = config["strategy"]
-    for key in ("count", "threshold"):
-        if strategy[key] is not None and not strategy["layers"]:
-            said = moved(f"strategy.{key}", strategy[key])
-            raise ConfigError(said or f"strategy.{key}={strategy[key]}: only strategy=layer removes layers")
-    chosen = [key for key in ("method", "rules", "layers") if strategy[key]]
+    amounts = {f"strategy.{key}": strategy[key] for key in ("count", "threshold") if strategy[key] is not None}
+    for key, value in () if strategy["layers"] else amounts.items():
+        raise ConfigError(moved(key, value) or f"{key}={value}: only strategy=layer removes layers")
+    chosen = [f"strategy.{key}={strategy[key]}" for key in ("method", "rules", "layers") if strategy[key]]
     if len(chosen) > 1:
-        given = ", ".join(f"strategy.{key}={strategy[key]}" for key in chosen)
-        raise ConfigError(f"{given}: use one of them")
-    amounts = {"amount": config["amount"], **{f"strategy.{key}": strategy[key] for key in ("count", "threshold")}}
-    given = ", ".join(f"{key}={value}" for key, value in amounts.items() if value is not None)
-    if strategy["layers"] and "," in given:
-        raise ConfigError(f"{given}: must be one of them")
+        raise ConfigError(f"{', '.join(chosen)}: use one of them")
+    given = [f"{key}={value}" for key, value in {"amount": config["amount"], **amounts}.items() if value is not None]
+    if strategy["layers"] and len(given) > 1:
+        raise ConfigError(f"{', '.join(given)}: must be one of them")
 
 
 def _check_rounds(config: Plain) -> None:
@@ -98,18 +95,15 @@ def _check_rounds(config: Plain) -> None:
     rounds.check_goal(schedule, name, amount, "amount" in takes)
     macs = schedule.get("macs")
     if macs is not None and not config["compact"]:
-        raise ConfigError(
-            f"schedule.macs={macs}: counts the compact network; needs compact=true, as in strategy=channel"
-        )
+        why = "counts the compact network; needs compact=true, as in strategy=channel"
+        raise ConfigError(f"schedule.macs={macs}: {why}")
     for key in ("count", "threshold"):
         if macs is not None and config["strategy"][key] is not None:
             raise ConfigError(f"schedule.macs={macs}, strategy.{key}={config['strategy'][key]}: use one of the two")
-    component = bind("schedule", schedule, config["trusted"], given=("amount", "tolerance"), offered=("sparsity",))
-    planned = rounds.planned(component, amount, tolerance, macs, None)
+    planned = rounds.planned(bind("schedule", schedule, config["trusted"]), amount, tolerance, macs, None)
     if any(round.every for round in planned) and config["rewind"] is not None:
-        raise ConfigError(
-            f"rewind={config['rewind']}: schedule=gradual prunes during training and cannot rewind; must be null"
-        )
+        why = "schedule=gradual prunes during training and cannot rewind; must be null"
+        raise ConfigError(f"rewind={config['rewind']}: {why}")
 
 
 def _check_distillation(config: Plain) -> None:
@@ -131,31 +125,3 @@ def _check_names(node: Plain, schema: Any, prefix: str = "") -> None:
             raise ConfigError(unknown_key(f"{prefix}{key}", value, known))
         if is_dataclass(known[key]) and isinstance(value, Mapping):
             _check_names(value, known[key], f"{prefix}{key}.")
-
-
-def _present(config: Plain, key: str) -> bool:
-    part, _, leaf = key.rpartition(".")
-    return leaf in ((select(config, part) if part else config) or ())
-
-
-def _check_value(key: Key, value: object) -> None:
-    if value is None:
-        return
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if key.choices and any(item not in key.choices for item in values):
-        shown = f"[{','.join(map(str, values))}]" if isinstance(value, list) else value
-        raise ConfigError(f"{key.name}={shown}: must be {key.allowed}")
-    if key.bounds and not _fits(value, key):
-        raise ConfigError(f"{key.name}={value}: must be {key.allowed}")
-
-
-def _fits(value: object, key: Key) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int if key.whole else (int, float)) or not math.isfinite(value):
-        return False
-    bounds = key.bounds
-    return (
-        value >= bounds.get("ge", -math.inf)
-        and value <= bounds.get("le", math.inf)
-        and not value <= bounds.get("gt", -math.inf)
-        and not value >= bounds.get("lt", math.inf)
-    )

@@ -9,14 +9,16 @@ from typing import Any
 
 from prunelab.config.allow_list import locate
 from prunelab.config.keys import shared
-from prunelab.config.nearest import unknown_key
 from prunelab.config.schema import allowed
 from prunelab.config.source import source_digest
+from prunelab.config.unknown_key import unknown_key
 from prunelab.errors import ConfigError
 
 # Positional arguments with which the targets of a part are called: an optimizer with the parameters, for example. A
 # criterion may be a function of `Evidence`, or a class without positional arguments.
 POSITIONAL = {"optimizer": 1, "lr_schedule": 1, "regularizer": 1, "sparse_training": 1, "criterion": 1}
+GIVEN = {"schedule": ("amount", "tolerance")}  # keyword arguments that prunelab gives, and that the config may not set
+OFFERED = {"schedule": ("sparsity",)}  # keyword arguments that prunelab gives, unless the config sets them
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Component:
         Raises:
             ConfigError: for a ValueError that the target raises; names the key, or else the target.
         """
-        more = {key: value for key, value in given.items() if self.takes(key)}
+        takes = inspect.signature(self.target).parameters
+        more = {key: value for key, value in given.items() if key in takes}
         try:
             return self.target(*args, **{**more, **self.options})
         except ConfigError:
@@ -60,10 +63,6 @@ class Component:
         """The name of the choice in `conf/`, for messages: `channel`; the dotted name of a user's class or function."""
         return self.name.split(".")[-2].rstrip("_") if self.name.startswith("prunelab.") else self.name
 
-    def takes(self, keyword: str) -> bool:
-        """Return whether the target has a parameter of that name."""
-        return keyword in inspect.signature(self.target).parameters
-
     @property
     def identity(self) -> dict[str, Any]:
         """What names a stage: the target, all its options with their defaults, and the digest of its source."""
@@ -75,22 +74,14 @@ class Component:
         return {"_target_": self.name, **defaults, **self.options, "source": self.source}
 
 
-def bind(
-    part: str,
-    node: Mapping[str, Any],
-    trusted: Iterable[str] = (),
-    *,
-    given: Iterable[str] = (),
-    offered: Iterable[str] = (),
-) -> Component:
+def bind(part: str, node: Mapping[str, Any], trusted: Iterable[str] = (), offered: Iterable[str] = ()) -> Component:
     """Return the component that a group of the config names, its options checked against the target's signature.
 
     Args:
         part: the group, such as `criterion`.
         node: the group's keys, plain data; null stands for the target's own default.
         trusted: packages of the user's that the target may come from.
-        given: keyword arguments that the target gets when it is called, and that the config may not set.
-        offered: the same, but the config may set them.
+        offered: further keyword arguments that the target gets when it is called, unless the config sets them.
 
     Raises:
         ConfigError: for an option that the target does not take, or one that it lacks.
@@ -98,23 +89,19 @@ def bind(
     target = locate(node.get("_target_"), f"{part}._target_", trusted)
     other = ("_target_", *shared(part))
     options = {key: value for key, value in node.items() if key not in other and value is not None}
-    check_options(part, target, options, given, offered)
+    _check_options(part, target, options, {*offered, *OFFERED.get(part, ())})
     return Component(part, str(node["_target_"]), target, options, source_digest(target))
 
 
-def check_options(
-    part: str, target: Callable[..., Any], options: Mapping[str, Any], given: Iterable[str], offered: Iterable[str]
-) -> None:
-    """Raise ConfigError for an option that a target does not take, or one that it lacks."""
+def _check_options(part: str, target: Callable[..., Any], options: Mapping[str, Any], offered: set[str]) -> None:
     parameters = list(inspect.signature(target).parameters.values())
     positional = 0 if part == "criterion" and inspect.isclass(target) else POSITIONAL.get(part, 0)
-    rest = [p for p in parameters[positional:] if p.name not in set(given)]
-    takes = [p.name for p in rest if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if not any(p.kind is p.VAR_KEYWORD for p in rest):
-        for key in options:
-            if key not in takes:
-                raise ConfigError(unknown_key(f"{part}.{key}", options[key], takes))
-    for p in rest:
-        if p.name in takes and p.name not in options and p.name not in set(offered) and p.default is p.empty:
-            key = f"{part}.{p.name}"
+    rest = [p for p in parameters[positional:] if p.name not in GIVEN.get(part, ())]
+    takes = {p.name: p for p in rest if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    for key, value in options.items():
+        if key not in takes and not any(p.kind is p.VAR_KEYWORD for p in rest):
+            raise ConfigError(unknown_key(f"{part}.{key}", value, takes))
+    for name, p in takes.items():
+        if p.default is p.empty and name not in options and name not in offered:
+            key = f"{part}.{name}"
             raise ConfigError(f"{key}=null: must be {allowed(key) or 'given'}; {target.__name__} has no default for it")

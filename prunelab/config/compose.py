@@ -8,10 +8,12 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -46,44 +48,47 @@ def new_folder(path: str) -> str:
 
 def compose(*overrides: str) -> DictConfig:
     """Compose a config as the command line does, and check it. See `prunelab.compose`."""
-    try:
+    with explained(overrides):
         config = compose_raw(*overrides)
-        check(config)
+        check(config)  # which resolves interpolations
+        return config
+
+
+@contextmanager
+def explained(overrides: Sequence[str]) -> Iterator[None]:
+    """Turn what Hydra raises about these overrides into a `ConfigError`."""
+    try:
+        yield
     except ConfigError:
         raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises ValueError for strategy=3
         raise ConfigError(messages.explain(error, overrides, compose_raw)) from error
-    return config
 
 
 def compose_raw(*overrides: str, **more: Any) -> DictConfig:
-    """Compose a config without checking it.
-
-    Args:
-        overrides: as on the command line.
-        more: keyword arguments of `hydra.compose`.
+    """Compose a config without checking it; `more` are keyword arguments of `hydra.compose`.
 
     Raises:
         HydraException, OmegaConfBaseException: if it cannot be composed.
     """
     from hydra import compose as hydra_compose
+
+    with own_hydra():
+        return hydra_compose("config", list(overrides), **more)
+
+
+@contextmanager
+def own_hydra() -> Iterator[ConfigLoader]:
+    """Set Hydra up for `conf/`; a Hydra application that is running, prunelab or the caller's, is left as it was."""
     from hydra import initialize_config_dir
 
     hydra = GlobalHydra.instance()
-    outer, hydra.hydra = hydra.hydra, None  # a Hydra application may be running: prunelab or the caller's
+    outer, hydra.hydra = hydra.hydra, None
     try:
         with initialize_config_dir(str(folder()), version_base="1.3"):
-            return hydra_compose("config", list(overrides), **more)
+            yield hydra.config_loader()
     finally:
         hydra.hydra = outer
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested keys by their dotted names: `{"train": {"epochs": 3}}` → `{"train.epochs": 3}`."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def in_sweep() -> bool:
@@ -93,9 +98,11 @@ def in_sweep() -> bool:
 
 def telling() -> list[str] | None:
     """Return the overrides that distinguish this job of a sweep; all of them for a single run; None from Python."""
-    if not in_sweep():
-        return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
+    if not HydraConfig.initialized():
+        return None
     hydra = HydraConfig.get()
+    if not in_sweep():
+        return list(hydra.overrides.task)
     try:
         jobs = json.loads((Path(hydra.runtime.cwd) / hydra.sweep.dir / "sweep.json").read_bytes())["jobs"]
         given = jobs[hydra.job.num]

@@ -27,8 +27,3 @@ def content(group: str, choice: str) -> dict[str, Any]:
     read.pop("defaults", None)
     packaged = path.read_text(encoding="utf-8").startswith("# @package _global_")
     return {str(key): value for key, value in (read if packaged else {group: read}).items()}
-
-
-def with_option(group: str, option: str) -> list[str]:
-    """Return the choices of a group that have an option."""
-    return [choice for choice in choices(group) if option in (content(group, choice).get(group) or {})]

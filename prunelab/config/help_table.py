@@ -8,26 +8,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from prunelab.config.conf_folder import content, folder
-from prunelab.config.keys import Key
+from prunelab.config.keys import RANGE
 from prunelab.config.schema import keys
 
 # The keys that the page shows. `prunelab --cfg job` shows all of them.
 SHOWN = (
-    "amount",
-    "schedule.rounds",
-    "schedule.sparsity",
-    "schedule.compression",
-    "schedule.macs",
-    "rewind",
-    "train.epochs",
-    "finetune.epochs",
-    "finetune.distill.alpha",
-    "optimizer.lr",
-    "train.batch_size",
-    "prune.include",
-    "latency",
-    "seed",
-    "threads",
+    *("amount", "schedule.rounds", "schedule.sparsity", "schedule.compression", "schedule.macs", "rewind"),
+    *("train.epochs", "finetune.epochs", "finetune.distill.alpha", "optimizer.lr", "train.batch_size"),
+    *("prune.include", "latency", "seed", "threads"),
 )
 
 
@@ -36,22 +24,12 @@ def table() -> str:
     there, set_by_choice = {key.name: key for key in keys()}, defaults()
     lines: list[str] = []
     for name in SHOWN:
-        key = there[name]
+        key, numbers = there[name], RANGE.search(there[name].allowed)
+        interval = numbers[0].split(", at most")[0] if numbers else ""
         default = set_by_choice.get(name, key.default)
         said = "" if default is None else f"; default {default}"
-        line = f"  {name:<22}  {interval(key):<8}  {key.meaning}{said}"
-        lines += textwrap.wrap(line, 120, subsequent_indent=" " * 36)
+        lines += textwrap.wrap(f"  {name:<22}  {interval:<8}  {key.meaning}{said}", 120, subsequent_indent=" " * 36)
     return "\n".join(lines)
-
-
-def interval(key: Key) -> str:
-    """Return the range of a key's numbers: `[0, 1)`, `> 0`; empty for a key without a range."""
-    low, high = key.bounds.get("ge", key.bounds.get("gt")), key.bounds.get("le", key.bounds.get("lt"))
-    if low is None:
-        return ""
-    if high is None or key.whole:
-        return f"{'≥' if 'ge' in key.bounds else '>'} {low:g}"
-    return f"{'[' if 'ge' in key.bounds else '('}{low:g}, {high:g}{']' if 'le' in key.bounds else ')'}"
 
 
 def defaults() -> dict[str, Any]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
+
+# A range as `Key.allowed` writes it: "≥ 1", "> 0", "≥ 1, at most 1000", "[0, 1)", "[0, 2**63)".
+RANGE = re.compile(
+    r"(?P<open>[\[(]|[≥>] )(?P<low>-?[\d.]+)(, (at most )?(?P<high>[\d.]+)(\*\*(?P<power>\d+))?(?P<close>[\])]?))?"
+)
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a key means and what it may be.
+    """What a key of the config means and what it may be.
 
     Attributes:
         name: dotted, such as `train.epochs`.
         default: of the key; None where the chosen YAML file sets it.
         meaning: one line.
-        allowed: the values, in words.
-        bounds: `ge`, `gt`, `le`, `lt` of a number.
-        whole: whether a number must be a whole one.
+        allowed: the values, in words. A range in it (see `RANGE`) and "whole number" are what `fits` checks.
         choices: the only values (of the elements, for a list), beside null; empty: any.
     """
 
@@ -25,122 +29,85 @@ class Key:
     default: object
     meaning: str
     allowed: str
-    bounds: Mapping[str, float]
-    whole: bool = False
     choices: tuple[str, ...] = ()
 
+    def fits(self, value: object) -> bool:
+        """Return whether a value that is not null is one of the choices and in the range."""
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if self.choices and any(item not in self.choices for item in items):
+            return False
+        found = RANGE.search(self.allowed)
+        if found is None:
+            return True
+        kinds = (int,) if "whole number" in self.allowed else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+            return False
+        low, high = float(found["low"]), float(found["high"] or math.inf) ** int(found["power"] or 1)
+        above = value > low if found["open"] in ("(", "> ") else value >= low
+        return above and (value < high if found["close"] == ")" else value <= high)
 
-def key(
-    default: Any,
-    meaning: str,
-    allowed: str = "",
-    *,
-    choices: tuple[str, ...] = (),
-    **bounds: float,
-) -> Any:
+
+def key(default: Any, meaning: str, allowed: str = "", choices: tuple[str, ...] = ()) -> Any:
     """Return a dataclass field that carries a `Key`. Null is allowed where the field's type is Optional.
 
     Args:
         default: a value, or a function without arguments that makes it.
-        allowed: the values, in words; default: null and the choices.
+        allowed: the values, in words; default: null and the choices, or true or false.
     """
-    allowed = allowed or ", ".join(("null", *choices))
+    allowed = allowed or ("true or false" if isinstance(default, bool) else ", ".join(("null", *choices)))
     made = default() if callable(default) else default
-    metadata = {"key": Key("", made, meaning, allowed, bounds, choices=choices)}
+    metadata = {"key": Key("", made, meaning, allowed, choices)}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def _part(
-    name: str, meaning: str, allowed: str, *, default: object = None, whole: bool = False, **bounds: float
-) -> Key:
-    return Key(name, default, meaning, allowed, bounds, whole)
-
-
 # Keys of the chosen parts. The other keys of a part are options of its target, which checks them itself.
 PART_KEYS = (
-    _part(
+    Key(
         "model.checkpoint",
-        "file of trained weights, in the place of dense training",
+        None,
+        "file of weights that replaces dense training",
         "null or a file of weights: .safetensors, or a state dict by torch.save",
     ),
-    _part(
+    Key(
         "criterion.iterations",
-        "score and prune so many times within a round, in equal ratios",
+        1,
+        "scorings and prunings within a round, in equal ratios",
         "a whole number ≥ 1, at most 1000",
-        default=1,
-        whole=True,
-        ge=1,
-        le=1000,
     ),
-    _part(
-        "criterion.examples",
-        "number of training examples that the criterion sees",
-        "a whole number of examples ≥ 1",
-        whole=True,
-        ge=1,
-    ),
-    _part(
-        "schedule.rounds",
-        "number of rounds; each prunes, rewinds and fine-tunes",
-        "a whole number ≥ 1, at most 10000",
-        whole=True,
-        ge=1,
-        le=10_000,
-    ),
-    _part(
+    Key("criterion.examples", None, "training examples that the criterion sees", "a whole number of examples ≥ 1"),
+    Key("schedule.rounds", None, "rounds; each prunes, rewinds and fine-tunes", "a whole number ≥ 1, at most 10000"),
+    Key(
         "schedule.sparsity",
-        "final sparsity for linear, cubic, geometric and gradual: zeros ÷ prunable weights",
+        None,
+        "final sparsity: zeros ÷ prunable weights",
         "a fraction in (0, 1), reached in the last round",
-        gt=0,
-        lt=1,
     ),
-    _part(
+    Key(
         "schedule.compression",
-        "instead of schedule.sparsity: all parameters ÷ nonzero parameters",
+        None,
+        "instead of schedule.sparsity",
         "a number > 1: all parameters ÷ nonzero ones, in the last round",
-        gt=1,
     ),
-    _part(
+    Key(
         "schedule.macs",
-        "instead, with compact=true: multiply-adds of the compact network ÷ dense ones",
+        None,
+        "instead, with compact=true",
         "a fraction in (0, 1): multiply-adds of the compact network ÷ dense ones",
-        gt=0,
-        lt=1,
     ),
-    _part(
-        "schedule.every",
-        "schedule=gradual: iterations between two prunings",
-        "a whole number of iterations ≥ 1",
-        whole=True,
-        ge=1,
-    ),
-    _part(
-        "schedule.prunings",
-        "schedule=gradual: number of prunings",
-        "a whole number ≥ 1, at most 10000",
-        whole=True,
-        ge=1,
-        le=10_000,
-    ),
-    _part(
+    Key("schedule.every", None, "schedule=gradual: iterations between prunings", "a whole number of iterations ≥ 1"),
+    Key("schedule.prunings", None, "schedule=gradual: number of prunings", "a whole number ≥ 1, at most 10000"),
+    Key(
         "schedule.step",
+        None,
         "schedule=ramp: added to the amount each round",
         "a fraction in (-1, 1), added to amount each round",
-        gt=-1,
-        lt=1,
     ),
-    _part("optimizer.lr", "learning rate", "a number > 0", gt=0),
-    _part("optimizer.weight_decay", "weight decay", "a number ≥ 0", ge=0),
-    _part("optimizer.momentum", "momentum", "a number in [0, 1)", ge=0, lt=1),
-    _part(
-        "data.limit",
-        "examples of each split, at most; null: all",
-        "null or a whole number of examples ≥ 10",
-        whole=True,
-        ge=10,
-    ),
+    Key("optimizer.lr", None, "learning rate", "a number > 0"),
+    Key("optimizer.weight_decay", None, "weight decay", "a number ≥ 0"),
+    Key("optimizer.momentum", None, "momentum", "a number in [0, 1)"),
+    Key("data.limit", None, "examples of each split, at most; null: all", "null or a whole number of examples ≥ 10"),
 )
 ANY_CHOICE = ("model.checkpoint", "criterion.iterations", "schedule.compression", "schedule.macs")
 

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from prunelab.config.conf_folder import choices
-from prunelab.config.moved import moved
-from prunelab.config.nearest import hint, nearest, unknown_key
 from prunelab.config.schema import OPTIONAL, REQUIRED, allowed, names
+from prunelab.config.unknown_key import hint, nearest, unknown_key
 from prunelab.errors import ConfigError
-
-E = TypeVar("E", bound=BaseException)
 
 
 def explain(error: BaseException, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
-    """Return one line that explains an error which Hydra or OmegaConf raised while composing.
+    """Return one line that explains an error which Hydra or OmegaConf raised while composing these overrides.
 
     Args:
-        overrides: from the command line, to quote the value.
         compose: composes without the override that failed, to list the keys that exist beside it.
     """
     return " ".join(_explanation(error, overrides, compose).split())
@@ -33,7 +28,7 @@ def _explanation(error: BaseException, overrides: Sequence[str], compose: Callab
     given = dict(item.lstrip("+~").partition("=")[::2] for item in overrides)
     if isinstance(error, MissingConfigException) and error.options:
         return _no_such_choice(str(error.missing_cfg_file), list(error.options))
-    if unwritable := _cause(error, OSError):
+    if unwritable := _unwritable(error):
         why = f"cannot be written ({unwritable.strerror or unwritable}); outputs= chooses another folder"
         return f"{unwritable.filename}: {why}" if unwritable.filename else str(unwritable)
     causes = [error, error.__cause__, error.__context__]
@@ -41,22 +36,22 @@ def _explanation(error: BaseException, overrides: Sequence[str], compose: Callab
     if match := re.search(r"Could not override '([^']+)'", text):
         if match[1] == "sweep":
             return f"sweep={given['sweep']}: is a sweep, not a part of an experiment; must be +sweep={given['sweep']}"
-        return _unknown(match[1], given.get(match[1], ""), overrides, compose)
+        return unknown_key(match[1], given.get(match[1], ""), _siblings(match[1], overrides, compose))
     if match := re.search(r"Could not find '([^']+)'|No match in the defaults list.*'([^']+)'", text):
         return (match[1] or match[2]) + ": there is no such choice"
     for cause in causes:
         key = getattr(cause, "full_key", None)
         if isinstance(cause, ConfigKeyError) and key:
-            return _unknown(key, given.get(key, ""), overrides, compose)
+            return unknown_key(key, given.get(key, ""), _siblings(key, overrides, compose))
         if isinstance(cause, OmegaConfBaseException) and key:
-            return _wrong_value(key, given.get(key, "…"), str(cause))
+            may = allowed(key)
+            return f"{key}={given.get(key, '…')}: {f'must be {may}' if may else _first_line(str(cause))}"
     if isinstance(error, ConfigError) and re.match(r"[\w.\[\]]+=", str(error)):
         return _first_line(str(error))  # it names the key already
-    for key in (*REQUIRED, *OPTIONAL, "strategy", "experiment"):
-        if key in given and "Config group override" in text:
+    for key in (key for key in (*REQUIRED, *OPTIONAL, "strategy", "experiment") if key in given):
+        if "Config group override" in text:
             return f"{key}={given[key]}: must be one of {', '.join(choices(key))}"
-        if key in given:
-            return f"{key}={given[key]}: {_first_line(str(error))}"
+        return f"{key}={given[key]}: {_first_line(str(error))}"
     return f"{' '.join(overrides)}: {_first_line(str(error))}"
 
 
@@ -67,15 +62,11 @@ def _no_such_choice(path: str, options: list[str]) -> str:
     return f"{group}={choice}: {there}{more}{hint(nearest(choice, options))}"
 
 
-def _cause(error: BaseException | None, kind: type[E]) -> E | None:
-    """The first error of a kind among those that led to this one."""
-    while error is not None and not isinstance(error, kind):
+def _unwritable(error: BaseException | None) -> OSError | None:
+    """The first error of the file system among those that led to this one."""
+    while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def _unknown(key: str, value: str, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> str:
-    return moved(key, value) or unknown_key(key, value, _siblings(key, overrides, compose))
 
 
 def _siblings(key: str, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> list[str]:
@@ -90,11 +81,6 @@ def _siblings(key: str, overrides: Sequence[str], compose: Callable[..., DictCon
         return []  # the other overrides are wrong too; one message at a time
     node = OmegaConf.select(config, part)
     return [str(name) for name in node if name != "_target_"] if isinstance(node, DictConfig) else []
-
-
-def _wrong_value(key: str, value: str, said: str) -> str:
-    may = allowed(key)
-    return f"{key}={value}: must be {may}" if may else f"{key}={value}: {_first_line(said)}"
 
 
 def _first_line(text: str) -> str:

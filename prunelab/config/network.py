@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of a data set before it is loaded.
-
-    Attributes:
-        shape: of one example, [channels, height, width]; None if unknown.
-        classes: number of classes; None if unknown.
-    """
+    """The shape of one example, [channels, height, width], and the number of classes; None if not known."""
 
     shape: tuple[int, ...] | None
     classes: int | None
@@ -35,12 +30,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The part of a `Spec` that a network is built from.
-
-    Attributes:
-        regularizer: whose gates become parameters of the network; None: no regularizer.
-        layers: whether layers are marked that may be removed whole.
-    """
+    """The part of a `Spec` that a network is built from: gates of its regularizer, marks of removable layers."""
 
     data: Component
     model: Component
@@ -49,9 +39,7 @@ class NetworkSpec:
 
 
 def from_plain(config: Mapping[str, Any], trusted: Iterable[str] = ()) -> NetworkSpec:
-    """Return what a network is built from, of a config that was stored as plain data.
-
-    No interpolation is resolved, and only these parts need be trusted.
+    """Return what a network is built from, of a config that was stored as plain data; no interpolation is resolved.
 
     Args:
         config: such as `Spec.plain` of a run.
@@ -65,7 +53,7 @@ def from_plain(config: Mapping[str, Any], trusted: Iterable[str] = ()) -> Networ
         if not isinstance(config.get(part), Mapping):
             raise ConfigError(f"{part}={config.get(part)}: must be a mapping with the key _target_")
     data = bind("data", config["data"], trusted)
-    model = bind("model", config["model"], trusted, offered=data_facts(data).known)
+    model = bind("model", config["model"], trusted, data_facts(data).known)
     regularizer = bind("regularizer", config["regularizer"], trusted) if config.get("regularizer") else None
     layers = bool((config.get("strategy") or {}).get("layers"))
     return NetworkSpec(data, model, regularizer, layers)
@@ -94,9 +82,8 @@ def network(spec: Spec | NetworkSpec, facts: DataFacts | None = None) -> nn.Modu
     made = spec.model(**facts.known)
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{spec.model}: must make a torch.nn.Module")
-    prepare = getattr(spec.regularizer.target, "prepare", None) if spec.regularizer is not None else None
-    if prepare is not None and spec.regularizer is not None:
-        prepare(made, facts.shape, **spec.regularizer.options)
+    if spec.regularizer is not None and hasattr(spec.regularizer.target, "prepare"):
+        spec.regularizer.target.prepare(made, facts.shape, **spec.regularizer.options)
     if spec.layers:
         mark_layers(made, facts.shape)
     return made

@@ -9,13 +9,11 @@ from omegaconf import DictConfig
 
 from prunelab.config.check import check, check_plain, plain
 from prunelab.config.combinations import check_combination
-from prunelab.config.component import Component, bind
+from prunelab.config.component import bind
 from prunelab.config.network import data_facts
-from prunelab.config.rewind import rewind_point
 from prunelab.config.rules import AXES, method_component, rule_specs
-from prunelab.config.spec import Distill, Finetune, Finish, Selection, Spec, Strategy, Train
-
-BOUND = (*AXES, "data", "criterion", "optimizer", "lr_schedule")  # parts without arguments that only prunelab gives
+from prunelab.config.schema import OPTIONAL, REQUIRED
+from prunelab.config.spec import Distill, Finetune, Finish, Rewind, Selection, Spec, Strategy, Train
 
 
 def resolve(config: DictConfig) -> Spec:
@@ -45,32 +43,27 @@ def from_plain(config: Mapping[str, Any], trusted: Iterable[str] = ()) -> Spec:
 
 def _spec(config: dict[str, Any]) -> Spec:
     trusted = tuple(config["trusted"])
-    parts = {part: bind(part, config[part], trusted) for part in BOUND}
-    schedule, train, prune = config["schedule"], config["train"], config["prune"]
+    parts: dict[str, Any] = {part: bind(part, config[part], trusted) for part in REQUIRED if part != "model"}
+    optional: dict[str, Any] = {part: bind(part, config[part], trusted) if config[part] else None for part in OPTIONAL}
+    as_they_are = ("seed", "amount", "tolerance", "control", "device", "threads", "outputs", "reuse")
+    train, finetune, prune, schedule = (config[part] for part in ("train", "finetune", "prune", "schedule"))
+    distill = finetune["distill"]
+    include = None if prune["include"] is None else tuple(prune["include"])
     spec = Spec(
-        seed=config["seed"],
+        **{key: config[key] for key in as_they_are},
         **parts,
-        regularizer=_optional("regularizer", config, trusted),
-        sparse_training=_optional("sparse_training", config, trusted),
-        model=bind("model", config["model"], trusted, offered=data_facts(parts["data"]).known),
+        **optional,
+        model=bind("model", config["model"], trusted, data_facts(parts["data"]).known),
         checkpoint=config["model"].get("checkpoint"),
         train=Train(train["epochs"], train["batch_size"], train["validate_every"]),
-        finetune=_finetune(config["finetune"]),
-        selection=Selection(_tuple(prune["include"]), tuple(prune["exclude"]), prune["output_layer"]),
+        finetune=Finetune(finetune["epochs"], finetune["lr"], Distill(**distill) if distill["alpha"] else None),
+        selection=Selection(include, tuple(prune["exclude"]), prune["output_layer"]),
         iterations=config["criterion"].get("iterations") or 1,
         strategy=_strategy(config, trusted),
-        schedule=bind("schedule", schedule, trusted, given=("amount", "tolerance"), offered=("sparsity",)),
         compression=schedule.get("compression"),
         macs=schedule.get("macs"),
-        amount=config["amount"],
-        tolerance=config["tolerance"],
-        rewind=rewind_point(config["rewind"], train["epochs"]),
-        control=config["control"],
+        rewind=Rewind.parse(config["rewind"], train["epochs"]),
         finish=Finish(config["compact"], tuple(config["export"]), config["quantize"], config["latency"]),
-        device=config["device"],
-        threads=config["threads"],
-        outputs=config["outputs"],
-        reuse=config["reuse"],
         trusted=trusted,
         plain=config,
     )
@@ -78,24 +71,8 @@ def _spec(config: dict[str, Any]) -> Spec:
     return spec
 
 
-def _optional(part: str, config: Mapping[str, Any], trusted: tuple[str, ...]) -> Component | None:
-    return bind(part, config[part], trusted) if config[part] else None
-
-
-def _finetune(node: Mapping[str, Any]) -> Finetune:
-    distill = node["distill"]
-    teacher = Distill(distill["alpha"], distill["temperature"]) if distill["alpha"] else None
-    return Finetune(node["epochs"], node["lr"], teacher)
-
-
 def _strategy(config: Mapping[str, Any], trusted: tuple[str, ...]) -> Strategy:
     node = config["strategy"]
-    method: Component | None = None
-    if node["method"] is not None:
-        method = method_component("strategy.method", node["method"], trusted)
+    method = None if node["method"] is None else method_component("strategy.method", node["method"], trusted)
     rules = rule_specs(node["rules"], {axis: config[axis] for axis in AXES}, config["amount"], trusted)
     return Strategy(node["name"], method, rules, node["layers"], node["count"], node["threshold"])
-
-
-def _tuple(items: Iterable[str] | None) -> tuple[str, ...] | None:
-    return None if items is None else tuple(items)

@@ -50,25 +50,23 @@ def check_goal(schedule: Mapping[str, Any], name: str, amount: float | None, by_
         ConfigError: if not.
     """
     goals = {key: schedule[key] for key in ("sparsity", "compression", "macs") if schedule.get(key) is not None}
-    if by_amount:
-        for key, value in goals.items():
-            others = "linear, cubic and geometric" if key == "macs" else "linear, cubic, geometric and gradual"
-            raise ConfigError(
-                f"schedule.{key}={value}: schedule={name} goes by amount={_text(amount)}; use one of the two: "
-                f"schedule={others} end at a {key}"
-            )
-        return
-    if amount is not None:
-        key = next(iter(goals), "sparsity")
+    given = [f"schedule.{key}={value}" for key, value in goals.items()]
+    key, shown = next(iter(goals), "sparsity"), "null" if amount is None else amount
+    first = given[0] if given else "schedule.sparsity=null"
+    if by_amount and goals:
+        others = "linear, cubic and geometric" if key == "macs" else "linear, cubic, geometric and gradual"
         raise ConfigError(
-            f"amount={amount}: schedule={name} goes by schedule.{key}={_text(schedule.get(key))}; "
+            f"{first}: schedule={name} goes by amount={shown}; use one of the two: schedule={others} end at a {key}"
+        )
+    if not by_amount and amount is not None:
+        raise ConfigError(
+            f"amount={amount}: schedule={name} goes by {first}; "
             "use one of the two: schedule=iterative, ramp or one_shot go by amount"
         )
-    if not goals:
-        raise ConfigError(f"schedule.sparsity=null: schedule={name} needs {allowed('schedule.sparsity')}")
+    if not by_amount and not goals:
+        raise ConfigError(f"{first}: schedule={name} needs {allowed('schedule.sparsity')}")
     if len(goals) > 1:
-        given = " and ".join(f"schedule.{key}={value}" for key, value in goals.items())
-        raise ConfigError(f"{given}: use one of the two")
+        raise ConfigError(f"{' and '.join(given)}: use one of the two")
 
 
 def _by_macs(rounds: list[Round]) -> list[Round]:
@@ -80,7 +78,3 @@ def _by_macs(rounds: list[Round]) -> list[Round]:
         left *= 1 - round.amount
         found.append(Round((None,), macs=left))
     return found
-
-
-def _text(value: object) -> str:
-    return "null" if value is None else str(value)

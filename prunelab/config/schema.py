@@ -22,13 +22,10 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 class Train:
     """Dense training."""
 
-    epochs: int = key(3, "epochs of dense training; 0: prune at initialisation", "a whole number of epochs ≥ 0", ge=0)
-    batch_size: int = key(64, "examples per batch, in fine-tuning too", "a whole number of examples ≥ 1", ge=1)
+    epochs: int = key(3, "epochs of dense training; 0: prune at initialisation", "a whole number of epochs ≥ 0")
+    batch_size: int = key(64, "examples per batch, in fine-tuning too", "a whole number of examples ≥ 1")
     validate_every: Optional[int] = key(
-        None,
-        "iterations between validations that look for the least validation loss; null: after each epoch",
-        "null or a whole number of iterations ≥ 1",
-        ge=1,
+        None, "iterations between validations; null: one after each epoch", "null or a whole number of iterations ≥ 1"
     )
 
 
@@ -37,23 +34,19 @@ class Distill:
     """Distillation from the dense network during fine-tuning."""
 
     alpha: float = key(
-        0.0,
-        "share of distillation from the dense network in the loss of fine-tuning",
-        "a number in [0, 1]: the teacher's share of the loss",
-        ge=0,
-        le=1,
+        0.0, "share of distillation in the loss of fine-tuning", "a number in [0, 1]: the teacher's share of the loss"
     )
-    temperature: float = key(4.0, "temperature of both softmaxes", "a number in [0.001, 1000]", ge=0.001, le=1000)
+    temperature: float = key(4.0, "temperature of both softmaxes", "a number in [0.001, 1000]")
 
 
 @dataclass
 class Finetune:
     """Training after each pruning."""
 
-    epochs: int = key(1, "epochs of training after each pruning", "a whole number of epochs ≥ 0", ge=0)
+    epochs: int = key(1, "epochs of training after each pruning", "a whole number of epochs ≥ 0")
     lr: Optional[str] = key(
         None,
-        "learning rate: last: the one at which dense training ended; rewind: its schedule again; null: as the weights",
+        "last: the learning rate at the end of dense training; rewind: its schedule again; null: as the weights",
         "null, last or rewind",
         choices=("last", "rewind"),
     )
@@ -66,7 +59,7 @@ class Prune:
 
     include: Optional[list[str]] = key(
         None,
-        "name patterns of prunable tensors, such as [fc*.weight]; null: all weights of layers",
+        "name patterns of prunable tensors; null: all weights of layers",
         "null or a list of name patterns such as [fc*.weight]",
     )
     exclude: list[str] = key(
@@ -74,7 +67,7 @@ class Prune:
     )
     output_layer: Optional[bool] = key(
         None,
-        "whether the layer that gives the classes may be pruned; null: unless whole output channels are removed",
+        "whether the layer that gives the classes may be pruned; null: unless channels are removed",
         "null, true or false",
     )
 
@@ -86,7 +79,7 @@ class Strategy:
     name: str = key("own", "name of the preset", "a name")
     method: Optional[str] = key(
         None,
-        "a prune.BasePruningMethod or a function score(weight) that decides in the criterion's place",
+        "BasePruningMethod, or function score(weight), in the criterion's place",
         "null or a dotted name such as mypackage.MyMethod",
     )
     rules: list[Any] = key(
@@ -94,13 +87,10 @@ class Strategy:
         "the first of these rules that matches a tensor prunes it; empty: all tensors are pruned alike",
         "a list of rules such as {match: Conv2d, granularity: channel, allocation: local, amount: 0.2}",
     )
-    layers: bool = key(False, "remove whole layers: those without which the validation loss is least", "true or false")
-    count: Optional[int] = key(None, "strategy=layer: layers to remove each round", "null or a whole number ≥ 1", ge=1)
+    layers: bool = key(False, "remove whole layers: those without which the validation loss is least")
+    count: Optional[int] = key(None, "strategy=layer: layers to remove each round", "null or a whole number ≥ 1")
     threshold: Optional[float] = key(
-        None,
-        "strategy=layer: nats of validation loss that the removed layers of a round may cost together",
-        "null or a number ≥ 0",
-        ge=0,
+        None, "strategy=layer: nats of validation loss that a round may cost", "null or a number ≥ 0"
     )
 
 
@@ -112,26 +102,14 @@ def _group(part: str, what: str) -> Any:
 class Config:
     """One experiment. `conf/` has one group of choices for each part (`data` … `sparse_training`)."""
 
-    seed: int = key(
-        0,
-        "same seed, device, threads and versions: bit-identical results",
-        "a whole number in [0, 2**63)",
-        ge=0,
-        lt=2**63,
-    )
+    seed: int = key(0, "same seed, device, threads and versions: bit-identical results", "a whole number in [0, 2**63)")
     amount: Optional[float] = key(
-        None,
-        "fraction of the unpruned units that each round removes",
-        "a fraction in [0, 1), of the weights still there",
-        ge=0,
-        lt=1,
+        None, "fraction of the unpruned units that a round removes", "a fraction in [0, 1), of the weights still there"
     )
     tolerance: Optional[float] = key(
         None,
         "schedule=until: validation accuracy that may be lost",
         "null or a fraction in [0, 1] of validation accuracy",
-        ge=0,
-        le=1,
     )
     rewind: Any = key(
         None,
@@ -153,9 +131,7 @@ class Config:
     lr_schedule: dict[str, Any] = _group("lr_schedule", "learning-rate schedule")
     regularizer: dict[str, Any] = _group("regularizer", "regularizer")
     sparse_training: dict[str, Any] = _group("sparse_training", "sparse training")
-    compact: bool = key(
-        False, "remove the channels and layers that masks have emptied, and prove the output unchanged", "true or false"
-    )
+    compact: bool = key(False, "remove the channels and layers that masks have emptied, and prove the output unchanged")
     export: list[str] = key(
         list, "file formats to write, each compared after writing", "a list of " + ", ".join(EXPORTS), choices=EXPORTS
     )
@@ -166,16 +142,13 @@ class Config:
         None, "measure latency at the end; null: only if compact, export or quantize is set", "null, true or false"
     )
     device: str = key(
-        "auto", "where to compute; auto: CUDA or MPS where there is one", "auto, cpu, cuda or mps", choices=DEVICES
+        "auto", "where to compute; auto: on a GPU if there is one", "auto, cpu, cuda or mps", choices=DEVICES
     )
     threads: Optional[int] = key(
-        None,
-        "CPU threads; null: OMP_NUM_THREADS, else the number of cores, at most 4",
-        "null or a whole number ≥ 1",
-        ge=1,
+        None, "CPU threads; null: OMP_NUM_THREADS, else the number of cores, at most 4", "null or a whole number ≥ 1"
     )
     outputs: str = key("outputs", "folder of run folders and stages", "a folder")
-    reuse: bool = key(True, "use finished stages; false: compute every stage anew", "true or false")
+    reuse: bool = key(True, "use finished stages; false: compute every stage anew")
     trusted: list[str] = key(
         list, "packages of yours that _target_ and strategy.method may name", "a list of packages of yours"
     )
@@ -197,8 +170,7 @@ def leaves(schema: Any, prefix: str = "") -> Iterator[Key]:
         if is_dataclass(item.default_factory):
             yield from leaves(item.default_factory, f"{prefix}{item.name}.")
         else:
-            whole = item.type in ("int", "Optional[int]")
-            yield replace(item.metadata["key"], name=f"{prefix}{item.name}", whole=whole)
+            yield replace(item.metadata["key"], name=f"{prefix}{item.name}")
 
 
 def names(part: str) -> list[str]:

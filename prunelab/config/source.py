@@ -17,21 +17,18 @@ def source_digest(target: Callable[..., Any]) -> str | None:
 
     These are the file that defines it, and the files that it imports from the same top-level package, directly or not.
     """
-    start = inspect.unwrap(target).__module__
-    if start.split(".")[0] in ("prunelab", "torch", "torchvision"):
+    waiting = [inspect.unwrap(target).__module__]
+    if waiting[0].split(".")[0] in ("prunelab", "torch", "torchvision"):
         return None
     files: dict[str, Path] = {}
-    waiting = [start]
     while waiting:
         name = waiting.pop()
         file = _file(name)
         if file is not None and name not in files:
             files[name] = file
             waiting += _imports(name, file)
-    if not files:
-        return None
-    lines = [f"{name} {file_digest(file)}\n" for name, file in sorted(files.items())]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    lines = "".join(f"{name} {file_digest(file)}\n" for name, file in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest() if files else None
 
 
 def file_digest(file: Path) -> str:
@@ -51,16 +48,12 @@ def _file(module: str) -> Path | None:
 
 def _imports(module: str, file: Path) -> Iterator[str]:
     """The modules of the same top-level package that a module's source imports, and their packages."""
-    top = module.split(".")[0]
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_bytes())):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        for name in names:
-            if name.split(".")[0] == top:
-                yield name
+        yield from (name for name in names if name.split(".")[0] == module.split(".")[0])

@@ -1,25 +1,44 @@
-"""The specification of one experiment: the config, resolved once into frozen dataclasses."""
+"""The specification of one experiment: the config, resolved once into frozen dataclasses.
+
+The fields are the keys of `config.schema`, which describes them; only what differs from those is said here.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from prunelab.config.component import Component
+from prunelab.config.schema import allowed
+from prunelab.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Rewind:
-    """The point of dense training that the weights go back to.
-
-    Attributes:
-        count: how many epochs or iterations after the start; 0: the initial weights.
-        unit: `ep` or `it`.
-    """
+    """The point that the weights go back to: `count` epochs (`ep`) or iterations (`it`) after the start."""
 
     count: int
     unit: str = "it"
+
+    @classmethod
+    def parse(cls, value: object, epochs: int) -> Rewind | None:
+        """Return the point that the key `rewind` names: null (no rewinding), 0, `2ep` or `500it`.
+
+        Raises:
+            ConfigError: if it is none of these, or lies beyond the `epochs` of dense training.
+        """
+        if value is None:
+            return None
+        match = re.fullmatch(r"(\d+)(ep|it)|0+", str(value))
+        if not match:
+            raise ConfigError(f"rewind={value}: must be {allowed('rewind')}")
+        count, unit = int(match[1] or 0), match[2] or "it"
+        if unit == "ep" and count > epochs:
+            why = f"dense training has train.epochs={epochs} epochs; must be at most {epochs}ep"
+            raise ConfigError(f"rewind={value}: {why}")
+        return cls(count, unit)
 
     def iterations(self, per_epoch: int) -> int:
         """Return the point in iterations."""
@@ -31,7 +50,7 @@ class Rewind:
 
 @dataclass(frozen=True)
 class Train:
-    """Dense training: epochs, examples per batch, iterations between looks at the validation loss (None: per epoch)."""
+    """Dense training."""
 
     epochs: int
     batch_size: int
@@ -40,7 +59,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Distill:
-    """The dense network teaches: the teacher's share of the loss in (0, 1], and the temperature of both softmaxes."""
+    """Distillation from the dense network; alpha > 0."""
 
     alpha: float
     temperature: float
@@ -48,7 +67,7 @@ class Distill:
 
 @dataclass(frozen=True)
 class Finetune:
-    """Training after each pruning: epochs, `last` or `rewind` for the learning rate (None: as the weights), teacher."""
+    """Training after each pruning."""
 
     epochs: int
     lr: str | None
@@ -57,7 +76,7 @@ class Finetune:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which tensors are prunable: name patterns, and whether the output layer is (None: the granularity decides)."""
+    """Which tensors are prunable: the keys of `prune`."""
 
     include: tuple[str, ...] | None
     exclude: tuple[str, ...]
@@ -66,15 +85,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class RuleSpec:
-    """How the tensors that match are pruned.
-
-    Attributes:
-        match: a type such as `Conv2d`, or a name pattern.
-        granularity, allocation: of these tensors.
-        amount: fraction in [0, 1), or None for an allocation that sets its own sparsity.
-        round_amount: whether the round's amount is taken instead.
-        method: a pruning method of torch's kind, or a function that scores a weight; None: the experiment's criterion.
-    """
+    """How the tensors that match are pruned: by `amount`, or by the round's amount where `round_amount` is set."""
 
     match: str
     granularity: Component
@@ -86,16 +97,7 @@ class RuleSpec:
 
 @dataclass(frozen=True)
 class Strategy:
-    """The preset's name, and what is more than a preset.
-
-    Attributes:
-        name: such as `lottery_ticket`.
-        method: a `prune.BasePruningMethod` or a function `score(weight)` that decides in the criterion's place.
-        rules: (match → the axes and an amount), for tensors that are not all pruned in the same way; empty: none.
-        layers: whether whole layers are removed, by validation loss.
-        count: layers to remove in each round; None: one, or by amount or threshold.
-        threshold: nats of validation loss that the removed layers of a round may cost together; None: no threshold.
-    """
+    """The preset's name, and what is more than a preset."""
 
     name: str
     method: Component | None = None
@@ -107,7 +109,7 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Finish:
-    """What is made of the result: a compact network, files of these kinds, 8-bit weights, timings (None: as needed)."""
+    """What is made of the result."""
 
     compact: bool
     export: tuple[str, ...]
@@ -120,14 +122,10 @@ class Spec:
     """One experiment.
 
     Attributes:
-        seed: all randomness is a function of (seed, round, epoch).
-        checkpoint: a file of trained weights that replaces dense training; None: the network is trained.
-        iterations: score and prune so many times within a round.
-        amount: fraction of the unpruned units that a round removes; None where the schedule or allocation decides.
-        compression: whole-model target of the last round: all parameters ÷ nonzero ones; None: no such target.
-        macs: target of the last round: multiply-adds of the compact network ÷ dense ones; None: no such target.
-        tolerance: fraction of validation accuracy that may be lost, for schedule=until.
-        control: what a ticket is compared with; None: nothing.
+        checkpoint: `model.checkpoint`.
+        selection: `prune`.
+        iterations: `criterion.iterations`.
+        compression, macs: of `schedule`.
         plain: the whole resolved config as plain data, for summary.json.
     """
 

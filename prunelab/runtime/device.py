@@ -26,11 +26,7 @@ def threads(wanted: int | None) -> int:
 
 
 def limit_threads(wanted: int | None) -> int:
-    """Set the number of CPU threads before torch is imported, since torch keeps the threads that it starts with.
-
-    Returns:
-        The number of threads.
-    """
+    """Set and return the number of CPU threads; before torch is imported, since it keeps those that it starts with."""
     count = threads(wanted)
     if "torch" not in sys.modules:
         os.environ["OMP_NUM_THREADS"] = str(count)
@@ -48,7 +44,8 @@ def prepare(device: str, wanted: int | None) -> torch.device:
     import torch
 
     torch.set_num_threads(count)
-    there = available()
+    there = ["cuda"] if torch.cuda.is_available() else []  # the fastest first
+    there += ["mps", "cpu"] if torch.backends.mps.is_available() else ["cpu"]
     name = there[0] if device == "auto" else device
     if name not in there:
         raise ConfigError(f"device={name}: this machine has none; must be auto or {' or '.join(reversed(there))}")
@@ -58,15 +55,6 @@ def prepare(device: str, wanted: int | None) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     return torch.device(name)
-
-
-def available() -> list[str]:
-    """Return the devices of this machine, the fastest first; the last is cpu."""
-    import torch
-
-    found = ["cuda"] if torch.cuda.is_available() else []
-    found += ["mps"] if torch.backends.mps.is_available() else []
-    return [*found, "cpu"]
 
 
 def deterministic(device: torch.device) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,21 +39,14 @@ def seeded_by(seed: int) -> Iterator[None]:
             before.restore()
 
 
-@contextmanager
-def seeded(*parts: int | str) -> Iterator[None]:
+def seeded(*parts: int | str) -> AbstractContextManager[None]:
     """Seed all default generators by `derive(*parts)` within the context; restore their states afterwards."""
-    with seeded_by(derive(*parts)):
-        yield
+    return seeded_by(derive(*parts))
 
 
 @dataclass(frozen=True)
 class HostGenerators:
-    """The states of NumPy's and Python's default generators, as plain data that a checkpoint can store.
-
-    Attributes:
-        numpy: what `numpy.random.get_state()` returns, with the keys as a list.
-        python: what `random.getstate()` returns.
-    """
+    """The states of NumPy's and Python's default generators, as plain data that a checkpoint can store."""
 
     numpy: tuple[Any, ...]
     python: tuple[Any, ...]

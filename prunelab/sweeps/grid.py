@@ -10,13 +10,11 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.config import compose as composing
-from prunelab.config import messages
+from prunelab.errors import ConfigError
 from prunelab.sweeps import launchers
 from prunelab.sweeps.sweep import RUNNING, Sweep
 
@@ -62,7 +60,8 @@ def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
         if seen.issuperset(overrides):
             continue
         try:
-            GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
-        except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError for strategy=l1,3
-            sys.exit(f"prunelab: {messages.explain(error, overrides, composing.compose_raw)}")
+            with composing.explained(overrides):
+                GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
+        except ConfigError as error:
+            sys.exit(f"prunelab: {error}")
         seen.update(overrides)

@@ -29,12 +29,9 @@ KILLED = ("TerminatedWorkerError", "BrokenProcessPool", "UncompletedJobError", "
 
 
 def prepare(config: DictConfig) -> None:
-    """Set the environment that workers inherit, and better defaults of the launcher in `config`.
+    """Set the environment that workers inherit, and better defaults of the launcher, in place in `config`.
 
     Ends the process if the launcher is not installed.
-
-    Args:
-        config: of the sweep, before Hydra makes its launcher; changed in place.
     """
     launcher, name = config.hydra.launcher, str(config.hydra.runtime.choices["hydra/launcher"])
     if launcher._target_ not in Plugins.instance().class_name_to_class:

@@ -1,8 +1,4 @@
-"""The files by which the processes of a sweep know of each other: `sweep.json`, and `tries.json` of each job.
-
-Every launcher runs jobs in processes of its own kind, on any machine that shares the folder. Files and locks are all
-that these processes have in common.
-"""
+"""The files by which the processes of a sweep know of each other: `sweep.json`, and `tries.json` of each job."""
 
 from __future__ import annotations
 
@@ -61,7 +57,7 @@ class Tries:
 
     @classmethod
     def read(cls, folder: Path) -> Tries | None:
-        """Return what the file says; None if there is no such file, or if it cannot be read."""
+        """Return what the file says; None if it cannot be read."""
         try:
             return cls(**json.loads((folder / cls.FILE).read_bytes()))
         except (OSError, ValueError, TypeError):

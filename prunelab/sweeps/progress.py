@@ -16,17 +16,13 @@ PAUSE = 0.5  # seconds between two looks
 
 
 class Progress:
-    """Watch the folders of a sweep's jobs, in a thread; works with any launcher that shares the file system.
-
-    Args:
-        folder: of the sweep.
-        jobs: overrides of each job.
-    """
+    """Watch the folders of a sweep's jobs, in a thread; works with any launcher that shares the file system."""
 
     def __init__(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
         self.folder = folder
         self.names = report.names(jobs)
-        self.before = {number for number in range(len(jobs)) if self._job(number).status == "completed"}
+        runs = (report.read_run(folder / str(number)) for number in range(len(jobs)))
+        self.before = {number for number, run in enumerate(runs) if run.status == "completed"}
         self.pending = set(range(len(jobs)))
         self.running: dict[int, tuple[int, float]] = {}  # by number: which try, and when it was first seen
         self.took: list[float] = []  # seconds of each job that ended
@@ -62,10 +58,12 @@ class Progress:
     def _end(self, number: int) -> None:
         self.pending.discard(number)
         _, began = self.running.pop(number, (0, None))
-        job = self._job(number)
+        job = report.read_run(self.folder / str(number))
         done = job.status == "completed"
-        if done and number in self.before and self._kept(number):
-            return  # completed before this sweep began: neither printed nor timed
+        if done and number in self.before:
+            written = (self.folder / str(number) / "summary.json").stat().st_mtime
+            if written < self.since:
+                return  # completed before this sweep began: neither printed nor timed
         if began is not None:
             self.took.append(time.monotonic() - began)
         elif done:
@@ -82,13 +80,8 @@ class Progress:
             return ""
         mean, now = statistics.fmean(self.took), time.monotonic()
         left = [max(mean - (now - self.running[n][1]), 0.0) if n in self.running else mean for n in todo]
-        return in_words(max(sum(left) / self.workers, *left) if len(todo) <= self.workers else sum(left) / self.workers)
-
-    def _kept(self, number: int) -> bool:
-        return (self.folder / str(number) / "summary.json").stat().st_mtime < self.since
-
-    def _job(self, number: int) -> report.Run:
-        return report.read_run(self.folder / str(number))
+        longest = max(left) if len(todo) <= self.workers else 0.0
+        return in_words(max(sum(left) / self.workers, longest))
 
 
 def in_words(seconds: float) -> str:

@@ -23,9 +23,8 @@ USELESS = 5  # starts of the sweep in a row in which workers were killed before 
 class Sweep:
     """The sweep of this process, if its command line asks for one.
 
-    A killed worker may end the pool of its launcher. The sweep then starts again, in the same folder, for the jobs
-    that did not end. Any job that was running may have killed the worker: a job that was running several times when a
-    worker was killed is started last, alone; if its worker is killed again and again, the job is given up.
+    A killed worker may end the pool of its launcher. The sweep then starts again for the jobs that did not end. A job
+    that was running several times when a worker was killed is started last, alone, and at last given up.
     """
 
     def __init__(self) -> None:
@@ -46,12 +45,7 @@ class Sweep:
             RUNNING.reset(token)
 
     def begin(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
-        """Write `sweep.json`, so that a missing job can be named. At the first start, forget notes of earlier sweeps.
-
-        Args:
-            folder: of the sweep; a job's folder is in it, under its number.
-            jobs: overrides of each job.
-        """
+        """Write `sweep.json`, to name missing jobs. At the first start, forget notes of earlier sweeps."""
         Plan(jobs, self._turn).write(folder)
         if self.started:
             return
@@ -63,11 +57,7 @@ class Sweep:
         self._progress = Progress(folder, jobs)
 
     def go_on(self, *, killed: bool) -> bool:
-        """Return whether to start again for the jobs that did not end, and say so.
-
-        Args:
-            killed: whether a worker was killed since the last start.
-        """
+        """Return whether to start again for the jobs that did not end, and say so."""
         if not self.started:
             return False
         if killed:
@@ -80,9 +70,8 @@ class Sweep:
         self._history.append(left)
         self._turn = clear or [min(suspects, key=lambda number: left[number].tries)]
         why = "a worker was killed; " if killed else ""
-        what = (
-            "the jobs that are missing" if clear else f"job {self._turn[0]} alone, which may be what kills its worker"
-        )
+        alone = f"job {self._turn[0]} alone, which may be what kills its worker"
+        what = "the jobs that are missing" if clear else alone
         print(f"prunelab: {why}starting {what} again", file=sys.stderr, flush=True)
         return True
 

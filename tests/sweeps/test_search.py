@@ -12,8 +12,8 @@ import pytest
 
 from prunelab.cli import search as command
 from prunelab.config.schema import ConfigError
-from prunelab.runtime.interrupt import InterruptedRun
-from prunelab.sweeps.search import interrupts, space
+from prunelab.runtime.interrupt import InterruptedRun, noted
+from prunelab.sweeps.search import space
 
 SPACE = ("strategy=choice(l1,global)", "amount=interval(0.1,0.9)", "schedule.rounds=range(1,3)")
 FAST = ("data.limit=300", "train.epochs=1", "finetune.epochs=1")
@@ -140,7 +140,7 @@ def test_interrupted_and_started_again_it_has_the_trials_of_an_undisturbed_one(n
 
 def test_a_signal_that_comes_when_a_run_no_longer_listens_is_heard_after_it():
     before = signal.getsignal(signal.SIGTERM)
-    with interrupts.noted() as check:
+    with noted() as check:
         check()
         ours = signal.signal(signal.SIGTERM, lambda number, frame: None)  # as a run does
         signal.raise_signal(signal.SIGTERM)

@@ -6,14 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.errors import HydraException
 
 from prunelab.config import compose as composing
-from prunelab.config import messages
 from prunelab.config.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -91,34 +87,24 @@ def _fits(free: Free, fixed: list[str]) -> bool:
 
 
 def _parse(overrides: Sequence[str]) -> Space:
-    hydra = GlobalHydra.instance()
-    outer, hydra.hydra = hydra.hydra, None
-    try:
-        with initialize_config_dir(str(composing.folder()), version_base="1.3"):
-            parsed = OverridesParser.create(hydra.config_loader()).parse_overrides(list(overrides))
-            return _divide(parsed)
-    except HydraException as error:
-        raise ConfigError(messages.explain(error, overrides, composing.compose_raw)) from error
-    finally:
-        hydra.hydra = outer
-
-
-def _divide(parsed: Sequence[Override]) -> Space:
     space = Space([], [])
-    for override in parsed:
-        if override.is_hydra_override():
-            why = "a search runs its own trials; to run several at once, start it in several processes"
-            raise ConfigError(f"{override.input_line}: {why}")
-        if override.is_sweep_override():
-            space.free.append(_free(override))
-        else:
-            space.fixed.append(str(override.input_line))
+    with composing.explained(overrides), composing.own_hydra() as loader:
+        for override in OverridesParser.create(loader).parse_overrides(list(overrides)):
+            if override.is_hydra_override():
+                why = "a search runs its own trials; to run several at once, start it in several processes"
+                raise ConfigError(f"{override.input_line}: {why}")
+            if override.is_sweep_override():
+                space.free.append(_free(override))
+            else:
+                space.fixed.append(str(override.input_line))
     return space
 
 
 def _free(override: Override) -> Free:
     key, value = override.get_key_element(), override.value()
     log = "log" in getattr(value, "tags", ())
+    if override.is_discrete_sweep() and not list(override.sweep_string_iterator()):
+        raise ConfigError(f"{override.input_line}: holds no value")
     if isinstance(value, IntervalSweep):
         if value.start is None or value.end is None or not value.start < value.end:
             raise ConfigError(f"{override.input_line}: must be an interval from a number to a larger one")
@@ -126,16 +112,11 @@ def _free(override: Override) -> Free:
         free = Free(key, low=value.start, high=value.end, log=log, whole=whole)
     elif override.is_range_sweep():
         values = sorted(float(str(item)) for item in override.sweep_iterator())  # range(1,6): 1 … 5, as in a sweep
-        if not values:
-            raise ConfigError(f"{override.input_line}: holds no value")
         step = round(values[1] - values[0], 12) if len(values) > 1 and not log else None
         whole = all(item.is_integer() for item in values)
         free = Free(key, low=values[0], high=values[-1], step=step, log=log, whole=whole)
     else:
-        choices = tuple(override.sweep_string_iterator())
-        if not choices:
-            raise ConfigError(f"{override.input_line}: holds no value")
-        return Free(key, choices)
+        return Free(key, tuple(override.sweep_string_iterator()))
     if log and free.low <= 0:
         raise ConfigError(f"{override.input_line}: tag(log, …) must start above 0")
     return free

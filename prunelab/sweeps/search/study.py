@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import optuna
 from filelock import FileLock, Timeout
+from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -21,28 +22,17 @@ from prunelab.sweeps.search.space import Space
 from prunelab.sweeps.search.trial import COST, run
 from prunelab.text import percent
 
+UNIT = {"nonzero": "nonzero", "macs": "MACs"}  # by objective
 KILLED = 3  # a trial whose process was killed so many times is given up
 REFUSED = 10  # a process gives up after so many refused trials, plus two for each completed one
-
-
-@dataclass(frozen=True)
-class Where:
-    """A study's name, its database as a URL, and the folder of its trials."""
-
-    study: str
-    storage: str
-    folder: Path
-
-    def lock(self, name: object) -> FileLock:
-        """Return the lock of a trial, or of the study. It is free again when the process that holds it is gone."""
-        return lock(self.folder, name)
 
 
 class Study:
     """An Optuna study with the overrides and the objective that it was made for.
 
     Args:
-        where: of the study; made there if there is none.
+        storage: its database, as a URL; the study is made there if there is none.
+        folder: of its trials; has the study's name.
         overrides: fixed ones and free ones; if empty, those that the study has.
         objective: `nonzero` or `macs`; None for the one that the study has, or else `nonzero`.
 
@@ -50,14 +40,14 @@ class Study:
         ConfigError: if the study has others.
     """
 
-    def __init__(self, where: Where, overrides: Sequence[str], objective: str | None) -> None:
+    def __init__(self, storage: str, folder: Path, overrides: Sequence[str], objective: str | None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.where = where
-        wait = {"connect_args": {"timeout": 120}} if where.storage.startswith("sqlite") else {}
-        with where.lock("study"):  # two processes at once would both make the tables
-            self.storage = RDBStorage(where.storage, engine_kwargs=wait)
+        self.folder = folder
+        wait = {"connect_args": {"timeout": 120}} if storage.startswith("sqlite") else {}
+        with lock(folder, "study"):  # two processes at once would both make the tables
+            self.storage = RDBStorage(storage, engine_kwargs=wait)
             self.optuna = optuna.create_study(
-                study_name=where.study, storage=self.storage, directions=["maximize", "minimize"], load_if_exists=True
+                study_name=folder.name, storage=self.storage, directions=["maximize", "minimize"], load_if_exists=True
             )
             if "objective" not in self.optuna.user_attrs:
                 self.optuna.set_user_attr("overrides", list(overrides))
@@ -67,16 +57,15 @@ class Study:
                     self.optuna.set_metric_names(["val_accuracy", COST[objective or "nonzero"]])
         self.overrides: list[str] = self.optuna.user_attrs["overrides"]
         self.objective: str = self.optuna.user_attrs["objective"]
-        self._agree("overrides", " ".join(self.overrides), not overrides or sorted(overrides) == sorted(self.overrides))
-        self._agree("objective", self.objective, objective in (None, self.objective))
+        other = f"overrides {' '.join(self.overrides) or '(defaults)'}"
+        if not overrides or sorted(overrides) == sorted(self.overrides):
+            other = "" if objective in (None, self.objective) else f"objective {self.objective}"
+        if other:
+            raise ConfigError(f"--study {folder.name}: has the {other}: use those, or choose another name")
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in these states, or all."""
         return self.optuna.get_trials(deepcopy=False, states=states or None)
-
-    def count(self, state: TrialState) -> int:
-        """Return the number of trials in a state."""
-        return Counter(trial.state for trial in self.trials())[state]
 
     def is_running(self, number: int) -> bool:
         """Return whether a trial is neither ended nor queued, by the database itself."""
@@ -91,13 +80,8 @@ class Study:
         self.storage.set_trial_user_attr(self._id(number), key, value)
 
     def _id(self, number: int) -> int:
-        study = self.storage.get_study_id_from_name(self.where.study)
+        study = self.storage.get_study_id_from_name(self.folder.name)
         return self.storage.get_trial_id_from_study_id_trial_number(study, number)
-
-    def _agree(self, what: str, has: str, same: bool) -> None:
-        if not same:
-            why = f"has the {what} {has or '(defaults)'}: use those, or choose another name"
-            raise ConfigError(f"--study {self.where.study}: {why}")
 
 
 class Search:
@@ -105,11 +89,15 @@ class Search:
 
     Args:
         trials: number of trials to complete, by all processes together.
+        seed: the experiment's; a trial depends on it, on its number and on the trials before it.
+
+    Source: Ozaki et al. 2020, "Multiobjective tree-structured Parzen estimator for computationally expensive
+    optimization problems", GECCO, as implemented in Optuna.
     """
 
-    def __init__(self, study: Study, space: Space, trials: int) -> None:
-        self.study, self.space, self.trials = study, space, trials
-        self.folder = study.where.folder
+    def __init__(self, study: Study, space: Space, trials: int, seed: int) -> None:
+        self.study, self.space, self.trials, self.seed = study, space, trials, seed
+        self.folder = study.folder
         self.refused = 0  # trials of this process that did not run
         self.failed = False  # whether a trial failed for another reason than its overrides
 
@@ -133,17 +121,22 @@ class Search:
 
     def given_up(self) -> bool:
         """Return whether so many trials of this process were refused that more of them would be useless."""
-        return self.refused >= REFUSED + 2 * self.study.count(TrialState.COMPLETE)
+        return self.refused >= REFUSED + 2 * len(self.study.trials(TrialState.COMPLETE))
 
     def _take(self) -> tuple[Trial, FileLock] | None:
         """The next trial with its lock; None if no more are needed."""
-        with self.study.where.lock("study"):
+        with lock(self.folder, "study"):
             for trial in self.study.trials(TrialState.RUNNING):
                 self._revive(trial)
             if len(self.study.trials(TrialState.COMPLETE, TrialState.RUNNING)) >= self.trials or self.given_up():
                 return None
+            waiting = [trial.number for trial in self.study.trials(TrialState.WAITING)]  # `ask` takes the first
+            number = min(waiting, default=len(self.study.trials()))
+            # With one generator for the whole study, every process and every restart would draw the first trials again.
+            (drawn,) = np.random.SeedSequence([self.seed, number]).generate_state(1)
+            self.study.optuna.sampler = TPESampler(seed=int(drawn))
             new = self.study.optuna.ask()
-            held = self.study.where.lock(new.number)
+            held = lock(self.folder, new.number)
             held.acquire()
             chosen = [free.suggest(new) for free in self.space.free]
             new.set_user_attr("chosen", chosen)
@@ -155,7 +148,7 @@ class Search:
     def _revive(self, trial: FrozenTrial) -> None:
         """Queue a trial again whose process is gone."""
         try:
-            with self.study.where.lock(trial.number).acquire(timeout=0):
+            with lock(self.folder, trial.number).acquire(timeout=0):
                 if not self.study.is_running(trial.number):
                     return  # it ended since the trials were listed
                 killed = int(trial.user_attrs.get("killed", 0)) + 1
@@ -169,20 +162,17 @@ class Search:
 
     def _attempt(self, trial: Trial) -> None:
         try:
-            result = run(trial.user_attrs["overrides"], self.folder / str(trial.number), self.study.objective)
+            values = run(trial.user_attrs["overrides"], self.folder / str(trial.number), self.study.objective)
         except (ConfigError, ArithmeticError) as error:
             self._refuse(trial.number, TrialState.PRUNED, str(error))
-        except OSError:  # such as a full disk: not the fault of this trial
-            self.study.put_back(trial.number)
-            raise
-        except Exception as error:  # the search goes on; the traceback is in the trial's prunelab.log
-            self.failed = True
+        except BaseException as error:
+            if isinstance(error, OSError) or not isinstance(error, Exception):
+                self.study.put_back(trial.number)  # not the trial's fault: a full disk, a signal
+                raise
+            self.failed = True  # the search goes on; the traceback is in the trial's prunelab.log
             self._refuse(trial.number, TrialState.FAIL, str(error) or repr(error))
-        except BaseException:
-            self.study.put_back(trial.number)
-            raise
         else:
-            self.study.optuna.tell(trial, [result.val_accuracy, result.cost])
+            self.study.optuna.tell(trial, values)
 
     def _refuse(self, number: int, state: TrialState, why: str) -> None:
         self.refused += 1
@@ -200,14 +190,9 @@ class Search:
             word = "refused" if ended.state is TrialState.PRUNED else "failed"
             print(f"trial {number} {word}: {name}: {ended.user_attrs['error'].splitlines()[0]}", flush=True)
             return
-        accuracy, cost = ended.values
-        unit = "nonzero" if self.study.objective == "nonzero" else "MACs"
-        completed = self.study.trials(TrialState.COMPLETE)
+        completed, running = (self.study.trials(state) for state in (TrialState.COMPLETE, TrialState.RUNNING))
         left = max(self.trials - len(completed), 0)
-        took = [one.duration.total_seconds() for one in completed if one.duration]
-        seconds = sum(took) / len(took) * left / (self.study.count(TrialState.RUNNING) + 1)
-        print(
-            f"{len(completed)} of {self.trials} done: {name}: {percent(accuracy, 2)} in validation, "
-            f"{cost:,.0f} {unit}{in_words(seconds) if left else ''}",
-            flush=True,
-        )
+        seconds = statistics.fmean(one.duration.total_seconds() for one in completed if one.duration)
+        time_left = in_words(seconds * left / (len(running) + 1)) if left else ""
+        reached = f"{percent(ended.values[0], 2)} in validation, {ended.values[1]:,.0f} {UNIT[self.study.objective]}"
+        print(f"{len(completed)} of {self.trials} done: {name}: {reached}{time_left}", flush=True)

@@ -1,35 +1,31 @@
-"""One trial of a search: an experiment in a folder of its own, like a job of a sweep."""
+"""The trials of a search, which are experiments in folders of their own like jobs of a sweep; and their Pareto set."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import run_job
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
+from optuna.trial import FrozenTrial
 
 from prunelab import report
 from prunelab.config import compose as composing
+from prunelab.text import percent, table
 
 # By objective, the column of a run's final row that is to be small.
 COST = {"nonzero": "nonzero", "macs": "macs_nonzero"}
 
 
-@dataclass(frozen=True)
-class Result:
-    """Validation accuracy, a fraction, and cost in the objective's unit."""
-
-    val_accuracy: float
-    cost: float
-
-
-def run(overrides: Sequence[str], folder: Path, objective: str) -> Result:
+def run(overrides: Sequence[str], folder: Path, objective: str) -> tuple[float, float]:
     """Run one experiment into `folder`, whose name is the trial's number.
+
+    Returns:
+        Validation accuracy, a fraction, and cost in the objective's unit.
 
     Raises:
         ConfigError: for overrides that do not go together.
@@ -49,4 +45,25 @@ def run(overrides: Sequence[str], folder: Path, objective: str) -> Result:
     accuracy, cost = final["val_accuracy"], final[COST[objective]]
     if accuracy is None or cost is None:
         raise ValueError(f"--objective {objective}: {COST[objective]} of this model could not be measured")
-    return Result(accuracy, cost)
+    return accuracy, cost
+
+
+def pareto_table(best: Sequence[FrozenTrial], folder: Path, objective: str) -> str:
+    """Return a table with one line per trial, the largest network first.
+
+    This is the only place of a search that reads test accuracy: nothing is chosen by it.
+    """
+    macs = "nonzero MACs" if objective == "macs" else ""  # a table leaves out an empty column
+    header = ["trial", "overrides", "val accuracy", "nonzero", macs, "compression", "test accuracy", "folder"]
+    rows = []
+    for trial in sorted(best, key=lambda trial: (-trial.values[1], trial.number)):
+        accuracy, cost = trial.values
+        final = report.read_run(folder / str(trial.number)).result
+        counted = f"{cost:,.0f}" if macs else ""
+        cells = ["–", counted, "–", "–"]  # the folder was removed
+        if final:
+            reached = [f"{final['compression_ratio']:.2f}×", percent(final["test_accuracy"], 2)]
+            cells = [f"{final['nonzero']:,.0f}", counted, *reached]
+        name = " ".join(trial.user_attrs["chosen"])
+        rows.append([str(trial.number), name, percent(accuracy, 2), *cells, str(folder / str(trial.number))])
+    return table(header, rows, left=2)

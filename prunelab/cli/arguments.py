@@ -1,0 +1,30 @@
+"""What the parsers of all subcommands have in common, and how each answers an error."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """Return a parser for `prunelab <command>` whose texts keep their line breaks."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(
+        prog=f"prunelab {command}", description=description, epilog=epilog, formatter_class=formatter
+    )
+
+
+def run_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """Return a parser for a subcommand that reads the folder of a finished run."""
+    made = parser(command, description, epilog)
+    made.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
+    trusted = "your package that the model comes from"
+    made.add_argument("--trusted", action="append", default=[], metavar="PACKAGE", help=trusted)
+    return made
+
+
+def failed(error: object) -> int:
+    """Print one line on stderr. Return the exit status 1."""
+    print(f"prunelab: {error}", file=sys.stderr)
+    return 1
