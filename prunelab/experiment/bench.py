@@ -92,7 +92,7 @@ class Bench:
         if self.live_model is not None and draw == "init":
             return deepcopy(self.live_model).to(self.device)
         model = network(self.spec, self.facts) if self.live_model is None else _drawn_again(self.live_model)
-        if self.spec.checkpoint is not None:
+        if self.spec.checkpoint is not None and draw == "init":
             load_checkpoint(model, self.spec.checkpoint)
         return model.to(self.device)
 
@@ -200,8 +200,9 @@ class Bench:
 
 
 def facts_of(data: Dataset) -> DataFacts:
-    """Return what a model must know of a live data set."""
-    return DataFacts(tuple(data.train.inputs.shape[1:]), int(data.train.labels.max()) + 1)
+    """Return what a model must know of a data set: the shape of an example, and the number of classes in all splits."""
+    labels = (split.labels for split in (data.train, data.validation, data.test))
+    return DataFacts(tuple(data.train.inputs.shape[1:]), 1 + max(int(some.max()) for some in labels if len(some)))
 
 
 def snapshot(model: nn.Module) -> Tensors:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, one_line
 from prunelab.stages.checkpoint import UNREADABLE
 
 
@@ -28,5 +28,4 @@ def load_checkpoint(model: nn.Module, file: str) -> None:
                 state = torch.load(file, map_location="cpu", weights_only=True)
         model.load_state_dict(state)
     except (*UNREADABLE, OSError, AttributeError) as error:
-        why = " ".join(str(error).split())
-        raise ConfigError(f"model.checkpoint={file}: cannot be loaded into this model: {why}") from error
+        raise ConfigError(f"model.checkpoint={file}: cannot be loaded into this model: {one_line(error)}") from error

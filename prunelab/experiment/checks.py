@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from prunelab.errors import ConfigError
-from prunelab.experiment.bench import Bench
+from prunelab.errors import ConfigError, one_line
+from prunelab.experiment.bench import Bench, facts_of
 from prunelab.pruning.criteria.base import Criterion
 from prunelab.pruning.criteria.magnitude import magnitude
 from prunelab.pruning.schedules import Round
@@ -48,7 +48,8 @@ def try_criterion(bench: Bench) -> None:
         ConfigError: if the criterion cannot score this model.
     """
     chosen = bench.pruner.criterion
-    if bench.layers is not None or chosen is magnitude:
+    own = any(group.rule.criterion is not None for group in bench.pruner.groups)
+    if bench.layers is not None or (chosen is magnitude and not own):
         return
     trained = bench.dense_epochs or bench.spec.finetune.epochs
     with explained(bench, "criterion"), seeded(bench.spec.seed, "rehearsal"):
@@ -69,15 +70,14 @@ def check_output(bench: Bench) -> None:
         ConfigError: unless it takes the data and returns logits.
     """
     inputs, _ = bench.data.train.batch(slice(0, 2))
-    classes = int(bench.data.train.labels.max()) + 1
+    classes = facts_of(bench.data).classes
     name = str(bench.spec.model) if bench.live_model is None else f"model={type(bench.live_model).__name__}"
     try:
         output = bench.model.eval()(inputs)
     except ConfigError:
         raise
     except Exception as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{name}: cannot take the data's {list(bench.example.shape)}: {why}") from error
+        raise ConfigError(f"{name}: cannot take the data's {list(bench.example.shape)}: {one_line(error)}") from error
     if isinstance(output, Tensor):
         fits = output.dim() == 2 and len(output) == len(inputs) and output.shape[1] >= classes
         if fits and output.dtype in (torch.float32, torch.float64):
@@ -105,4 +105,4 @@ def explained(bench: Bench, part: str) -> Iterator[None]:
             raise  # it names its key
         raise ConfigError(f"{key}: {what}: {error}") from error
     except Exception as error:
-        raise ConfigError(f"{key}: {what}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{key}: {what}: {one_line(error)}") from error

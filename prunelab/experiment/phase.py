@@ -22,6 +22,7 @@ from prunelab.training.callbacks.base import Callback, Phase
 from prunelab.training.callbacks.distillation import Distillation
 from prunelab.training.callbacks.gradual import Gradual
 from prunelab.training.loop import evaluate, fit
+from prunelab.training.lr_schedules.constant import constant
 from prunelab.training.spec import Position, TrainSpec
 
 OnEpoch = Callable[[EpochRecord], None]
@@ -161,7 +162,7 @@ def _lr_factor(bench: Bench, round: int, iterations: int) -> Callable[[int], flo
     Fine-tuning continues at the rate at which dense training ended. What is rewound, weights or rate, goes through
     the schedule again from the point that it is rewound to (Renda et al. 2020, arXiv 2003.02389, section 3).
     """
-    if bench.lr_schedule(0.0) == bench.lr_schedule(0.5) == bench.lr_schedule(0.999) == 1.0:
+    if bench.spec.lr_schedule.target is constant:
         return None
     dense = bench.dense_epochs * bench.batches
     if round == 0:

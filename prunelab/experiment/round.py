@@ -127,7 +127,7 @@ def _inputs(bench: Bench, names: tuple[str, ...]) -> dict[str, Any]:
     if bench.live_model is not None:
         found["model"] = None
     found["hardware"] = device.identity(bench.device, device.threads(bench.spec.threads))
-    found["records"] = type(bench.pruner.criterion).__name__ if _records(bench) else None
+    found["records"] = _identity(bench.spec.criterion) if _records(bench) else None
     return found
 
 

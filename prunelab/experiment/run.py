@@ -119,7 +119,7 @@ def prepare(
 
 
 def rewinding_point(bench: Bench, store: Store, initial: State) -> Tensors | None:
-    """Return the weights that each round goes back to: none, the initial ones, or those of dense training stopped early.
+    """Return the weights that each round goes back to: none, the initial ones, or those at a point of dense training.
 
     Frees the initial weights where nothing reads them again: a large network needs the memory.
     """

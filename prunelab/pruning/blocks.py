@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, one_line
 from prunelab.pruning.prunable import evaluating, is_prunable
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -37,8 +37,8 @@ def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
     try:
         with torch.no_grad(), evaluating(model):
             model(torch.zeros(2, *shape, device=some.device, dtype=some.dtype))
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ConfigError(f"{what}: the model cannot take {list(shape)}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # of the user's model
+        raise ConfigError(f"{what}: the model cannot take {list(shape)}: {one_line(error)}") from error
     finally:
         for hook in hooks:
             hook.remove()

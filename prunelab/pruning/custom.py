@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from prunelab.errors import ConfigError
-from prunelab.pruning.criteria.base import Evidence, Scores
+from prunelab.pruning.criteria.base import Evidence, Score, Scores
 from prunelab.pruning.masks import MaskedTensor
 
 Method = type[prune.BasePruningMethod]
@@ -38,7 +38,7 @@ class EverySecond(prune.BasePruningMethod):
         return mask
 
 
-def score_each(function: Callable[[Tensor], Tensor], name: str) -> Callable[[Evidence], Scores]:
+def score_each(function: Callable[[Tensor], Tensor], name: str) -> Score:
     """Return a criterion from a function that scores one weight tensor.
 
     Args:

@@ -164,7 +164,7 @@ class Masks:
     def sparsity(self) -> float:
         """Return zeros ÷ all weights, over the masked tensors; 0 without any."""
         size = sum(item.mask.numel() for item in self)
-        return 1 - sum(int(torch.count_nonzero(item.parameter)) for item in self) / size if size else 0.0
+        return (size - sum(int(torch.count_nonzero(item.parameter)) for item in self)) / size if size else 0.0
 
     def lost(self) -> list[str]:
         """Return the names of tensors with pruned weights that are not zero: something has overwritten them."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 
 from prunelab.pruning.masks import MaskedTensor, Masks
+from prunelab.pruning.units import Granularity
 from prunelab.text import percent, table
 
 
@@ -33,7 +35,7 @@ class TensorReport:
     @property
     def sparsity(self) -> float:
         """Zeros ÷ all weights."""
-        return 1 - self.nonzero / self.size
+        return (self.size - self.nonzero) / self.size if self.size else 0.0
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,23 @@ class Summary:
     tensors: tuple[TensorReport, ...]
 
     @property
+    def total(self) -> TensorReport:
+        """All tensors together, without shape and units."""
+        return TensorReport("all", (), (0, 0), sum(t.nonzero for t in self.tensors), sum(t.size for t in self.tensors))
+
+    @property
     def sparsity(self) -> float:
         """Zeros ÷ all weights, over the prunable tensors."""
-        size = sum(tensor.size for tensor in self.tensors)
-        return 1 - sum(tensor.nonzero for tensor in self.tensors) / size if size else 0.0
+        return self.total.sparsity
 
     def __str__(self) -> str:
         header = ["tensor", "shape", "units left", "nonzero", "size", "sparsity"]
-        rows = [_row(t.name, "×".join(map(str, t.shape)), f"{t.units[0]:,} of {t.units[1]:,}", t) for t in self.tensors]
-        nonzero, size = (sum(getattr(t, key) for t in self.tensors) for key in ("nonzero", "size"))
-        total = ["all", "", "", f"{nonzero:,}", f"{size:,}", percent(self.sparsity)]
-        return table(header, [*rows, total], left=2)
+        rows = []
+        for t in (*self.tensors, self.total):
+            units = f"{t.units[0]:,} of {t.units[1]:,}" if t.units[1] else ""
+            shape = "×".join(map(str, t.shape))
+            rows.append([t.name, shape, units, f"{t.nonzero:,}", f"{t.size:,}", percent(t.sparsity)])
+        return table(header, rows, left=2)
 
 
 @dataclass(frozen=True)
@@ -79,34 +87,18 @@ class PruneReport:
     @property
     def sparsity(self) -> float:
         """Pruned weights ÷ all weights, over the prunable tensors."""
-        return 1 - self.kept / self.size if self.size else 0.0
+        return (self.size - self.kept) / self.size if self.size else 0.0
 
     def __str__(self) -> str:
         said = f"pruned {self.pruned:,} weights in {self.milliseconds:.0f} ms: {self.kept:,} of {self.size:,} are left"
         return "\n".join([f"{said}, sparsity {percent(self.sparsity)}", *self.warnings])
 
 
-def _row(name: str, shape: str, units: str, tensor: TensorReport) -> list[str]:
-    return [name, shape, units, f"{tensor.nonzero:,}", f"{tensor.size:,}", percent(tensor.sparsity)]
-
-
-def tensor_report(item: MaskedTensor, units: tuple[int, int]) -> TensorReport:
+def tensor_report(item: MaskedTensor, granularity: Granularity) -> TensorReport:
     """Return the report on one tensor."""
+    units = int(granularity.alive(item).sum()), prod(granularity.shape(item))
     nonzero = int(torch.count_nonzero(item.parameter))
     return TensorReport(item.name, tuple(item.parameter.shape), units, nonzero, item.parameter.numel())
-
-
-def merged(reports: Iterable[PruneReport]) -> PruneReport:
-    """Return one report on several prunings, one after the other; at least one."""
-    found = list(reports)
-    return PruneReport(
-        found[-1].amount,
-        sum(report.milliseconds for report in found),
-        found[-1].kept,
-        sum(report.pruned for report in found),
-        found[-1].size,
-        tuple(warning for report in found for warning in report.warnings),
-    )
 
 
 def prune_report(

@@ -11,7 +11,7 @@ from torch import Tensor
 from prunelab.errors import ConfigError
 from prunelab.pruning import custom
 from prunelab.pruning.allocation.global_ import Global
-from prunelab.pruning.criteria.base import Scores
+from prunelab.pruning.criteria.base import Score, Scores
 from prunelab.pruning.granularity.weight import Weight
 from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.pruning.units import Allocation, Granularity
@@ -30,6 +30,7 @@ class Rule:
         amount: fraction in [0, 1) for these tensors; None for an allocation that sets its own sparsity; `ROUND`: the
             amount that `prune` is given.
         method: a pruning method of torch's kind that decides in the place of criterion and allocation.
+        criterion: scores these tensors in the place of the pruner's criterion.
     """
 
     match: str
@@ -37,6 +38,7 @@ class Rule:
     allocation: Allocation
     amount: float | None = ROUND
     method: custom.Method | None = None
+    criterion: Score | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 import textwrap
 import urllib.parse
@@ -87,7 +88,7 @@ def where(folder: Path) -> str:
     pinned = json.dumps([{"plugin": "scalars", "tag": "over_sparsity/test_accuracy"}], separators=(",", ":"))
     return (
         f"results      {folder}\n"
-        f"TensorBoard  tensorboard --logdir {folder}\n"
+        f"TensorBoard  tensorboard --logdir {shlex.quote(str(folder))}\n"
         f"then open    http://localhost:6006/?pinnedCards={urllib.parse.quote(pinned)}&smoothing=0#timeseries"
     )
 

@@ -114,9 +114,9 @@ def mask_image(mask: Tensor) -> Tensor:
     """
     if mask.numel() > MOST_PIXELS or (mask.dim() > 2 and _pixels(mask) > MOST_PIXELS):
         return _reduced(mask)
-    bits = mask.detach().bool().cpu().to(torch.uint8) * 255
+    bits = torch.atleast_2d(mask.detach().bool().cpu().to(torch.uint8) * 255)
     if bits.dim() < 3:
-        return _enlarged(torch.atleast_2d(bits), 256 // max(bits.shape))
+        return _enlarged(bits, 256 // max(bits.shape))
     kernels = bits.flatten(3) if bits.dim() > 3 else bits.unsqueeze(2)  # [out, in, kh, kw…]
     kernels = kernels.transpose(0, 1) if kernels.shape[1] == 1 else kernels
     rows, columns, height, width = kernels.shape
