@@ -1,4 +1,4 @@
-"""Layers with a gate: one parameter decides whether the layer runs or hands its input on."""
+"""Layers with a gate: a parameter that decides whether the layer runs or returns its input."""
 
 from __future__ import annotations
 

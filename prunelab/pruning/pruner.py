@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, at_least_one
 from prunelab.pruning import allocation as allocations
 from prunelab.pruning import criteria, prunable
 from prunelab.pruning import granularity as granularities
@@ -25,7 +25,6 @@ from prunelab.pruning.criteria.base import (
     Scores,
     above_zero,
     as_batches,
-    at_least_one,
 )
 from prunelab.pruning.custom import Method
 from prunelab.pruning.granularity.weight import Weight
@@ -91,7 +90,7 @@ class Pruner:
         seed: int = 0,
     ) -> None:
         self.model, self.example, self.loss, self.seed = model, example, loss, seed
-        self.iterations = at_least_one("iterations", iterations)
+        self.iterations = at_least_one("criterion.iterations", iterations)
         self.criterion = named_criterion(criterion) if isinstance(criterion, str) else criterion
         self.data = data
         if rules and method is not None:

@@ -19,11 +19,11 @@ class TensorReport:
     """One prunable tensor.
 
     Attributes:
-        name: such as `conv1.weight`.
-        shape: of the tensor.
-        units: how many units it has that are not pruned, and how many there are.
-        nonzero: weights that are not zero.
-        size: all weights.
+        name: the tensor's name, such as `conv1.weight`.
+        shape: its shape.
+        units: number of unpruned units, and of all units.
+        nonzero: number of weights that are not zero.
+        size: number of weights.
     """
 
     name: str
@@ -69,12 +69,12 @@ class PruneReport:
     """What one pruning did.
 
     Attributes:
-        amount: the fraction that was asked for; None where the allocation decided.
-        milliseconds: how long it took, scoring included.
-        kept: weights that the masks keep now.
-        pruned: weights that this pruning removed.
-        size: all weights of the prunable tensors.
-        warnings: sentences on tensors that are down to their last unit.
+        amount: the fraction that `prune` was given; None for an allocation that sets its own sparsity.
+        milliseconds: duration, scoring included.
+        kept: number of weights that the masks keep now.
+        pruned: number of weights that this pruning removed.
+        size: number of weights of the prunable tensors.
+        warnings: a sentence for each tensor that has only one unit left.
     """
 
     amount: float | None
@@ -107,28 +107,21 @@ def prune_report(
     """Return the report on a pruning that has just been done.
 
     Args:
-        items: the prunable tensors; what is pruned along with them, such as biases, gives no warnings.
+        items: the prunable tensors, which may give warnings; biases that are pruned with them do not.
         before: the masks before the pruning, by name.
-        amount: that was asked for.
-        milliseconds: that it took.
     """
     kept, size = masks.counts()
     was = sum(int(torch.count_nonzero(mask)) for mask in before.values())
-    said = [
-        f"{name} is down to its last {unit}, which stays: without it the layer would give nothing"
-        for name, unit in last_units(items, before)
-    ]
-    return PruneReport(amount, milliseconds, kept, was - kept, size, tuple(said))
+    why = "which stays: without it the layer would give nothing"
+    said = tuple(f"{name} is down to its last {unit}, {why}" for name, unit in last_units(items, before))
+    return PruneReport(amount, milliseconds, kept, was - kept, size, said)
 
 
 def last_units(items: Iterable[MaskedTensor], before: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    """Yield the tensors whose masks came down to one weight or one whole channel.
+    """Yield (name, `weight` or `channel`) of the tensors that this pruning left a single weight or whole channel.
 
     Args:
-        before: the masks before the pruning, by name; one that is not named was all ones.
-
-    Yields:
-        The tensor's name and `weight` or `channel`.
+        before: the masks before the pruning, by name; a tensor without an entry had a mask of ones.
     """
     for item in items:
         old, kept = before.get(item.name), item.kept

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from prunelab.errors import ConfigError, one_line
+from prunelab.errors import ConfigError, at_least_one, one_line
 from prunelab.pruning.masks import MaskedTensor, Masks
 
 Scores = list[Tensor]
@@ -81,7 +81,7 @@ class Evidence:
         Raises:
             ConfigError: if `examples` is out of range, or if there are no data.
         """
-        at_least_one("examples", examples)
+        at_least_one("criterion.examples", examples)
         if self._batches is None:
             raise ConfigError("criterion: needs training data; give Pruner(data=...) batches of inputs and labels")
         return self._batches(examples)
@@ -151,13 +151,6 @@ def above_zero(scores: Sequence[Tensor], masks: Sequence[Tensor]) -> Scores:
 def exact(tensor: Tensor) -> Tensor:
     """Return the values in float64, in which close scores stay distinct; on MPS, which has none, in their own type."""
     return tensor.detach() if tensor.device.type == "mps" else tensor.detach().double()
-
-
-def at_least_one(key: str, value: int) -> int:
-    """Return the value of `criterion.<key>`; raise ConfigError if it is not a whole number ≥ 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"criterion.{key}={value}: must be a whole number ≥ 1")
-    return value
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, check_number
 from prunelab.pruning.masks import MaskedTensor, Masks
 
 
@@ -105,18 +104,6 @@ class Phase:
     def masked(self) -> list[MaskedTensor]:
         """Return the masked tensors that callbacks may work on, in the model's order."""
         return [item for item in self.masks if self.tensors is None or item.name in self.tensors]
-
-
-def check_number(key: str, value: object, allowed: str, fits: Callable[[float], bool]) -> None:
-    """Raise ConfigError unless a value is a finite number and fits.
-
-    Args:
-        key: the config key, for the message.
-        allowed: what the message says is allowed, such as `a number ≥ 0`.
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not fits(value):  # type: ignore[arg-type]
-        raise ConfigError(f"{key}={value}: must be {allowed}")
 
 
 def check_strength(phase: Phase, name: str, strength: float) -> None:

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, check_number
 from prunelab.pruning.criteria.base import derivative
 from prunelab.pruning.masks import MaskedTensor
-from prunelab.training.callbacks.base import Callback, Phase, check_number
+from prunelab.training.callbacks.base import Callback, Phase
 
 
 class DropAndGrow(Callback):

@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, check_number
 from prunelab.pruning import blocks
 from prunelab.pruning.gated import gated, gated_class
-from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_number
+from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase
 
 START = 2.0  # initial value of a gate; σ(2) = 0.88, so it is open
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, check_number
 from prunelab.pruning.masks import MaskedTensor
 from prunelab.pruning.prunable import PRUNABLE_TYPES, output_layer
 from prunelab.runtime.seeding import seeded
-from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_number, check_strength
+from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_strength
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1  # as in the paper
 GRANULARITIES = ("weight", "channel", "layer")
