@@ -1,4 +1,4 @@
-"""Live data sets: tensors or torch data sets of the user's as an in-memory data set."""
+"""Conversion of a user's tensors or torch data sets to an in-memory data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from prunelab.data.dataset import SPLIT_SEED, Dataset, Split, stratified
 from prunelab.errors import ConfigError, one_line
 
-HELD_OUT = 10  # one in so many training examples is held out where there is no validation split
+HELD_OUT = 10  # without a validation split, every tenth training example is held out
 
 
 def as_dataset(data: Any) -> Dataset:
@@ -25,7 +25,7 @@ def as_dataset(data: Any) -> Dataset:
             `Split`. Without a validation split, a tenth of the training examples is held out, in equal proportions.
 
     Raises:
-        ConfigError: for anything else, or labels that are no whole numbers.
+        ConfigError: for other data, or labels that are not whole numbers ≥ 0.
     """
     if isinstance(data, Dataset):
         return data

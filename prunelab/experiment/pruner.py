@@ -11,18 +11,17 @@ from torch import Tensor, nn
 
 from prunelab.config.component import Component
 from prunelab.config.spec import RuleSpec, Spec
+from prunelab.pruning.criteria.base import Score
 from prunelab.pruning.custom import score_each
-from prunelab.pruning.pruner import Pruner, Score
+from prunelab.pruning.pruner import Pruner
 from prunelab.pruning.rules import ROUND, Rule
 
 
 def pruner_of(spec: Spec, model: nn.Module, initial: Mapping[str, Tensor], example: Tensor | None) -> Pruner:
-    """Return the pruner that a spec describes.
+    """Return the pruner that a spec describes, of a model with its initial weights.
 
     Args:
-        model: to be pruned.
-        initial: its weights before any training.
-        example: one input, of any content; None if its shape is unknown.
+        example: an input [1, …] of any content; None if its shape is unknown.
     """
     return Pruner(
         model,

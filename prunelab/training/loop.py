@@ -57,9 +57,9 @@ def fit(
 
     Args:
         optimizer: its groups have `initial_lr` where there is an `lr_factor`. See `optimizers.build_optimizer`.
-        position: where to start, kept up to date so that the caller can store it at any batch; None: the beginning.
-        lr_factor: the factor of the initial learning rate, given the number of steps done; None: constant.
-        on_batch: called before each batch; an exception from it leaves model, optimizer and position consistent.
+        position: where to start; updated at every batch, so that the caller can store it; None: the beginning.
+        lr_factor: function from the number of steps done to a factor of the initial learning rate; None: constant.
+        on_batch: called before each batch; if it raises, model, optimizer and position are consistent.
 
     Yields:
         The record of each epoch. `train_loss` is the cross-entropy alone, without what callbacks add.
@@ -129,7 +129,7 @@ def evaluate(model: nn.Module, split: Split, callbacks: Sequence[Callback] = ())
     """Measure a model on a split, in eval mode.
 
     Args:
-        callbacks: those of a phase that is not finished, whose substitutes the model runs with.
+        callbacks: callbacks of an unfinished phase, whose substitutes replace parameters.
     """
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)

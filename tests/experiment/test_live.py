@@ -11,7 +11,7 @@ import prunelab
 from prunelab.config.resolve import resolve
 from prunelab.data.dataset import Dataset, Split
 from prunelab.data.live import as_dataset
-from prunelab.experiment.bench import Bench, facts_of
+from prunelab.experiment.bench import Bench, class_count
 from prunelab.experiment.round import init
 from prunelab.models.lenet import LeNet
 
@@ -144,4 +144,4 @@ def test_held_out_examples_are_normalised_as_the_others():
 
 def test_classes_that_only_the_test_split_has_count():
     train, test = tensors()
-    assert facts_of(as_dataset((train, (test[0], test[1] + 4)))).classes == 7
+    assert class_count(as_dataset((train, (test[0], test[1] + 4)))) == 7

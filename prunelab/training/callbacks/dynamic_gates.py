@@ -53,10 +53,9 @@ class DynamicGates(Callback):
         """Give a new model its gates, in place.
 
         Args:
-            model: a network that has just been made.
             shape: shape of one example, [channels, height, width], or None if it is unknown.
             layers: patterns of module names; None: see the class.
-            other: ignored.
+            other: options that only the class takes.
 
         Raises:
             ConfigError: if there is no such layer, or a pattern matches none.
