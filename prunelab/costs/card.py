@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
-from safetensors.torch import save as to_bytes
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prunelab.costs import counts
@@ -16,7 +17,7 @@ from prunelab.costs.form_cost import FormCost
 from prunelab.costs.latency import BATCHES, SECONDS, Latency, Run, race
 from prunelab.costs.memory import peak_bytes
 from prunelab.costs.no_faster import why_no_faster
-from prunelab.costs.stored_tensors import separate, stored
+from prunelab.costs.stored_tensors import contiguous, stored
 from prunelab.pruning import skipping
 
 GZIP_LEVEL = 6  # gzip's own default
@@ -89,7 +90,7 @@ def count_form(name: str, form: Form, inputs: Tensor) -> FormCost:
     gone = () if isinstance(form.run, nn.Module) else tuple(f"{layer}." for layer in skipping.skipped(model))
     tensors = (value for key, value in model.named_parameters() if not key.startswith(gone))
     nonzero, parameters = counts.nonzeros(tensors)
-    data = [path.read_bytes() for path in form.files] or [to_bytes(separate(dict(stored(model))))]
+    size, gzipped = file_sizes(model, form.files)
     peak, unknown = _peak(form.run, x)
     return FormCost(
         form=name,
@@ -97,25 +98,39 @@ def count_form(name: str, form: Form, inputs: Tensor) -> FormCost:
         nonzero=nonzero,
         macs=macs,
         macs_nonzero=macs_nonzero,
-        bytes=sum(map(len, data)),
-        gzipped=sum(map(gzipped_bytes, data)),
+        bytes=size,
+        gzipped=gzipped,
         peak_bytes=peak,
         why_no_peak=unknown,
         threads=torch.get_num_threads(),
     )
 
 
-def gzipped_bytes(data: bytes) -> int:
+def file_sizes(model: nn.Module, files: Sequence[Path]) -> tuple[int, int]:
+    """Return the bytes of the files, and after gzip; without files, of the model's state as a safetensors file."""
+    if files:
+        return sum(path.stat().st_size for path in files), sum(map(gzipped_bytes, files))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_file(contiguous(dict(stored(model))), path)
+        return path.stat().st_size, gzipped_bytes(path)
+
+
+def gzipped_bytes(path: Path) -> int:
     """Return the size of a file after gzip.
 
     Of a file beyond 16 MiB, 64 evenly spaced blocks of 64 KiB are compressed, and their ratio is taken for the whole
     file: 100 MB would take 4 s. The estimate is within a few per cent.
     """
-    if len(data) <= WHOLE:
-        return len(gzip.compress(data, GZIP_LEVEL))
-    step = (len(data) - BLOCK) // (BLOCKS - 1)
-    sample = b"".join(data[n * step : n * step + BLOCK] for n in range(BLOCKS))
-    return round(len(gzip.compress(sample, GZIP_LEVEL)) * len(data) / len(sample))
+    size = path.stat().st_size
+    if size <= WHOLE:
+        return len(gzip.compress(path.read_bytes(), GZIP_LEVEL))
+    step, sample = (size - BLOCK) // (BLOCKS - 1), bytearray()
+    with path.open("rb") as file:
+        for n in range(BLOCKS):
+            file.seek(n * step)
+            sample += file.read(BLOCK)
+    return round(len(gzip.compress(sample, GZIP_LEVEL)) * size / len(sample))
 
 
 def _peak(run: Run, x: Tensor) -> tuple[int | None, str | None]:

@@ -34,12 +34,7 @@ def distinct(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 
 def contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies of all tensors on the CPU that share no memory: safetensors accepts only such tensors."""
-    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-
-
-def separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors contiguous and on the CPU; those that share memory with another one are copied."""
+    """Return the tensors contiguous and on the CPU, as safetensors wants them: where some share memory, copies."""
     found: dict[str, Tensor] = {}
     taken: set[int] = set()
     for name, value in state.items():

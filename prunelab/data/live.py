@@ -52,7 +52,7 @@ def _split(part: Any) -> Split:
             inputs = torch.stack([torch.as_tensor(x) for x, _ in pairs])
             labels = torch.tensor([int(y) for _, y in pairs])
         except (TypeError, ValueError, RuntimeError) as error:
-            wanted = "must give pairs of an input tensor and a whole number, of one shape"
+            wanted = "must give pairs (input tensor, whole number) of one shape"
             raise ConfigError(f"data={type(part).__name__}: {wanted}: {one_line(error)}") from error
     elif isinstance(part, (tuple, list)) and len(part) == 2 and all(isinstance(x, Tensor) for x in part):
         inputs, labels = part

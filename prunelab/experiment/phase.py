@@ -50,10 +50,7 @@ def train(
     phase = _phase(bench, round, iterations)
     callbacks = _callbacks(bench, phase, plan, pruned)
     optimizer = bench.new_optimizer(callbacks)
-    if checkpoint is not None:
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        for callback, state in zip(callbacks, checkpoint["callbacks"], strict=True):
-            callback.load(state)
+    _continue(checkpoint, optimizer, callbacks)
     for row in rows:
         on_epoch(replace(row, reused=True))
     save = functools.partial(_save, bench, work, optimizer, callbacks, pruned, rows, position)
@@ -71,6 +68,15 @@ def train(
     bench.masks.apply()
     record = _measure(bench, round, rows, pruned)
     return State(snapshot(bench.model), bench.masks.state(), record, rows, bench.pruner.recorder.state())
+
+
+def _continue(checkpoint: dict[str, Any] | None, optimizer: Optimizer, callbacks: list[Callback]) -> None:
+    """Restore the states of optimizer and callbacks from a checkpoint."""
+    if checkpoint is None:
+        return
+    optimizer.load_state_dict(checkpoint["optimizer"])
+    for callback, state in zip(callbacks, checkpoint["callbacks"], strict=True):
+        callback.load(state)
 
 
 def _fit(

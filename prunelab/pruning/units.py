@@ -91,8 +91,8 @@ class Granularity(ABC):
 
     def units(self, scores: Tensor, item: MaskedTensor) -> Units:
         """Return the units of one tensor, from scores ≥ 0 of its weights, of the parameter's shape."""
-        kept = item.kept
-        values = self.scores(scores.to(kept.device) * kept, item)
+        values = scores.to(item.mask.device)
+        values = self.scores(values * item.kept if item.active else values, item)
         return Units(item.parameter.shape, values, self.alive(item), input_dim(item.module), scores.dtype)
 
     def count(self, item: MaskedTensor) -> Count:

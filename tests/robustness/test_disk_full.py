@@ -17,7 +17,7 @@ LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.argv = ["prunelab", *sys.argv[2:]]
-from prunelab.cli.run import main
+from prunelab.cli.main import main
 main()
 """
 

@@ -192,7 +192,7 @@ def test_remove_by_config_age_and_size(outputs, capsys):
 def test_remove_needs_to_be_told_which(outputs, capsys):
     with pytest.raises(SystemExit):
         cli(outputs, "remove")
-    assert "say which" in capsys.readouterr().err
+    assert "needs --older-than, --down-to, --where or --all" in capsys.readouterr().err
 
 
 def test_a_stage_in_use_stays(outputs, capsys):
