@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class TensorBoard:
         # add_hparams would split the run in two; the same summaries, written here, do not.
         values = {name: _plain(value) for name, value in _compared(config, overrides).items()}
         experiment, start, self.end = hparams(values, dict.fromkeys((f"final/{name}" for name in METRICS), 0.0))
-        self.events: Any = self.writer.file_writer
+        self.events = cast(Any, self.writer.file_writer)
         for summary in (experiment, start):
             self.events.add_summary(summary)
 
