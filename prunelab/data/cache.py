@@ -1,7 +1,5 @@
 """The cache of decoded data sets: each file is written once, under a lock, and verified whenever it is read."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

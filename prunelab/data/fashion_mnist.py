@@ -3,8 +3,6 @@
 Source: Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747; MIT licence.
 """
 
-from __future__ import annotations
-
 from prunelab.data import idx
 from prunelab.data.dataset import Dataset, describes
 

@@ -1,7 +1,5 @@
 """The file format of MNIST and similar data sets: images and labels as gzipped arrays of bytes."""
 
-from __future__ import annotations
-
 import gzip
 import struct
 import zlib

@@ -3,8 +3,6 @@
 Source: Clanuwat et al. 2018, "Deep learning for classical Japanese literature", arXiv 1812.01718; CC BY-SA 4.0.
 """
 
-from __future__ import annotations
-
 from prunelab.data import idx
 from prunelab.data.dataset import Dataset, describes
 

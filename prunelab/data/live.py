@@ -1,7 +1,5 @@
 """Conversion of a user's tensors or torch data sets to an in-memory data set."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 from prunelab.data.dataset import SPLIT_SEED, Dataset, Split, stratified
 from prunelab.errors import ConfigError, one_line
 
-HELD_OUT = 10  # without a validation split, every tenth training example is held out
+HELD_OUT = 10  # without a validation split, one in so many training examples is held out
 
 
 def as_dataset(data: Any) -> Dataset:

@@ -1,7 +1,5 @@
 """A synthetic data set of any shape, generated in memory."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

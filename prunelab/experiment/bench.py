@@ -1,7 +1,5 @@
 """Model, pruner, optimizer and data of one experiment, built from its spec."""
 
-from __future__ import annotations
-
 import functools
 import warnings
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Checks before any training: of the lengths of rounds, the criterion, the pruning method and the model's output."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

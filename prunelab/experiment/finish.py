@@ -1,7 +1,5 @@
 """The end of an experiment: the network in every form that is asked for, and what each of them costs."""
 
-from __future__ import annotations
-
 import importlib.util
 from copy import deepcopy
 

@@ -1,7 +1,5 @@
 """One phase of training, dense or of one round, from the beginning or from a checkpoint, to the stage's result."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """The plan: what each round will leave, computed from counts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod

@@ -1,7 +1,5 @@
 """One pruning of the experiment's network: by an amount, by validation loss, or to a number of multiply-adds."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from dataclasses import dataclass, field

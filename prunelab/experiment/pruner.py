@@ -1,7 +1,5 @@
 """Building the pruner of an experiment from its spec."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The stages of an experiment, initial state, dense training, round and control, each with the inputs that name it."""
 
-from __future__ import annotations
-
 from dataclasses import fields, is_dataclass
 from typing import Any
 

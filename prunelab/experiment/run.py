@@ -1,7 +1,5 @@
 """The algorithm of an experiment: train dense, then rounds of prune → rewind → fine-tune, then finish."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Blocks: layers that keep their input's shape, so that a network runs without them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

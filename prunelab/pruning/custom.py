@@ -1,7 +1,5 @@
 """The user's own pruning methods: a `torch.nn.utils.prune.BasePruningMethod`, or a function that scores a tensor."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 

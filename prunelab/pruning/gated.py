@@ -1,7 +1,5 @@
 """Layers with a gate: a parameter that decides whether the layer runs or returns its input."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

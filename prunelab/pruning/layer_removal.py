@@ -1,7 +1,5 @@
 """Removal of whole layers: those without which the loss is least."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Sequence

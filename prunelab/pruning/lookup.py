@@ -1,7 +1,5 @@
 """Find criteria, granularities and allocations by the name of their file."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import pkgutil

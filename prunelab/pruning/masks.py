@@ -4,8 +4,6 @@ A pruned weight is zero in its parameter, so the forward pass is that of a plain
 weights change: to gradients as they accumulate, after every optimizer step, after every `load_state_dict`.
 """
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

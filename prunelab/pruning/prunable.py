@@ -1,7 +1,5 @@
 """Which tensors of a model are pruned: the default choice, name patterns, and the output layer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase

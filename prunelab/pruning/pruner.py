@@ -1,7 +1,5 @@
 """The pruner, for experiments and any training loop: scores weights, removes units, and keeps them at zero."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What the pruner reports: the tensors with their sizes, and what one pruning removed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod

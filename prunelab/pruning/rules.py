@@ -1,7 +1,5 @@
 """Rules: how a group of tensors is pruned. Without rules of the user's, one rule matches all tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase

@@ -4,8 +4,6 @@ A layer that is marked, and whose masks are all zero, is skipped: it returns its
 layers are removed, and a network without some of its layers is stored, resumed and rewound like any other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

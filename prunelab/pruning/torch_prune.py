@@ -1,7 +1,5 @@
 """Conversion to the form of torch.nn.utils.prune (`weight_orig`, `weight_mask`, a forward hook), and back."""
 
-from __future__ import annotations
-
 from torch import nn
 from torch.nn.utils import prune
 

@@ -1,7 +1,5 @@
 """Units of pruning, and the one function that decides which of them are pruned."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass

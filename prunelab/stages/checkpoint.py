@@ -1,7 +1,5 @@
 """Checkpoints of a stage that is being computed, and reading folders that may be damaged."""
 
-from __future__ import annotations
-
 import io
 import logging
 import pickle

@@ -1,7 +1,5 @@
 """Folders that are written whole or not at all, and verified before they are read."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -6,8 +6,6 @@ stages/locks/<name>.lock  a kernel lock: a second process that needs the stage w
 stages/damaged/           folders whose digests were wrong
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator

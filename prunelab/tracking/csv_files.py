@@ -1,7 +1,5 @@
 """The CSV files of a run folder: rounds.csv, epochs.csv, layers.csv; their columns are the records' fields."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any

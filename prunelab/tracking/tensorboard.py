@@ -1,7 +1,5 @@
 """TensorBoard: curves by epoch and by round, accuracy over sparsity, masks as images; one run, no sub-runs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod

@@ -1,7 +1,5 @@
 """The training loop on data in memory: `fit` trains and yields a record per epoch, `evaluate` measures a split."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Optimizers for the training loop: parameter groups of callbacks, and a start without torch's compiler."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The settings of a phase of training (`TrainSpec`), and its progress (`Position`)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Run a model with other tensors in the place of some parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 

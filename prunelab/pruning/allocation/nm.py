@@ -1,7 +1,5 @@
 """N:M sparsity: of each M neighbouring weights N stay, a pattern that sparse tensor cores multiply faster."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 

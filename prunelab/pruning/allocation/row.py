@@ -1,7 +1,5 @@
 """The same fraction of every row: of the units that belong to one output."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

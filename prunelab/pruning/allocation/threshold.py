@@ -1,7 +1,5 @@
 """A threshold on the scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

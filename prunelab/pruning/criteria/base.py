@@ -4,8 +4,6 @@ A criterion is one function `criterion(evidence, **options)`, or a `Criterion`, 
 prunable weight; the smallest scores are pruned. It may change `evidence.model`, which is a copy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy

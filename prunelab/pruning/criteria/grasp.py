@@ -1,7 +1,5 @@
 """GraSP: how the removal of a weight would change the norm of the gradient."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from prunelab.errors import ConfigError

@@ -1,7 +1,5 @@
 """How much training has increased the absolute value of a weight."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from prunelab.pruning.criteria.base import Criterion, Evidence, exact, shifted

@@ -1,7 +1,5 @@
 """Whether training moves a weight away from zero or towards it, by first-order information."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Mapping
 from typing import Any

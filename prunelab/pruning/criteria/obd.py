@@ -1,7 +1,5 @@
 """Optimal brain damage: the increase of the loss by the removal of a weight, from the curvature."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

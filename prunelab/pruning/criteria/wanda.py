@@ -1,7 +1,5 @@
 """Wanda: the absolute value of a weight times the norm of its inputs."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Rectangular blocks of neighbouring weights, which hardware can skip as a whole."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F

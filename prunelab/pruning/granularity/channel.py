@@ -1,7 +1,5 @@
 """Whole channels: output or input channels of a convolution, neurons of a Linear layer."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor, nn

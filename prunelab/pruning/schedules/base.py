@@ -1,7 +1,5 @@
 """What schedules return, and the conversion of target sparsities to amounts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple

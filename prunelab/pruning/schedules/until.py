@@ -1,7 +1,5 @@
 """The same amount in every round, until validation accuracy drops too far."""
 
-from __future__ import annotations
-
 from prunelab.errors import ConfigError
 from prunelab.pruning.schedules.base import Amounts
 

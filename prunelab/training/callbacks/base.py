@@ -1,7 +1,5 @@
 """The interface of callbacks, and the phase of training that a callback is made for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Sparse training: repeatedly drop the smallest weights of a tensor and grow as many others."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 

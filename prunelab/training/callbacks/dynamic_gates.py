@@ -1,7 +1,5 @@
 """Dynamic inference: a learned gate per layer decides at run time whether the layer is executed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 

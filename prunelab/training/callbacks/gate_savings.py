@@ -1,7 +1,5 @@
 """Measure what the gates of a network save at run time."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from statistics import median

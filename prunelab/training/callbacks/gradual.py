@@ -1,7 +1,5 @@
 """Gradual pruning: prune every so many iterations while the network is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from prunelab.training.callbacks.base import Callback

@@ -1,7 +1,5 @@
 """L0 regularization: gates on weights, channels or layers that learn to close during dense training."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 
