@@ -2,6 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 
 class ConfigError(ValueError):
     """A setting that cannot work. The message quotes the key, the value and what is allowed."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line; the name of its class if it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_number(key: str, value: object, allowed: str, fits: Callable[[float], bool]) -> None:
+    """Raise ConfigError unless a value is a finite number and fits.
+
+    Args:
+        key: the config key, for the message.
+        allowed: what the message says is allowed, such as `a number ≥ 0`.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not fits(value):  # type: ignore[arg-type]
+        raise ConfigError(f"{key}={value}: must be {allowed}")
+
+
+def at_least_one(key: str, value: int) -> int:
+    """Return the value of a config key; raise ConfigError if it is not a whole number ≥ 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{key}={value}: must be a whole number ≥ 1")
+    return value

@@ -87,7 +87,7 @@ def first_batch() -> None:
         print(json.dumps({"seconds": time.time() - float(os.environ[STARTED])}), flush=True)
         os._exit(0)
 
-    loop._train_epoch = stop
+    loop.permutation = stop  # the first thing that an epoch needs
 
 
 def main() -> None:

@@ -1,6 +1,4 @@
-"""The cache of decoded data sets: each file is written once, under a lock, and verified before every use."""
-
-from __future__ import annotations
+"""The cache of decoded data sets: each file is written once, under a lock, and verified whenever it is read."""
 
 import hashlib
 import json
@@ -71,7 +69,7 @@ def downloaded(name: str, files: Mapping[str, str], mirrors: Sequence[str]) -> d
     """Return the contents of files in `raw/<name>` of the cache folder; download those that are missing.
 
     Args:
-        name: of the data set.
+        name: the data set's name.
         files: MD5 by file name. A file with another MD5 counts as missing.
         mirrors: addresses that a file's name is appended to, tried in turn.
 
@@ -94,12 +92,13 @@ def downloaded(name: str, files: Mapping[str, str], mirrors: Sequence[str]) -> d
     return contents
 
 
-def digest(tensors: Tensors) -> str:
+def digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 of the tensors' names, types, shapes and contents."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.numpy().data)
+        if tensor.numel():
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -4,8 +4,6 @@ Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images"
 version contains pickles.
 """
 
-from __future__ import annotations
-
 import io
 import tarfile
 

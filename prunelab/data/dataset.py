@@ -85,7 +85,7 @@ def stratified(labels: Tensor, limit: int, seed: int) -> Tensor:
 
 
 class DatasetFunction(Generic[P]):
-    """A function that returns a data set, with what a model must know of it before any data is loaded.
+    """A function that returns a data set, with what a model must know before the data is loaded.
 
     Attributes:
         shape: shape of one example, [channels, height, width].

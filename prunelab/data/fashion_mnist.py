@@ -3,11 +3,8 @@
 Source: Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747; MIT licence.
 """
 
-from __future__ import annotations
-
 from prunelab.data import idx
-from prunelab.data.cache import Tensors, cache_folder, cached
-from prunelab.data.dataset import Dataset, describes, divide
+from prunelab.data.dataset import Dataset, describes
 
 
 @describes(shape=(1, 28, 28), classes=10)
@@ -20,10 +17,4 @@ def fashion_mnist(limit: int | None = None) -> Dataset:
     Raises:
         OSError: if the cache folder cannot be used, or the files are missing and cannot be downloaded.
     """
-    return divide(cached(cache_folder() / "fashion_mnist.safetensors", _decode), limit)
-
-
-def _decode() -> Tensors:
-    from torchvision.datasets import FashionMNIST  # for addresses and MD5s; its import takes seconds
-
-    return idx.published("fashion_mnist", FashionMNIST.resources, FashionMNIST.mirrors)
+    return idx.published("fashion_mnist", "FashionMNIST", limit)

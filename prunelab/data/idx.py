@@ -1,16 +1,14 @@
 """The file format of MNIST and similar data sets: images and labels as gzipped arrays of bytes."""
 
-from __future__ import annotations
-
 import gzip
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 
-from prunelab.data.cache import Tensors, downloaded
-from prunelab.data.dataset import with_moments
+from prunelab.data.cache import Tensors, cache_folder, cached, downloaded
+from prunelab.data.dataset import Dataset, divide, with_moments
 
 FILES = {
     "train_images": "train-images-idx3-ubyte.gz",
@@ -29,19 +27,26 @@ def decode(files: Mapping[str, bytes]) -> Tensors:
     return {name: _array(file, files[file]) for name, file in FILES.items()}
 
 
-def published(name: str, resources: Iterable[tuple[str, str]], mirrors: Sequence[str]) -> Tensors:
-    """Download a data set in this format; return images, uint8 [n, 1, rows, columns], labels, mean and std.
+def published(name: str, kind: str, limit: int | None) -> Dataset:
+    """Return a data set that is downloaded in this format, its images [n, 1, rows, columns].
 
     Args:
-        name: of the data set.
-        resources: file names and their MD5s, as torchvision's class for the data set has them.
-        mirrors: addresses that a file's name is appended to.
+        name: the data set's name in the cache folder.
+        kind: torchvision's class of the data set, which knows addresses and MD5s.
+        limit: at most this many examples of each split, the classes in proportion; None: all.
 
     Raises:
-        OSError: if files are missing and cannot be downloaded.
+        OSError: if the cache folder cannot be used, or files are missing and cannot be downloaded.
     """
-    tensors = decode(downloaded(name, dict(resources), mirrors))
-    return with_moments({key: x.unsqueeze(1) if x.dim() == 3 else x for key, x in tensors.items()})
+
+    def make() -> Tensors:
+        from torchvision import datasets  # its import takes seconds
+
+        source = getattr(datasets, kind)
+        tensors = decode(downloaded(name, dict(source.resources), source.mirrors))
+        return with_moments({key: x.unsqueeze(1) if x.dim() == 3 else x for key, x in tensors.items()})
+
+    return divide(cached(cache_folder() / f"{name}.safetensors", make), limit)
 
 
 def _array(file: str, content: bytes) -> torch.Tensor:

@@ -3,11 +3,8 @@
 Source: Clanuwat et al. 2018, "Deep learning for classical Japanese literature", arXiv 1812.01718; CC BY-SA 4.0.
 """
 
-from __future__ import annotations
-
 from prunelab.data import idx
-from prunelab.data.cache import Tensors, cache_folder, cached
-from prunelab.data.dataset import Dataset, describes, divide
+from prunelab.data.dataset import Dataset, describes
 
 
 @describes(shape=(1, 28, 28), classes=10)
@@ -20,10 +17,4 @@ def kmnist(limit: int | None = None) -> Dataset:
     Raises:
         OSError: if the cache folder cannot be used, or the files are missing and cannot be downloaded.
     """
-    return divide(cached(cache_folder() / "kmnist.safetensors", _decode), limit)
-
-
-def _decode() -> Tensors:
-    from torchvision.datasets import KMNIST  # for addresses and MD5s; its import takes seconds
-
-    return idx.published("kmnist", KMNIST.resources, KMNIST.mirrors)
+    return idx.published("kmnist", "KMNIST", limit)

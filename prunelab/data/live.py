@@ -1,8 +1,7 @@
-"""Live data sets: tensors or torch data sets of the user's as an in-memory data set."""
-
-from __future__ import annotations
+"""Conversion of a user's tensors or torch data sets to an in-memory data set."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,9 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from prunelab.data.dataset import SPLIT_SEED, Dataset, Split, stratified
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, one_line
 
-HELD_OUT = 10  # one in so many training examples is held out where there is no validation split
+HELD_OUT = 10  # without a validation split, one in so many training examples is held out
 
 
 def as_dataset(data: Any) -> Dataset:
@@ -24,7 +23,7 @@ def as_dataset(data: Any) -> Dataset:
             `Split`. Without a validation split, a tenth of the training examples is held out, in equal proportions.
 
     Raises:
-        ConfigError: for anything else, or labels that are no whole numbers.
+        ConfigError: for other data, or labels that are not whole numbers ≥ 0.
     """
     if isinstance(data, Dataset):
         return data
@@ -36,7 +35,9 @@ def as_dataset(data: Any) -> Dataset:
     train, test = splits
     held = torch.zeros(len(train), dtype=torch.bool)
     held[stratified(train.labels, max(len(train) // HELD_OUT, 1), SPLIT_SEED)] = True
-    rest, validation = (Split(train.inputs[chosen], train.labels[chosen]) for chosen in (~held, held))
+    rest, validation = (
+        replace(train, inputs=train.inputs[chosen], labels=train.labels[chosen]) for chosen in (~held, held)
+    )
     return Dataset(rest, validation, test)
 
 
@@ -49,10 +50,8 @@ def _split(part: Any) -> Split:
             inputs = torch.stack([torch.as_tensor(x) for x, _ in pairs])
             labels = torch.tensor([int(y) for _, y in pairs])
         except (TypeError, ValueError, RuntimeError) as error:
-            why = " ".join(str(error).split())
-            raise ConfigError(
-                f"data={type(part).__name__}: must give pairs (input tensor, whole number) of one shape: {why}"
-            ) from error
+            wanted = "must give pairs (input tensor, whole number) of one shape"
+            raise ConfigError(f"data={type(part).__name__}: {wanted}: {one_line(error)}") from error
     elif isinstance(part, (tuple, list)) and len(part) == 2 and all(isinstance(x, Tensor) for x in part):
         inputs, labels = part
     else:

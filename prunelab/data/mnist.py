@@ -3,8 +3,6 @@
 Source: LeCun, Cortes & Burges, "The MNIST database of handwritten digits"; CC BY-SA 3.0.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """A synthetic data set of any shape, generated in memory."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -11,7 +9,7 @@ import torch.nn.functional as F
 from prunelab.data.dataset import SPLIT_SEED, Dataset, Split, describes
 from prunelab.runtime.seeding import derive
 
-NOISE = 0.16  # standard deviation ÷ √(number of values), which makes images of every size equally hard
+NOISE = 0.16  # standard deviation ÷ √(number of values): images of every size are equally hard to classify
 
 
 @describes(shape=(1, 28, 28), classes=10)

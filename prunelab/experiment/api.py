@@ -29,9 +29,9 @@ def run(
     Args:
         config: from `compose`.
         folder: the run folder; by default a new one, `outputs/<date>/<time>`.
-        model: a live module in the place of the config's model; it is copied. Stages are named by its tensors.
-        data: a live data set in the place of the config's data; see `prunelab.data.live.as_dataset`. Stages are named
-            by its content.
+        model: a module that replaces the config's model; it is copied. Stages are named by its tensors.
+        data: a data set that replaces the config's data; see `prunelab.data.live.as_dataset`. Stages are named by its
+            content.
 
     Returns:
         The rounds (a list of records, 0 = dense), the final model, and the folder.
@@ -49,7 +49,7 @@ def run(
     spec = config if isinstance(config, Spec) else resolve(config)
     where = Path(folder) if folder is not None else compose.run_folder(spec.outputs)
     telling, sweeping = compose.telling(), compose.in_sweep()
-    # TensorBoard calls a run by its folder; that of a job is a number.
+    # TensorBoard names a run after its folder; a job's folder is a number, so the run has a folder of its own in it.
     origin = Origin(compose.command(), telling, compose.label(telling) if sweeping else "", quiet=sweeping)
     return experiment.run(spec, where, origin, model, None if data is None else as_dataset(data))
 
@@ -60,7 +60,7 @@ def load(folder: str | Path, trusted: Sequence[str] = (), compact: bool = False)
     Args:
         folder: the run folder.
         trusted: packages of yours that the run's model may come from.
-        compact: the compact network, of a run with compact=true or after `prunelab compact`.
+        compact: return the compact network, which compact=true or `prunelab compact` has written.
 
     Raises:
         ConfigError: if there is no finished run, its files are damaged, or there is no compact network.

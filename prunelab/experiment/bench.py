@@ -1,25 +1,26 @@
-"""The bench: model, pruner, optimizer and data of one experiment, built from its spec."""
-
-from __future__ import annotations
+"""Model, pruner, optimizer and data of one experiment, built from its spec."""
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prunelab.config.network import DataFacts, data_facts, network
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
-from prunelab.errors import ConfigError
-from prunelab.experiment.checkpoints import load_checkpoint
+from prunelab.errors import ConfigError, one_line
 from prunelab.experiment.pruner import pruner_of
 from prunelab.pruning import skipping
-from prunelab.pruning.criteria.base import Batch, Criterion
+from prunelab.pruning.criteria.base import Batch
 from prunelab.pruning.layer_removal import LayerRemoval
 from prunelab.runtime.seeding import permutation, seed_all, seeded
+from prunelab.stages.checkpoint import UNREADABLE
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
 from prunelab.training.loop import batches
@@ -30,26 +31,18 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the experiment is told while it works.
+    """Functions that the experiment calls while it works."""
 
-    Attributes:
-        on_batch: called before each batch of training.
-        interrupt: called between longer steps; raises if a signal asked the run to stop.
-    """
-
-    on_batch: Callable[[], None] = lambda: None
-    interrupt: Callable[[], None] = lambda: None
+    on_batch: Callable[[], None] = lambda: None  # before each batch of training
+    interrupt: Callable[[], None] = lambda: None  # between longer steps; raises if a signal asked the run to stop
 
 
 class Bench:
-    """One experiment's parts. What can be wrong with model, axes or optimizer is found here, before data is loaded.
+    """Model, pruner, optimizer and data of one experiment. Everything but the data is built and checked at once.
 
     Args:
-        spec: the experiment.
-        device: that it runs on.
-        hooks: see `Hooks`.
-        model: a live module in the place of the spec's model.
-        data: a live data set in the place of the spec's data.
+        model: a module that replaces the spec's model.
+        data: a data set that replaces the spec's data.
 
     Raises:
         ConfigError: for a part or a pattern that does not fit.
@@ -65,7 +58,8 @@ class Bench:
     ) -> None:
         self.spec, self.device, self.hooks = spec, device, hooks or Hooks()
         self.live_model, self.live_data = model, data
-        self.facts = data_facts(spec.data) if data is None else facts_of(data)
+        known = None if data is None else DataFacts(tuple(data.train.inputs.shape[1:]), class_count(data))
+        self.facts = known or data_facts(spec.data)
         self.shape = self.facts.shape
         self.model = self.new_model()
         self.initial = snapshot(self.model)
@@ -73,7 +67,8 @@ class Bench:
         self.pruner = pruner_of(spec, self.model, self.initial, example)
         self.masks = self.pruner.masks
         self.tensors = [item.name for item in self.pruner.items]
-        self.layers = self._layer_removal()
+        removal = spec.strategy
+        self.layers = LayerRemoval(self.masks, self.tensors, removal.count, removal.threshold) if spec.layers else None
         self.lr_schedule: Callable[[float], float] = functools.partial(
             spec.lr_schedule.target, **spec.lr_schedule.options
         )
@@ -83,16 +78,12 @@ class Bench:
         self.batches = 0  # per epoch, once the data are loaded
 
     def new_model(self, draw: str = "init") -> nn.Module:
-        """Return the model with its initial weights, a function of the seed, on the device.
-
-        Args:
-            draw: another word gives other weights.
-        """
+        """Return the model with initial weights drawn by (seed, `draw`), on the device."""
         seed_all(self.spec.seed, draw)
         if self.live_model is not None and draw == "init":
             return deepcopy(self.live_model).to(self.device)
         model = network(self.spec, self.facts) if self.live_model is None else _drawn_again(self.live_model)
-        if self.spec.checkpoint is not None:
+        if self.spec.checkpoint is not None and draw == "init":
             load_checkpoint(model, self.spec.checkpoint)
         return model.to(self.device)
 
@@ -111,7 +102,7 @@ class Bench:
         return self._second().eval()
 
     def _second(self) -> nn.Module:
-        """A copy of the model. It is built anew where it refuses to be copied, as one that keeps an output does."""
+        """Return a copy of the model; built again if it cannot be copied, such as one that stores an output."""
         try:
             return deepcopy(self.model)
         except Exception:
@@ -123,7 +114,7 @@ class Bench:
         return model.to(self.device)
 
     def new_optimizer(self, callbacks: list[Callback] | None = None) -> torch.optim.Optimizer:
-        """Return a fresh optimizer: each round has its own, since old momentum would go on moving pruned weights."""
+        """Return a new optimizer, as each round needs one: old momentum belongs to other weights."""
         part = self.spec.optimizer
         try:
             return build_optimizer(part.target, self.model, callbacks or [], **part.options)
@@ -140,14 +131,13 @@ class Bench:
 
     @property
     def dense_epochs(self) -> int:
-        """The epochs of dense training; 0 where a checkpoint replaces it."""
+        """Number of epochs of dense training; 0 if a checkpoint replaces it."""
         return 0 if self.spec.checkpoint is not None else self.spec.train.epochs
 
     def rewind_iterations(self) -> int | None:
         """Return `rewind` in iterations of dense training (Frankle et al. 2020, arXiv 1912.05671); None: no rewinding.
 
-        Raises:
-            ConfigError: if the point lies beyond dense training.
+        Raises ConfigError if the point lies beyond dense training.
         """
         point = self.spec.rewind
         if point is None:
@@ -158,19 +148,13 @@ class Bench:
         return iterations
 
     def put(self, state: State) -> None:
-        """Put a state's weights and masks into the model."""
+        """Restore weights, masks and the criterion's state."""
         self.restore(state.weights, state.masks)
-        if isinstance(self.pruner.criterion, Criterion):
-            self.pruner.criterion.load(state.recorded)
+        self.pruner.recorder.load(state.recorded)
 
     @torch.no_grad()
     def restore(self, weights: Tensors, masks: Tensors | None = None) -> None:
-        """Put weights into the model, under its masks or under others.
-
-        Args:
-            weights: a state dict.
-            masks: tensors that it does not name get masks of ones; None: the masks stay, which is rewinding.
-        """
+        """Restore the weights of a state dict, and the masks; None: the masks stay, which is rewinding."""
         if masks is not None:
             self.masks.load(masks)
         state = self.model.state_dict()
@@ -178,12 +162,8 @@ class Bench:
             state[name].copy_(value)
         self.masks.apply()
 
-    def recorded(self) -> Tensors:
-        """Return what the criterion has recorded."""
-        return self.pruner.criterion.state() if isinstance(self.pruner.criterion, Criterion) else {}
-
     def sample(self, round: int, examples: int) -> Iterator[Batch]:
-        """Yield examples of the training split, drawn by (seed, round), in batches."""
+        """Yield that many examples of the training split, drawn by (seed, round), in batches, for criteria."""
         order = permutation(len(self.data.train), self.spec.seed, round, "criterion", device=self.device)[:examples]
         return (self.data.train.batch(index) for index in order.split(self.spec.train.batch_size))
 
@@ -192,38 +172,43 @@ class Bench:
         order = permutation(len(self.data.train), self.spec.seed, round, iteration, "routine", device=self.device)
         return self.data.train.batch(order[: self.spec.train.batch_size])
 
-    def _layer_removal(self) -> LayerRemoval | None:
-        strategy = self.spec.strategy
-        if not strategy.layers:
-            return None
-        return LayerRemoval(self.masks, self.tensors, strategy.count, strategy.threshold)
 
-
-def facts_of(data: Dataset) -> DataFacts:
-    """Return what a model must know of a live data set."""
-    return DataFacts(tuple(data.train.inputs.shape[1:]), int(data.train.labels.max()) + 1)
+def class_count(data: Dataset) -> int:
+    """Return the number of classes: the largest label of all splits + 1."""
+    labels = (split.labels for split in (data.train, data.validation, data.test))
+    return 1 + max(int(some.max()) for some in labels if len(some))
 
 
 def snapshot(model: nn.Module) -> Tensors:
     """Return copies of a model's tensors, on the CPU."""
-    copied = {
-        name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()
-    }
-    return {name: value.cpu() for name, value in copied.items()}
+    state = model.state_dict()
+    return {name: value.detach().clone(memory_format=torch.contiguous_format).cpu() for name, value in state.items()}
 
 
 def _drawn_again(model: nn.Module) -> nn.Module:
-    """A copy of a live model with other initial weights, from the modules' own `reset_parameters`.
-
-    Raises:
-        ConfigError: if a module with parameters has no `reset_parameters`.
-    """
+    """Return a copy of a live model with other initial weights, drawn by its modules' own `reset_parameters`."""
     copy = deepcopy(model)
     for name, module in copy.named_modules():
-        if not list(module.parameters(recurse=False)):
-            continue
-        reset = getattr(module, "reset_parameters", None)
-        if reset is None:
-            raise ConfigError(f"control=reinit: {name} ({type(module).__name__}) has no reset_parameters()")
-        reset()
+        if list(module.parameters(recurse=False)):
+            reset = getattr(module, "reset_parameters", None)
+            if reset is None:
+                raise ConfigError(f"control=reinit: {name} ({type(module).__name__}) has no reset_parameters()")
+            reset()
     return copy
+
+
+def load_checkpoint(model: nn.Module, file: str) -> None:
+    """Load trained weights from a .safetensors file or a state dict of `torch.save`; only tensors are unpickled.
+
+    Raises ConfigError if the file cannot be read or does not fit the model.
+    """
+    try:
+        if Path(file).suffix == ".safetensors":
+            state = load_file(file)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch warns of files that are no state dicts; they are refused below
+                state = torch.load(file, map_location="cpu", weights_only=True)
+        model.load_state_dict(state)
+    except (*UNREADABLE, OSError, AttributeError) as error:
+        raise ConfigError(f"model.checkpoint={file}: cannot be loaded into this model: {one_line(error)}") from error

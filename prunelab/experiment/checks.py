@@ -1,7 +1,5 @@
 """Checks before any training: of the lengths of rounds, the criterion, the pruning method and the model's output."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,16 +7,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from prunelab.errors import ConfigError
-from prunelab.experiment.bench import Bench
-from prunelab.pruning.criteria.base import Criterion
+from prunelab.errors import ConfigError, one_line
+from prunelab.experiment.bench import Bench, class_count
 from prunelab.pruning.criteria.magnitude import magnitude
 from prunelab.pruning.schedules import Round
 from prunelab.runtime.seeding import seeded
 
 
 def check_steps(bench: Bench, rounds: Sequence[Round]) -> None:
-    """Raise ConfigError if a round that prunes while it trains is too short for its prunings."""
+    """Raise ConfigError if fine-tuning is too short for a round that prunes during it."""
     iterations = bench.spec.finetune.epochs * bench.batches
     for round in rounds:
         needed = round.every * len(round.amounts)
@@ -30,11 +27,7 @@ def check_steps(bench: Bench, rounds: Sequence[Round]) -> None:
 
 
 def try_method(bench: Bench, rounds: Sequence[Round]) -> None:
-    """Prune the untrained network once where a `prune.BasePruningMethod` decides, and undo it.
-
-    Raises:
-        ConfigError: if the method cannot prune this model.
-    """
+    """Prune the untrained network once by a user's `BasePruningMethod`, and undo it; ConfigError if that fails."""
     if all(group.rule.method is None for group in bench.pruner.groups):
         return
     with explained(bench, "strategy"), bench.pruner.undone():
@@ -42,42 +35,32 @@ def try_method(bench: Bench, rounds: Sequence[Round]) -> None:
 
 
 def try_criterion(bench: Bench) -> None:
-    """Score the untrained network once, by two examples.
-
-    Raises:
-        ConfigError: if the criterion cannot score this model.
-    """
-    chosen = bench.pruner.criterion
-    if bench.layers is not None or chosen is magnitude:
+    """Score the untrained network once, on two examples; ConfigError if the criterion cannot score this model."""
+    own = any(group.rule.criterion is not None for group in bench.pruner.groups)
+    if bench.layers is not None or (bench.pruner.criterion is magnitude and not own):
         return
     trained = bench.dense_epochs or bench.spec.finetune.epochs
     with explained(bench, "criterion"), seeded(bench.spec.seed, "rehearsal"):
-        if isinstance(chosen, Criterion) and trained:
-            chosen.load({item.name: torch.zeros_like(item.parameter) for item in bench.pruner.items})
+        if trained:
+            bench.pruner.recorder.load({item.name: torch.zeros_like(item.parameter) for item in bench.pruner.items})
         for score in bench.pruner.score(lambda examples: bench.sample(1, min(examples, 2))):
             if not bool(torch.isfinite(score).all() and (score >= 0).all()):
                 raise ConfigError("its scores must be finite and ≥ 0")
-    if isinstance(chosen, Criterion):
-        chosen.load({})
+    bench.pruner.recorder.load({})
 
 
 @torch.no_grad()
 def check_output(bench: Bench) -> None:
-    """Run the model on two examples.
-
-    Raises:
-        ConfigError: unless it takes the data and returns logits.
-    """
+    """Run the model on two examples; ConfigError unless it takes them and returns logits."""
     inputs, _ = bench.data.train.batch(slice(0, 2))
-    classes = int(bench.data.train.labels.max()) + 1
+    classes = class_count(bench.data)
     name = str(bench.spec.model) if bench.live_model is None else f"model={type(bench.live_model).__name__}"
     try:
         output = bench.model.eval()(inputs)
     except ConfigError:
         raise
     except Exception as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{name}: cannot take the data's {list(bench.example.shape)}: {why}") from error
+        raise ConfigError(f"{name}: cannot take the data's {list(bench.example.shape)}: {one_line(error)}") from error
     if isinstance(output, Tensor):
         fits = output.dim() == 2 and len(output) == len(inputs) and output.shape[1] >= classes
         if fits and output.dtype in (torch.float32, torch.float64):
@@ -91,7 +74,7 @@ def check_output(bench: Bench) -> None:
 
 @contextmanager
 def explained(bench: Bench, part: str) -> Iterator[None]:
-    """Turn whatever a user's method or criterion raises into one line; its warnings wait for the real round."""
+    """Turn any error of a user's method or criterion into a ConfigError, and suppress warnings."""
     method = bench.spec.strategy.method
     key = str(bench.spec.criterion) if part == "criterion" else f"strategy={bench.spec.strategy.name}"
     key = f"strategy.method={method.name}" if method is not None else key
@@ -102,7 +85,7 @@ def explained(bench: Bench, part: str) -> Iterator[None]:
             yield
     except ConfigError as error:
         if "=" in str(error).partition(":")[0]:
-            raise  # it names its key
+            raise  # the message names its key
         raise ConfigError(f"{key}: {what}: {error}") from error
     except Exception as error:
-        raise ConfigError(f"{key}: {what}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{key}: {what}: {one_line(error)}") from error

@@ -1,7 +1,4 @@
-"""What a lottery ticket is compared with: the same training from other weights, or under other masks.
-
-A control shares with its ticket what it does not change: seeds, order of the data, initial weights, masks, bit for bit.
-"""
+"""Controls of lottery tickets: the same training from other weights or under other masks; all else is bit-identical."""
 
 from __future__ import annotations
 
@@ -16,9 +13,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def apply(control: str, bench: Bench, fresh: nn.Module | None, origin: Tensors) -> None:
-    """Put a control's weights and masks into the bench's model, which carries the ticket's masks.
-
-    Draws from torch's generator.
+    """Set the control's weights and masks in a model that has the ticket's masks. Draws from torch's generator.
 
     Args:
         control: `reinit`: other initial weights under the ticket's masks (Frankle & Carbin 2019, arXiv 1803.03635).
@@ -47,6 +42,6 @@ def signed(weight: Tensor) -> Tensor:
 
 
 def _permuted(rows: Tensor) -> Tensor:
-    """Each row of a matrix in a random order of its own, drawn on the CPU."""
+    """Return a matrix with each row in a random order of its own, drawn on the CPU."""
     order = torch.rand(rows.shape).argsort(1).to(rows.device)
     return rows.gather(1, order)

@@ -1,7 +1,5 @@
 """The end of an experiment: the network in every form that is asked for, and what each of them costs."""
 
-from __future__ import annotations
-
 import importlib.util
 from copy import deepcopy
 
@@ -20,7 +18,7 @@ from prunelab.training.callbacks import gate_savings
 
 
 def need_packages(wanted: Finish) -> None:
-    """Raise ConfigError, before training, for what the end of the run needs and is not installed."""
+    """Raise ConfigError if a package that the end of the run needs is not installed."""
     if wanted.compact:
         need_torch_pruning()
     for extra, packages, asked in (
@@ -33,7 +31,7 @@ def need_packages(wanted: Finish) -> None:
 
 
 def finish(bench: Bench, report: RunFolder) -> nn.Module:
-    """Write the network in every form that the spec asks for, with its cost; return the one that is the result."""
+    """Write the network in every form that the spec asks for, with its cost; return the compact or the pruned one."""
     spec, folder, test = bench.spec, report.folder, bench.data.test
     wanted = spec.finish
     exports.write(folder, bench.model, bench.masks)

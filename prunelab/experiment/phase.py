@@ -1,6 +1,4 @@
-"""One phase of training, dense or of one round: from its start, or its checkpoint, to the stage's result."""
-
-from __future__ import annotations
+"""One phase of training, dense or of one round, from the beginning or from a checkpoint, to the stage's result."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from prunelab.training.callbacks.base import Callback, Phase
 from prunelab.training.callbacks.distillation import Distillation
 from prunelab.training.callbacks.gradual import Gradual
 from prunelab.training.loop import evaluate, fit
+from prunelab.training.lr_schedules.constant import constant
 from prunelab.training.spec import Position, TrainSpec
 
 OnEpoch = Callable[[EpochRecord], None]
@@ -36,13 +35,13 @@ def train(
     on_epoch: OnEpoch,
     plan: Round | None = None,
 ) -> State:
-    """Train from `start`, or from the checkpoint if there is one, which gives the same bits as without a break.
+    """Train from the beginning, or from the checkpoint if there is one, with bit-identical results.
 
     Args:
-        iterations: optimizer steps in all.
-        start: puts the model where training begins, and returns what was pruned. Not called on resuming.
-        on_epoch: called with every epoch's record, those before the break too.
-        plan: of the round, if it prunes while it trains.
+        iterations: number of optimizer steps.
+        start: sets the model's state at the beginning, and returns what was pruned. Not called on resuming.
+        on_epoch: called with the record of every epoch, also of those before the checkpoint.
+        plan: the round's amounts, for a round; None for dense training and controls.
     """
     checkpoint = work.load()
     pruned, rows, position = _begin(bench, checkpoint, start)
@@ -66,11 +65,11 @@ def train(
         callback.finish()
     bench.masks.apply()
     record = _measure(bench, round, rows, pruned)
-    return State(snapshot(bench.model), bench.masks.state(), record, rows, bench.recorded())
+    return State(snapshot(bench.model), bench.masks.state(), record, rows, bench.pruner.recorder.state())
 
 
 def _continue(checkpoint: dict[str, Any] | None, optimizer: Optimizer, callbacks: list[Callback]) -> None:
-    """Put optimizer and callbacks where a checkpoint left them."""
+    """Restore the states of optimizer and callbacks from a checkpoint."""
     if checkpoint is None:
         return
     optimizer.load_state_dict(checkpoint["optimizer"])
@@ -81,7 +80,7 @@ def _continue(checkpoint: dict[str, Any] | None, optimizer: Optimizer, callbacks
 def _fit(
     bench: Bench, phase: Phase, optimizer: Optimizer, callbacks: list[Callback], position: Position
 ) -> Iterator[EpochRecord]:
-    """Train on the training split from `position` to the phase's end; one record per epoch."""
+    """Train from `position` to the end of the phase; yield one record per epoch."""
     train, seed = bench.spec.train, bench.spec.seed
     spec = TrainSpec(phase.iterations, train.batch_size, seed, phase.round, train.validate_every)
     return fit(
@@ -106,23 +105,15 @@ def _save(
     rows: list[EpochRecord],
     position: Position,
 ) -> None:
-    """Store everything that training needs in order to continue."""
-    content: dict[str, Any] = {
-        "weights": snapshot(bench.model),
-        "masks": bench.masks.state(),
-        "optimizer": optimizer.state_dict(),
-    }
-    content |= {"callbacks": [callback.state() for callback in callbacks], "recorded": bench.recorded()}
-    content |= {"pruned": asdict(pruned), "rows": [plain(row) for row in rows], "position": asdict(position)}
-    work.save(content)
+    """Write a checkpoint."""
+    network = {"weights": snapshot(bench.model), "masks": bench.masks.state(), "optimizer": optimizer.state_dict()}
+    states = {"callbacks": [callback.state() for callback in callbacks], "recorded": bench.pruner.recorder.state()}
+    progress = {"pruned": asdict(pruned), "rows": [plain(row) for row in rows], "position": asdict(position)}
+    work.save({**network, **states, **progress})
 
 
 def try_sparse_training(bench: Bench) -> None:
-    """Make the callback of `sparse_training` once.
-
-    Raises:
-        ConfigError: if it does not fit the model, or the length of fine-tuning.
-    """
+    """Build the callback of `sparse_training` once; ConfigError if it does not fit model or fine-tuning."""
     part = bench.spec.sparse_training
     if part is not None:
         part(_phase(bench, 1, bench.spec.finetune.epochs * bench.batches))
@@ -131,11 +122,10 @@ def try_sparse_training(bench: Bench) -> None:
 def _begin(
     bench: Bench, checkpoint: dict[str, Any] | None, start: Callable[[], Pruning]
 ) -> tuple[Pruning, list[EpochRecord], Position]:
-    """Put the model where training begins or continues; what was pruned, the rows so far, the position."""
+    """Set the model's state; return what was pruned, the rows so far, and the position."""
     if checkpoint is None:
         return start(), [], Position()
-    recorded = checkpoint["recorded"]
-    bench.put(State(checkpoint["weights"], checkpoint["masks"], recorded=recorded))
+    bench.put(State(checkpoint["weights"], checkpoint["masks"], recorded=checkpoint["recorded"]))
     rows = [from_plain(EpochRecord, row) for row in checkpoint["rows"]]
     return Pruning(**checkpoint["pruned"]), rows, Position(**checkpoint["position"])
 
@@ -146,7 +136,7 @@ def _phase(bench: Bench, round: int, iterations: int) -> Phase:
 
 
 def _callbacks(bench: Bench, phase: Phase, plan: Round | None, pruned: Pruning) -> list[Callback]:
-    """What takes part in a phase of training."""
+    """Return the callbacks of a phase of training."""
 
     def prune_more(step: int) -> None:
         assert plan is not None
@@ -166,12 +156,12 @@ def _callbacks(bench: Bench, phase: Phase, plan: Round | None, pruned: Pruning) 
 
 
 def _lr_factor(bench: Bench, round: int, iterations: int) -> Callable[[int], float] | None:
-    """The factor of the learning rate by the iterations done in this phase; None: always 1.
+    """Return the factor of the learning rate, a function of the iterations done in this phase; None: always 1.
 
-    Fine-tuning continues at the rate at which dense training ended. What is rewound, weights or rate, goes through
-    the schedule again from the point that it is rewound to (Renda et al. 2020, arXiv 2003.02389, section 3).
+    Fine-tuning continues at the last rate of dense training. If weights or rate are rewound, the schedule runs again
+    from the point that they are rewound to (Renda et al. 2020, arXiv 2003.02389, section 3).
     """
-    if bench.lr_schedule(0.0) == bench.lr_schedule(0.5) == bench.lr_schedule(0.999) == 1.0:
+    if bench.spec.lr_schedule.target is constant:
         return None
     dense = bench.dense_epochs * bench.batches
     if round == 0:
@@ -186,7 +176,7 @@ def _lr_factor(bench: Bench, round: int, iterations: int) -> Callable[[int], flo
 
 
 def _measure(bench: Bench, round: int, rows: list[EpochRecord], pruned: Pruning) -> RoundRecord:
-    """The round's record, measured at the last epoch, under the final masks."""
+    """Return the round's record, measured after the last epoch under the final masks."""
     test = evaluate(bench.model, bench.data.test)
     last = rows[-1] if rows else None
     size = counts.count(bench.model, counts.layers(bench.model, bench.example), bench.masks)

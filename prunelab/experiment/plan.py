@@ -1,7 +1,5 @@
 """The plan: what each round will leave, computed from counts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
@@ -19,7 +17,7 @@ from prunelab.runtime.seeding import seeded
 
 
 def plan(bench: Bench, rounds: Sequence[Round]) -> list[PlannedRound]:
-    """Return what each round leaves; exact where counts decide, an estimate where scores do.
+    """Return what each round leaves: exact if it follows from counts, an estimate if it depends on scores.
 
     Raises:
         ConfigError: for an amount that does not fit, or a target that cannot be reached.
@@ -38,7 +36,7 @@ def plan(bench: Bench, rounds: Sequence[Round]) -> list[PlannedRound]:
                 forecast.prune(amount)
         known = all(forecast.left is not None for forecast in forecasts)
         left = rest + sum(f.left or 0 for f in forecasts) if known else None
-        sparsity = None if left is None else 1 - left / size
+        sparsity = None if left is None else (size - left) / size
         exact = known and all(forecast.exact for forecast in forecasts)
         planned.append(PlannedRound(number, round.amount, sparsity, left, exact))
     return planned
@@ -48,8 +46,8 @@ class _Forecast:
     """How many weights of a group of tensors are left, by counting units.
 
     Attributes:
-        size: all weights of the group, with the biases that go along.
-        left: how many are left; None where the scores decide even their number.
+        size: number of weights of the group, including biases that are pruned with them.
+        left: how many of them are left; None if even their number depends on the scores.
         exact: whether `left` is exact.
     """
 
@@ -111,16 +109,15 @@ class _LayerForecast:
 
 
 def _with_sum(counts: Sequence[Count], total: int) -> list[Count]:
-    """Counts with a given sum, one unit in each tensor at least: what an allocation over all tensors needs to know."""
+    """Return counts with a given sum and at least one unit in each tensor, for an allocation over all tensors."""
     ones = [replace(count, alive=min(count.alive, 1)) for count in counts]
     return [replace(ones[0], alive=total - sum(count.alive for count in ones[1:])), *ones[1:]]
 
 
 def _by_macs(bench: Bench, rounds: Sequence[Round]) -> list[PlannedRound]:
-    """The plan by multiply-adds; the amounts are only known when the weights are.
+    """Return the plan by multiply-adds, without amounts, which depend on the weights.
 
-    Raises:
-        ConfigError: if even the largest amount leaves more than the last round may have.
+    Raises ConfigError if even the largest amount leaves more multiply-adds than the target.
     """
     macs, example = bench.spec.macs, bench.pruner.example
     if example is None:
@@ -153,8 +150,7 @@ def _prune_by_magnitude(bench: Bench, amount: float) -> None:
 def target_sparsity(bench: Bench) -> float | None:
     """Return the sparsity of the prunable tensors at which the whole model reaches `schedule.compression`.
 
-    Raises:
-        ConfigError: if the parameters that cannot be pruned are too many for it; says what can be reached.
+    Raises ConfigError if too many parameters cannot be pruned.
     """
     target = bench.spec.compression
     if target is None:

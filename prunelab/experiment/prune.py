@@ -1,7 +1,5 @@
 """One pruning of the experiment's network: by an amount, by validation loss, or to a number of multiply-adds."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -16,13 +14,13 @@ from prunelab.training.loop import evaluate
 
 @dataclass
 class Pruning:
-    """What a round says of its pruning; `gradual` adds several up.
+    """A round's pruning; `schedule=gradual` adds up several.
 
     Attributes:
-        amount: the fraction that was removed; None where the allocation decided.
-        prune_ms: how long it took.
-        warnings: sentences on tensors that are down to their last unit.
-        losses: validation loss without layers, by the names of the layers that were left out; strategy=layer only.
+        amount: the fraction that was removed; None if the allocation sets its own sparsity.
+        prune_ms: duration in milliseconds.
+        warnings: a sentence for each tensor that has only one unit left.
+        losses: strategy=layer: validation losses by the names of the layers that were skipped, separated by spaces.
         layers_gone: names of the layers that were removed.
     """
 
@@ -37,7 +35,7 @@ def prune(bench: Bench, round: int, amount: float | None, step: int = 1, macs: f
     """Prune once, with random scores seeded by (seed, round, step).
 
     Args:
-        macs: instead of an amount, the share of multiply-adds that compaction is to leave.
+        macs: target that replaces the amount: multiply-adds after compaction ÷ those of the dense network.
     """
     parts: tuple[int | str, ...] = (bench.spec.seed, round, "prune", *([step] if step > 1 else []))
     losses = _Losses(bench)
@@ -69,10 +67,10 @@ def prune(bench: Bench, round: int, amount: float | None, step: int = 1, macs: f
 
 
 class _Losses:
-    """The validation loss of the network as it is now, by the layers that are left out beside those already gone.
+    """The validation loss of the present network, computed once for each set of layers that are skipped.
 
     Attributes:
-        asked: the losses that were asked for, by the names of the layers; each is computed once.
+        asked: the losses of the present pruning, by the names of the layers that it skips beside those skipped before.
     """
 
     def __init__(self, bench: Bench) -> None:
@@ -81,7 +79,7 @@ class _Losses:
         self.asked: dict[str, float] = {}
 
     def left_out(self) -> list[str]:
-        """Return the layers that are left out now, in the model's own order."""
+        """Return the layers that this pruning skips now, in the model's own order."""
         return [name for name in skipping.skipped(self.bench.model) if name not in self.gone]
 
     def __call__(self) -> float:

@@ -1,46 +1,39 @@
 """Building the pruner of an experiment from its spec."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.utils.prune import BasePruningMethod
 
 from prunelab.config.component import Component
 from prunelab.config.spec import RuleSpec, Spec
+from prunelab.pruning.criteria.base import Score
 from prunelab.pruning.custom import score_each
-from prunelab.pruning.pruner import Pruner, Score
+from prunelab.pruning.pruner import Pruner
 from prunelab.pruning.rules import ROUND, Rule
 
 
 def pruner_of(spec: Spec, model: nn.Module, initial: Mapping[str, Tensor], example: Tensor | None) -> Pruner:
-    """Return the pruner that a spec describes.
+    """Return the pruner that a spec describes, of a model with its initial weights.
 
     Args:
-        model: to be pruned.
-        initial: its weights before any training.
-        example: one input, of any content; None if its shape is unknown.
+        example: an input [1, …] of any content; None if its shape is unknown.
     """
-    method = spec.strategy.method
-    decides = method is not None and _is_method(method)
     return Pruner(
         model,
-        score_each(method.target, method.name) if method is not None and not decides else criterion(spec.criterion),
-        spec.granularity(),
-        spec.allocation(),
+        granularity=spec.granularity(),
+        allocation=spec.allocation(),
         include=spec.selection.include,
         exclude=spec.selection.exclude,
         output_layer=spec.selection.output_layer,
         example=example,
         iterations=spec.iterations,
         rules=[_rule(rule) for rule in spec.strategy.rules],
-        method=method.target if method is not None and decides else None,  # type: ignore[arg-type]
         initial=initial,
         seed=spec.seed,
+        **({"criterion": criterion(spec.criterion)} | _decision(spec.strategy.method)),
     )
 
 
@@ -50,10 +43,14 @@ def criterion(part: Component) -> Score:
 
 
 def _rule(rule: RuleSpec) -> Rule:
-    method: Any = None if rule.method is None else rule.method.target
     amount = ROUND if rule.round_amount else rule.amount
-    return Rule(rule.match, rule.granularity(), rule.allocation(), amount, method)
+    return Rule(rule.match, rule.granularity(), rule.allocation(), amount, **_decision(rule.method))
 
 
-def _is_method(part: Component) -> bool:
-    return inspect.isclass(part.target) and issubclass(part.target, BasePruningMethod)
+def _decision(part: Component | None) -> dict[str, Any]:
+    """Return a user's pruning method as `method`, or a user's function that scores a weight as `criterion`."""
+    if part is None:
+        return {}
+    if inspect.isclass(part.target):
+        return {"method": part.target}
+    return {"criterion": score_each(part.target, part.name)}

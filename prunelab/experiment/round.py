@@ -1,9 +1,5 @@
-"""The stages of an experiment: the initial state, dense training, one round, and a control; each with what names it."""
+"""The stages of an experiment, initial state, dense training, round and control, each with the inputs that name it."""
 
-from __future__ import annotations
-
-import hashlib
-from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -11,6 +7,7 @@ import torch
 from torch import Tensor
 
 from prunelab.config.component import Component
+from prunelab.data.cache import digest
 from prunelab.data.dataset import Dataset, Split
 from prunelab.experiment import controls, phase
 from prunelab.experiment.bench import Bench, Tensors
@@ -23,18 +20,19 @@ from prunelab.runtime.seeding import seed_all, seeded
 from prunelab.stages.checkpoint import Work
 from prunelab.stages.stage import Stage, State
 
-# Which stages a field of the spec names. `init` is named by the tensors and the source of the model.
+# The fields of the spec that name each kind of stage. `init` is named by the tensors and the source of the model.
 EVERY = ("seed", "data", "model", "optimizer", "lr_schedule", "train")
 DENSE = ("regularizer",)
 ROUND = ("finetune", "criterion", "iterations", "granularity", "allocation", "strategy", "sparse_training", "rewind")
-# Fields that change no stage, or that reach it in another form: a schedule as the round's amounts, the selection as the
-# names of the tensors, a checkpoint as the initial tensors, device and threads as the hardware.
+# Fields that a stage's name contains in another form: the schedule as the round's amounts, the selection as the names
+# of the tensors, a checkpoint as the initial tensors, device and threads as the hardware.
 ELSEWHERE = ("schedule", "compression", "macs", "amount", "tolerance", "selection", "checkpoint", "device", "threads")
+# Fields that change no stage's result, or, `control`, only which stages there are.
 UNNAMED = ("control", "finish", "outputs", "reuse", "trusted", "plain")
 
 
 def init(bench: Bench) -> Stage:
-    """The initial state, before any training: weights drawn by the seed, loaded from a file, or of a live module."""
+    """Return the stage of the initial weights, which are drawn by the seed, loaded from a file, or a live module's."""
 
     def compute(work: Work) -> State:
         return State(bench.initial)
@@ -44,13 +42,13 @@ def init(bench: Bench) -> Stage:
 
 
 def dense(bench: Bench, initial: State, on_epoch: OnEpoch, until: int | None = None) -> Stage:
-    """Round 0, the network before any pruning; the same stage under every strategy.
+    """Return the stage of dense training, round 0; the same stage under every strategy.
 
     Args:
-        until: stop after so many iterations, for late rewinding; None: train to the end.
+        until: number of iterations after which to stop, for late rewinding; None: train to the end.
     """
     whole = bench.dense_epochs * bench.batches
-    until = None if until == whole else until  # the end needs no stage of its own
+    until = None if until == whole else until
 
     def start() -> Pruning:
         bench.put(initial)
@@ -68,7 +66,7 @@ def dense(bench: Bench, initial: State, on_epoch: OnEpoch, until: int | None = N
 def prune_and_finetune(
     bench: Bench, number: int, round: Round, parent: State, origin: Tensors | None, on_epoch: OnEpoch
 ) -> Stage:
-    """One round: prune, rewind the weights to `origin` if there is one, fine-tune."""
+    """Return the stage of one round: prune, rewind the weights to `origin` if there is one, fine-tune."""
     iterations = bench.spec.finetune.epochs * bench.batches
 
     def start() -> Pruning:
@@ -89,7 +87,7 @@ def prune_and_finetune(
 
 
 def control(bench: Bench, number: int, ticket: State, origin: Tensors | None, on_epoch: OnEpoch) -> Stage:
-    """The same training as the ticket's in this round, from another start. See `controls.apply`."""
+    """Return the stage that trains as the ticket's round does, but from another start. See `controls.apply`."""
     kind, iterations = bench.spec.control, bench.spec.finetune.epochs * bench.batches
 
     def start() -> Pruning:
@@ -109,35 +107,22 @@ def control(bench: Bench, number: int, ticket: State, origin: Tensors | None, on
     return Stage("control", ticket.stage, inputs, compute)
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return SHA-256 over names, types, shapes and contents of tensors."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        if tensor.numel():
-            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
 def _inputs(bench: Bench, names: tuple[str, ...]) -> dict[str, Any]:
-    """Whole fields of the spec, and what the bits depend on beside it."""
+    """Return fields of the spec, and what else the bits depend on."""
     found = {name: _identity(getattr(bench.spec, name)) for name in names}
     if bench.live_data is not None:
         found["data"] = _content(bench.live_data)
     if bench.live_model is not None:
         found["model"] = None
     found["hardware"] = device.identity(bench.device, device.threads(bench.spec.threads))
-    found["records"] = type(bench.pruner.criterion).__name__ if _records(bench) else None
+    # What a criterion records during training is a part of every stage.
+    records = type(bench.pruner.recorder).state is not Criterion.state
+    found["records"] = _identity(bench.spec.criterion) if records else None
     return found
 
 
-def _records(bench: Bench) -> bool:
-    """Whether the criterion records something during training, which then is a part of every stage."""
-    return isinstance(bench.pruner.criterion, Criterion) and type(bench.pruner.criterion).state is not Criterion.state
-
-
 def _identity(value: Any) -> Any:
-    """A field of the spec as plain data; the preset's name says nothing that its axes do not say."""
+    """Return a field of the spec as plain data, without the preset's name, which changes nothing by itself."""
     if isinstance(value, Component):
         return value.identity
     if is_dataclass(value) and not isinstance(value, type):

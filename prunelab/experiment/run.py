@@ -1,6 +1,4 @@
-"""The story of an experiment: train dense, then rounds of prune → rewind → fine-tune, then finish."""
-
-from __future__ import annotations
+"""The algorithm of an experiment: train dense, then rounds of prune → rewind → fine-tune, then finish."""
 
 import functools
 from collections.abc import Callable
@@ -45,13 +43,7 @@ class Result(NamedTuple):
 def run(
     spec: Spec, folder: Path, origin: Origin, model: nn.Module | None = None, data: Dataset | None = None
 ) -> Result:
-    """Run one experiment.
-
-    Args:
-        spec: the experiment.
-        folder: the run folder.
-        origin: the command and the overrides, for the summary and TensorBoard.
-        model, data: live objects in the place of the spec's.
+    """Run one experiment in a run folder; `model` and `data` replace the spec's.
 
     Raises:
         ConfigError: for an experiment that cannot run, before any training.
@@ -83,7 +75,7 @@ def run(
 
 
 def _take(bench: Bench, store: Store, report: RunFolder, number: int, stage: Stage) -> State:
-    """Compute a stage or look it up, put its result into the model, and write the round's rows."""
+    """Compute a stage or look it up, load its result into the model, and write the round's rows."""
     report.begin(number, stage.name)
     state = store.run(stage)
     bench.put(state)
@@ -94,7 +86,7 @@ def _take(bench: Bench, store: Store, report: RunFolder, number: int, stage: Sta
 def prepare(
     spec: Spec, report: RunFolder, interrupt: Callable[[], None], model: nn.Module | None, data: Dataset | None
 ) -> tuple[Bench, list[Round]]:
-    """Build what the spec names and show the plan. Whatever cannot work is found here, before training."""
+    """Build the experiment, check everything that can be checked before training, and show the plan."""
 
     def on_batch() -> None:
         interrupt()
@@ -119,9 +111,9 @@ def prepare(
 
 
 def rewinding_point(bench: Bench, store: Store, initial: State) -> Tensors | None:
-    """Return the weights that rounds go back to: none, the initial ones, or those of dense training stopped early.
+    """Return the weights that each round goes back to: none, the initial ones, or those at a point of dense training.
 
-    Frees the initial weights where nothing reads them again: a large network needs the memory.
+    Free the initial weights if nothing reads them again, since they take the memory of a whole network.
     """
     iterations = bench.rewind_iterations()
     if iterations == 0:

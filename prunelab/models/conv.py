@@ -1,7 +1,5 @@
 """Conv-2, Conv-4 and Conv-6: the small VGGs of the lottery ticket paper."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F

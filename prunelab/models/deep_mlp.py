@@ -1,7 +1,5 @@
 """A deep fully connected residual network, whose blocks can be left out one by one."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

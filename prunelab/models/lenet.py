@@ -1,7 +1,5 @@
 """LeNets for 28 × 28 grey images: a small convolutional one and the fully connected LeNet-300-100."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """LeNet-5 as in Caffe: wider than the original; pruning papers usually mean this network by LeNet-5."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F

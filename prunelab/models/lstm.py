@@ -1,7 +1,5 @@
 """A recurrent network that reads an image row by row."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

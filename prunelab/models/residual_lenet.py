@@ -1,7 +1,5 @@
 """A small convolutional residual network, whose blocks can be left out one by one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F

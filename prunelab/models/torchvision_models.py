@@ -1,7 +1,5 @@
 """The classification models of torchvision, by name, untrained."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any

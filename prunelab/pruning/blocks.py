@@ -1,24 +1,22 @@
 """Blocks: layers that keep their input's shape, so that a network runs without them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, one_line
 from prunelab.pruning.prunable import evaluating, is_prunable
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
-    """Return the names of the modules that gave back a tensor of their input's shape each time they were called.
+    """Run the model once on zeros; return the names of the modules whose outputs all had their input's shape.
 
     Args:
-        shape: of one example, without its batch dimension; the model is run once, in eval mode, on zeros.
+        shape: shape of one example, without the batch dimension.
         what: the setting that needs the layers, such as `regularizer=dynamic_gates`, for the message.
 
     Raises:
@@ -37,8 +35,8 @@ def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
     try:
         with torch.no_grad(), evaluating(model):
             model(torch.zeros(2, *shape, device=some.device, dtype=some.dtype))
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ConfigError(f"{what}: the model cannot take {list(shape)}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # of the user's model
+        raise ConfigError(f"{what}: the model cannot take {list(shape)}: {one_line(error)}") from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -46,7 +44,7 @@ def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
 
 
 def outermost(model: nn.Module, there: set[str]) -> list[str]:
-    """Return the outermost of these modules that have prunable weights and are no containers, in the model's order.
+    """Return those modules that have prunable weights, are no containers and are not inside another one returned.
 
     A stack of layers, such as a transformer's whole encoder, counts as a container.
 
@@ -58,18 +56,13 @@ def outermost(model: nn.Module, there: set[str]) -> list[str]:
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)
         container = isinstance(module, CONTAINERS) or _is_stack(module, keep)
-        if name in there and not inside and not container and _prunable(module):
+        if name in there and not inside and not container and _weights(module):
             found.append(name)
     return found
 
 
 def need(names: Sequence[str], model: nn.Module, what: str) -> None:
-    """Raise ConfigError if there are no such layers.
-
-    Args:
-        names: of the layers.
-        what: the setting that needs them, for the message.
-    """
+    """Raise ConfigError if `names`, the layers that the setting `what` needs, is empty."""
     if not names:
         raise ConfigError(
             f"{what}: no layer of {type(model).__name__} keeps its input's shape, so none can be skipped; "
@@ -78,9 +71,9 @@ def need(names: Sequence[str], model: nn.Module, what: str) -> None:
 
 
 def _is_stack(module: nn.Module, keep: set[nn.Module]) -> bool:
-    """Return whether all its weights are in a row of two or more composite layers of one class that keep the shape."""
+    """Return whether all its weights are in one list of two or more layers of one class, all in `keep`."""
     for row in (part for part in module.modules() if isinstance(part, CONTAINERS)):
-        layers = [layer for layer in row.children() if _prunable(layer)]
+        layers = [layer for layer in row.children() if _weights(layer)]
         composite = all(any(True for _ in layer.children()) and not isinstance(layer, CONTAINERS) for layer in layers)
         alike = len(layers) > 1 and len({type(layer) for layer in layers}) == 1 and keep.issuperset(layers)
         if alike and composite and _weights(module) == sum(map(_weights, layers)):
@@ -88,11 +81,7 @@ def _is_stack(module: nn.Module, keep: set[nn.Module]) -> bool:
     return False
 
 
-def _prunable(module: nn.Module) -> bool:
-    return _weights(module) > 0
-
-
 def _weights(module: nn.Module) -> int:
-    """Return how many prunable tensors it has."""
+    """Return the number of prunable tensors of a module."""
     parts = ((part, key) for part in module.modules() for key, _ in part.named_parameters(recurse=False))
     return sum(is_prunable(part, key) for part, key in parts)

@@ -1,7 +1,5 @@
 """The user's own pruning methods: a `torch.nn.utils.prune.BasePruningMethod`, or a function that scores a tensor."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 
@@ -10,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from prunelab.errors import ConfigError
-from prunelab.pruning.criteria.base import Evidence, Scores
+from prunelab.pruning.criteria.base import Evidence, Score, Scores
 from prunelab.pruning.masks import MaskedTensor
 
 Method = type[prune.BasePruningMethod]
@@ -38,7 +36,7 @@ class EverySecond(prune.BasePruningMethod):
         return mask
 
 
-def score_each(function: Callable[[Tensor], Tensor], name: str) -> Callable[[Evidence], Scores]:
+def score_each(function: Callable[[Tensor], Tensor], name: str) -> Score:
     """Return a criterion from a function that scores one weight tensor.
 
     Args:
@@ -59,7 +57,7 @@ def score_each(function: Callable[[Tensor], Tensor], name: str) -> Callable[[Evi
 
 
 def check_method(method: Method, amount: float | None, *, together: bool) -> None:
-    """Raise ConfigError where a pruning method does not go with an amount, or cannot prune several tensors together."""
+    """Raise ConfigError if a pruning method does not take the amount, or cannot prune several tensors together."""
     name = method.__qualname__
     takes = "amount" in inspect.signature(method.__init__).parameters
     if takes != (amount is not None):
@@ -77,10 +75,8 @@ def masks_of(method: Method, items: Sequence[MaskedTensor], amount: float | None
     """Return the masks that a pruning method computes, as torch.nn.utils.prune applies it to modules.
 
     Args:
-        method: its `compute_mask` decides.
-        items: the tensors.
         amount: fraction in [0, 1) of the unpruned weights; None for a method that takes no amount.
-        together: whether all tensors are one long vector, as in `prune.global_unstructured`.
+        together: whether all tensors are pruned as one long vector, as in `prune.global_unstructured`.
 
     Returns:
         Bool tensors, True where a weight is kept; a tensor never loses its last weight.

@@ -1,6 +1,4 @@
-"""Layers with a gate: one parameter decides whether the layer runs or hands its input on."""
-
-from __future__ import annotations
+"""Layers with a gate: a parameter that decides whether the layer runs or returns its input."""
 
 from typing import Any
 

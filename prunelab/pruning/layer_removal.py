@@ -1,7 +1,5 @@
 """Removal of whole layers: those without which the loss is least."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, at_least_one, check_number
 from prunelab.pruning import blocks, skipping
 from prunelab.pruning.masks import Masks
 from prunelab.pruning.prunable import is_prunable
@@ -21,10 +19,7 @@ def mark_layers(model: nn.Module, shape: Sequence[int] | None) -> None:
     """Mark the layers of a new model that may be removed: those that keep their input's shape.
 
     Args:
-        shape: of one example, without the batch dimension; None if it is unknown.
-
-    Raises:
-        ConfigError: without a shape, or if there is no such layer.
+        shape: shape of one example, without the batch dimension; None if it is unknown, which raises ConfigError.
     """
     if shape is None:
         raise ConfigError("strategy=layer: must know the shape of an example; give your data function a `shape`")
@@ -36,16 +31,15 @@ def mark_layers(model: nn.Module, shape: Sequence[int] | None) -> None:
 class LayerRemoval:
     """Remove whole layers one after the other: always the one without which the loss is least.
 
-    Of layers with equal losses the first is removed. The loss is computed anew after each removal, since two layers
-    that can each be spared may not both be. All masks of a removed layer are zero, biases and norms included, and the
-    layer hands on its input. Of `amount` (of `remove`), `count` and `threshold` one is given; without any of them one
-    layer is removed.
+    Of layers with equal losses the first is removed. The losses are computed again after each removal. All masks of a
+    removed layer are zero, biases and norms included, and the layer returns its input. At most one of `amount` (of
+    `remove`), `count` and `threshold` is given; without any of them one layer is removed.
 
     Args:
         masks: of a model whose removable layers are marked.
         chosen: names of the prunable tensors; a layer may be removed if all its prunable weights are among them.
-        count: so many layers go, ≥ 1, or as many as there are.
-        threshold: layers go as long as the loss has grown by at most this since the call, in nats; ≥ 0.
+        count: number of layers to remove in one call, ≥ 1.
+        threshold: remove layers as long as the loss grows by at most this within one call, in nats; ≥ 0.
 
     Raises:
         ConfigError: for a value outside its range, or if no layer may be removed.
@@ -58,11 +52,10 @@ class LayerRemoval:
         self, masks: Masks, chosen: Sequence[str], count: int | None = None, threshold: float | None = None
     ) -> None:
         self.masks, self.count, self.threshold = masks, count, threshold
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            raise ConfigError(f"strategy.count={count}: must be a whole number ≥ 1")
-        number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-        if threshold is not None and not (number and 0 <= threshold < math.inf):
-            raise ConfigError(f"strategy.threshold={threshold}: must be a number ≥ 0")
+        if count is not None:
+            at_least_one("strategy.count", count)
+        if threshold is not None:
+            check_number("strategy.threshold", threshold, "a number ≥ 0", lambda x: x >= 0)
         marked = skipping.marked(masks.model)
         self.layers = {name: layer for name, layer in marked.items() if _whole(masks, layer, set(chosen))}
         if not self.layers:
@@ -76,8 +69,8 @@ class LayerRemoval:
         """Remove layers; return their names.
 
         Args:
-            amount: fraction in [0, 1) of the layers that are still there; round(amount · n) of n go.
-            loss: of the network as it is now, on the validation split, in nats.
+            amount: fraction in [0, 1) of the n layers that are still there; round(amount · n) are removed.
+            loss: returns the present network's loss on the validation split, in nats.
 
         Raises:
             ConfigError: if more than one of amount, count and threshold is given.
@@ -98,7 +91,7 @@ class LayerRemoval:
         return gone
 
     def number(self, amount: float | None, layers: int) -> int:
-        """Return how many of so many layers go; with a threshold, how many may go."""
+        """Return how many of the remaining layers are removed; with a threshold, the most that may be removed."""
         given = {"amount": amount, "strategy.count": self.count, "strategy.threshold": self.threshold}
         chosen = [f"{key}={value}" for key, value in given.items() if value is not None]
         if len(chosen) > 1:

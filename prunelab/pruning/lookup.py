@@ -1,6 +1,4 @@
-"""Finds criteria, granularities and allocations by the name of their file."""
-
-from __future__ import annotations
+"""Find criteria, granularities and allocations by the name of their file."""
 
 import difflib
 import importlib
@@ -24,9 +22,9 @@ def choices(package: ModuleType) -> dict[str, str]:
 
 
 def find(package: ModuleType, axis: str, name: str) -> Callable[..., Any]:
-    """Return the class or function that a file of a package defines.
+    """Return the class or function that a file of a package defines under the file's name.
 
-    It is called like the file, as a function (`taylor`) or a class (`Channel`, `ERK`, `MagnitudeIncrease`).
+    Case and underscores do not matter: `taylor`, `Channel`, `ERK`, `MagnitudeIncrease`.
 
     Args:
         package: such as `prunelab.pruning.criteria`.

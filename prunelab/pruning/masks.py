@@ -4,8 +4,6 @@ A pruned weight is zero in its parameter, so the forward pass is that of a plain
 weights change: to gradients as they accumulate, after every optimizer step, after every `load_state_dict`.
 """
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,11 +50,7 @@ class MaskedTensor:
         return self.mask.to(self.parameter.device) != 0
 
     def set(self, kept: Tensor) -> None:
-        """Take another mask; the weights stay until `apply`.
-
-        Args:
-            kept: true or nonzero where a weight is kept; of the parameter's shape.
-        """
+        """Replace the mask, given what is kept (true or nonzero); the weights change with the next `apply`."""
         self.mask.copy_(kept != 0)
         self.active = not bool(self.mask.all())
 
@@ -93,11 +87,7 @@ class Masks:
         weakref.finalize(self, _remove, self._handles)
 
     def add(self, pairs: Pairs) -> None:
-        """Give parameters masks of ones; one that has a mask keeps it.
-
-        Args:
-            pairs: modules and the names of their parameters: `(model.fc, "weight")`.
-        """
+        """Give parameters, such as `(model.fc, "weight")`, masks of ones; those that have a mask keep it."""
         wanted, uses = set(pairs), dict[int, list[tuple[str, nn.Module, str]]]()
         for name, module, key, parameter in named(self.model):
             uses.setdefault(id(parameter), []).append((name, module, key))
@@ -134,7 +124,7 @@ class Masks:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Set all pruned weights to zero, and leave out the marked layers whose masks are all zero."""
+        """Set all pruned weights to zero, and skip the marked layers whose masks are all zero."""
         for item in self:
             self._follow(item, getattr(item.module, item.key, None))
             item.active = not bool(item.mask.all())
@@ -146,10 +136,10 @@ class Masks:
         return {item.name: item.kept.cpu() for item in self if not bool(item.mask.all())}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over masks; a tensor that `state` does not name gets a mask of ones. Weights stay.
+        """Restore the masks that `state` returned; masks that it does not name become ones. Weights stay.
 
         Args:
-            state: from `state`; a parameter that it names and that has no mask yet gets one. (KeyError: no such one.)
+            state: masks by parameter name; also of parameters without a mask so far. KeyError: no such parameter.
         """
         there = {name: (module, key) for name, module, key, _ in named(self.model)}
         self.add([there[name] for name in state.keys() - {item.name for item in self}])
@@ -158,16 +148,16 @@ class Masks:
             item.set(torch.ones_like(item.mask) if found is None else found)
 
     def counts(self) -> tuple[int, int]:
-        """Return how many weights the masks keep, and how many there are."""
+        """Return the number of weights that the masks keep, and of all masked weights."""
         return sum(int(torch.count_nonzero(item.mask)) for item in self), sum(item.mask.numel() for item in self)
 
     def sparsity(self) -> float:
         """Return zeros ÷ all weights, over the masked tensors; 0 without any."""
         size = sum(item.mask.numel() for item in self)
-        return 1 - sum(int(torch.count_nonzero(item.parameter)) for item in self) / size if size else 0.0
+        return (size - sum(int(torch.count_nonzero(item.parameter)) for item in self)) / size if size else 0.0
 
     def lost(self) -> list[str]:
-        """Return the names of tensors with pruned weights that are not zero: something has overwritten them."""
+        """Return the names of tensors in which a pruned weight is not zero, because something has overwritten it."""
         return [item.name for item in self if bool(item.parameter.detach()[~item.kept].any())]
 
     def detach(self) -> None:
@@ -178,7 +168,7 @@ class Masks:
 
     @torch.no_grad()
     def after_load(self, module: nn.Module) -> None:
-        """Apply the masks of a module that has loaded a state dict; follow parameters that it has replaced."""
+        """Apply the masks of a module that has loaded a state dict, which may have replaced its parameters."""
         for item, key in [(found, key) for found in self for owner, key in found.owners if owner is module]:
             self._follow(item, getattr(module, key))  # of load_state_dict(assign=True)
             item.apply()
@@ -198,7 +188,7 @@ class Masks:
             item.hooked = True
 
     def _follow(self, item: MaskedTensor, parameter: object) -> None:
-        """Mask the parameter that has replaced an item's; modules that shared the old one share the new one."""
+        """Move an item's mask to a parameter that replaced its own, in all modules that shared the old one."""
         if parameter is item.parameter or not isinstance(parameter, nn.Parameter):
             return
         item.parameter, item.hooked = parameter, False
@@ -209,7 +199,7 @@ class Masks:
 
 
 class _LoadHook:
-    """Apply the masks after `load_state_dict`, and keep them as long as the module. Copies and pickles do nothing."""
+    """Hook that applies the masks after `load_state_dict` and keeps them alive. A copy of it does nothing."""
 
     def __init__(self, masks: Masks | None = None) -> None:
         self.masks = masks

@@ -1,7 +1,5 @@
 """Which tensors of a model are pruned: the default choice, name patterns, and the output layer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -39,8 +37,7 @@ def select(
         output_layer: name of a module whose parameters are not pruned; None: no such module.
 
     Raises:
-        ConfigError: for a pattern that matches nothing, if nothing is left to prune, or for a lazy layer without
-            weights.
+        ConfigError: for a pattern without a match, a lazy layer without a shape, or if nothing is left to prune.
     """
     there = {name: (module, key) for name, module, key, _ in named(model)}
     default = {name for name, pair in there.items() if is_prunable(*pair)}
@@ -82,7 +79,7 @@ def output_layer(model: nn.Module, example: Tensor | None = None) -> str | None:
 
 
 def left_out(model: nn.Module) -> dict[str, str]:
-    """Return the layers that are not pruned by default although they are Conv or Linear layers, with the reason."""
+    """Return the names of Conv and Linear layers that are not pruned by default, each with the reason."""
     found = {}
     for name, module in model.named_modules():
         if not isinstance(module, PRUNABLE_TYPES) or "weight" in dict(module.named_parameters(recurse=False)):
@@ -94,7 +91,7 @@ def left_out(model: nn.Module) -> dict[str, str]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put all modules into eval mode for a while; afterwards each is in its own mode again."""
+    """Put all modules into eval mode inside the context; restore each module's mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -112,7 +109,7 @@ def _called(model: nn.Module, example: Tensor, layers: Mapping[nn.Module, str]) 
     try:
         with evaluating(model):
             model(example.clone())  # a model may work in place on its input
-    except Exception:  # the gate before training says what is wrong
+    except Exception:  # `checks.check_output` reports it before training
         return []
     finally:
         for handle in handles:

@@ -1,17 +1,15 @@
 """The pruner, for experiments and any training loop: scores weights, removes units, and keeps them at zero."""
 
-from __future__ import annotations
-
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, at_least_one
 from prunelab.pruning import allocation as allocations
 from prunelab.pruning import criteria, prunable
 from prunelab.pruning import granularity as granularities
@@ -21,20 +19,19 @@ from prunelab.pruning.criteria.base import (
     Criterion,
     Evidence,
     Loss,
+    Score,
     Scores,
     above_zero,
     as_batches,
-    at_least_one,
 )
 from prunelab.pruning.custom import Method
+from prunelab.pruning.granularity.weight import Weight
 from prunelab.pruning.lookup import find
 from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.pruning.reports import PruneReport, Summary, prune_report, tensor_report
 from prunelab.pruning.rules import Rule, masked_groups
 from prunelab.pruning.units import Allocation, Granularity
 from prunelab.runtime.seeding import derive, seeded_by
-
-Score = Callable[[Evidence], Scores]
 
 
 class Pruner:
@@ -51,25 +48,24 @@ class Pruner:
         granularity: what is removed as one: `weight`, `channel`, `block`, `kernel`, or a `Granularity` with options.
         allocation: how many units go from each tensor: `local`, `global`, `row`, `nm`, `uniform`, `erk`, `lamp`,
             `threshold`, or an `Allocation` with options.
-        include: patterns over parameter names of what may be pruned; None: the weights of all Conv, Linear, recurrent
-            and attention layers.
-        exclude: patterns of what is left alone.
-        output_layer: whether the layer that gives the model's output is pruned too; None: unless whole output channels
-            are removed, which would be classes.
+        include: patterns of the names of parameters to prune; None: the weights of all Conv, Linear, recurrent and
+            attention layers.
+        exclude: patterns of the names of parameters not to prune.
+        output_layer: whether the layer that gives the model's output is pruned too; None: only if no whole output
+            channels are removed, since those are the classes.
         data: batches of inputs and labels, such as a DataLoader, for criteria that need training data; or a function
-            that returns so many examples in batches.
-        example: an input batch, to find the output layer by running the model, and for criteria that need the shape.
-        loss: the mean loss of a batch, from outputs and labels; default: cross-entropy.
-        iterations: score and prune so many times within one call of `prune`, in equal ratios, to reach its amount
-            (Tanaka et al. 2020, algorithm 1, arXiv 2006.05467).
-        rules: how tensors are pruned that are not all pruned in the same way; then granularity and allocation are
-            those of the rules.
+            from a number of examples to such batches.
+        example: an input batch, to find the output layer by running the model, and for criteria that need its shape.
+        loss: a function of outputs and labels that returns the mean loss of a batch.
+        iterations: number ≥ 1 of scorings and prunings within one call of `prune`, which reach its amount in equal
+            ratios (Tanaka et al. 2020, algorithm 1, arXiv 2006.05467).
+        rules: a granularity and an allocation for each group of tensors, in the place of those two arguments.
         method: a `torch.nn.utils.prune.BasePruningMethod` that decides in the place of criterion and allocation.
-        initial: state dict before any training, for criteria that compare with it; default: the model as it is now.
-        seed: of random scores.
+        initial: state dict before any training, for criteria that compare with it; default: the present weights.
+        seed: seed of random scores.
 
     Raises:
-        ConfigError: where these do not go together, or nothing is left to prune.
+        ConfigError: for arguments that do not fit each other, or if nothing is left to prune.
     """
 
     def __init__(
@@ -92,9 +88,11 @@ class Pruner:
         seed: int = 0,
     ) -> None:
         self.model, self.example, self.loss, self.seed = model, example, loss, seed
-        self.iterations = at_least_one("iterations", iterations)
+        self.iterations = at_least_one("criterion.iterations", iterations)
         self.criterion = named_criterion(criterion) if isinstance(criterion, str) else criterion
         self.data = data
+        if rules and method is not None:
+            raise ConfigError(f"method={method.__qualname__}: rules have methods of their own; use one of them")
         if not rules:
             unit = find(granularities, "granularity", granularity)() if isinstance(granularity, str) else granularity
             share = find(allocations, "allocation", allocation)() if isinstance(allocation, str) else allocation
@@ -105,12 +103,16 @@ class Pruner:
         self.masks.add(pairs)
         self.items = self.masks.of(pairs)
         self.groups = masked_groups(self.masks, self.items, rules)
+        self.recorder.attach(self.masks)
         self.initial = initial
-        if isinstance(self.criterion, Criterion):
-            self.criterion.attach(self.masks)
-            if self.criterion.needs_initial and initial is None:
-                self.initial = {item.name: item.parameter.detach().clone() for item in self.items}
+        if self.recorder.needs_initial and initial is None:
+            self.initial = {item.name: item.parameter.detach().clone() for item in self.items}
         self._calls = 0
+
+    @property
+    def recorder(self) -> Criterion:
+        """The criterion if it has a state, else one that records nothing."""
+        return self.criterion if isinstance(self.criterion, Criterion) else Criterion()
 
     def prune(
         self, amount: float | None = None, *, seed: int | None = None, data: Batches | None = None
@@ -120,8 +122,8 @@ class Pruner:
         Args:
             amount: fraction in [0, 1) of the units that are not pruned yet; None for an allocation that sets its own
                 sparsity (`nm`, `threshold`).
-            seed: of random scores; default: derived from the pruner's seed and the number of calls.
-            data: in the place of the pruner's own data.
+            seed: seed of random scores; default: derived from the pruner's seed and the number of calls.
+            data: replaces the pruner's own data.
 
         Raises:
             ConfigError: for an amount that does not fit.
@@ -138,29 +140,30 @@ class Pruner:
                 self._decide(self.score(data), amounts)
         self._remove_followers()
         self.masks.apply()
-        if isinstance(self.criterion, Criterion):
-            self.criterion.load({})
+        self.recorder.load({})
         report = prune_report(self.masks, self.items, before, amount, (time.perf_counter() - start) * 1000)
-        for sentence in report.warnings:
-            warnings.warn(sentence, stacklevel=2)
+        for warning in report.warnings:
+            warnings.warn(warning, stacklevel=2)
         return report
 
     def score(self, data: Batches | None = None) -> Scores:
-        """Return the criterion's scores of the prunable tensors, as they are now.
+        """Return the criterion's present scores, a tensor for each prunable tensor.
 
         Args:
-            data: in the place of the pruner's own data.
+            data: replaces the pruner's own data.
 
         Raises:
             ConfigError: if the criterion does not return one score for each weight.
         """
-        if all(group.rule.method is not None for group in self.groups):
-            return [item.parameter.detach().abs() for item in self.items]
-        shape = () if self.example is None else tuple(self.example.shape[1:])
-        batches = data or as_batches(self.data, self.items[0].parameter.device)
-        evidence = Evidence(self.model, self.items, initial=self.initial, batches=batches, shape=shape, loss=self.loss)
+        own = [(group, group.rule.criterion) for group in self.groups if group.rule.criterion is not None]
         with torch.enable_grad():
-            scores = list(self.criterion(evidence))
+            if all(group.rule.method is not None or group.rule.criterion is not None for group in self.groups):
+                scores = [item.parameter.detach().abs() for item in self.items]
+            else:
+                scores = list(self.criterion(self._evidence(self.items, data)))
+            for group, criterion in own:
+                for place, score in zip(group.places, criterion(self._evidence(group.items, data)), strict=True):
+                    scores[place] = score
         for item, score in zip(self.items, scores, strict=True):
             if score.shape != item.parameter.shape:
                 raise ConfigError(
@@ -170,33 +173,30 @@ class Pruner:
 
     def summary(self) -> Summary:
         """Return the prunable tensors with shape, units, nonzero weights and sparsity; printed as a table."""
-        counts = {
-            item.name: (int(g.rule.granularity.alive(item).sum()), torch.Size(g.rule.granularity.shape(item)).numel())
-            for g in self.groups
-            for item in g.items
-        }
-        ones = {item.name: (int(item.kept.sum()), item.mask.numel()) for item in self.masks if item.name not in counts}
-        return Summary(tuple(tensor_report(item, (counts | ones)[item.name]) for item in self.masks))
+        units = {item.name: group.rule.granularity for group in self.groups for item in group.items}
+        return Summary(tuple(tensor_report(item, units.get(item.name, Weight())) for item in self.masks))
 
     def detach(self) -> None:
         """Remove masks and hooks; the zeros stay in the weights."""
-        if isinstance(self.criterion, Criterion):
-            self.criterion.detach()
+        self.recorder.detach()
         self.masks.detach()
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """Undo afterwards what is pruned inside: masks, weights and what the criterion has recorded are as before."""
-        saved, calls = self._saved(), self._calls
-        recorded = self.criterion.state() if isinstance(self.criterion, Criterion) else {}
+        """Restore masks, weights and the criterion's state at the end of the context."""
+        saved, calls, recorded = self._saved(), self._calls, self.recorder.state()
         try:
             yield
         finally:
             self._put_back(saved)
             self.masks.apply()
             self._calls = calls
-            if isinstance(self.criterion, Criterion):
-                self.criterion.load(recorded)
+            self.recorder.load(recorded)
+
+    def _evidence(self, items: list[MaskedTensor], data: Batches | None) -> Evidence:
+        shape = () if self.example is None else tuple(self.example.shape[1:])
+        batches = data or as_batches(self.data, self.items[0].parameter.device)
+        return Evidence(self.model, items, initial=self.initial, batches=batches, shape=shape, loss=self.loss)
 
     def _saved(self) -> list[tuple[MaskedTensor, Tensor, Tensor]]:
         return [(item, item.parameter.detach().clone(), item.mask.clone()) for item in self.masks]
@@ -216,9 +216,9 @@ class Pruner:
                 raise ConfigError(f"{group.label}: {error}" if group.label else str(error)) from error
 
     def _in_iterations(self, amounts: Sequence[float | None], data: Batches | None) -> None:
-        """Score and prune several times. Each time starts from the first masks, so that counts are exact.
+        """Score and prune several times, each time from the first masks, so that the counts are exact.
 
-        What was pruned before has the smallest scores, and is pruned again.
+        Weights that an earlier iteration has pruned get the smallest scores, so they are pruned again.
         """
         start = self._saved()
         for step in range(1, self.iterations + 1):

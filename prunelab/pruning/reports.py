@@ -1,14 +1,14 @@
 """What the pruner reports: the tensors with their sizes, and what one pruning removed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 
 from prunelab.pruning.masks import MaskedTensor, Masks
+from prunelab.pruning.units import Granularity
 from prunelab.text import percent, table
 
 
@@ -17,11 +17,11 @@ class TensorReport:
     """One prunable tensor.
 
     Attributes:
-        name: such as `conv1.weight`.
-        shape: of the tensor.
-        units: how many units it has that are not pruned, and how many there are.
-        nonzero: weights that are not zero.
-        size: all weights.
+        name: the tensor's name, such as `conv1.weight`.
+        shape: its shape.
+        units: number of unpruned units, and of all units.
+        nonzero: number of weights that are not zero.
+        size: number of weights.
     """
 
     name: str
@@ -33,7 +33,7 @@ class TensorReport:
     @property
     def sparsity(self) -> float:
         """Zeros ÷ all weights."""
-        return 1 - self.nonzero / self.size
+        return (self.size - self.nonzero) / self.size if self.size else 0.0
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,23 @@ class Summary:
     tensors: tuple[TensorReport, ...]
 
     @property
+    def total(self) -> TensorReport:
+        """All tensors together, without shape and units."""
+        return TensorReport("all", (), (0, 0), sum(t.nonzero for t in self.tensors), sum(t.size for t in self.tensors))
+
+    @property
     def sparsity(self) -> float:
         """Zeros ÷ all weights, over the prunable tensors."""
-        size = sum(tensor.size for tensor in self.tensors)
-        return 1 - sum(tensor.nonzero for tensor in self.tensors) / size if size else 0.0
+        return self.total.sparsity
 
     def __str__(self) -> str:
         header = ["tensor", "shape", "units left", "nonzero", "size", "sparsity"]
-        rows = [_row(t.name, "×".join(map(str, t.shape)), f"{t.units[0]:,} of {t.units[1]:,}", t) for t in self.tensors]
-        nonzero, size = (sum(getattr(t, key) for t in self.tensors) for key in ("nonzero", "size"))
-        total = ["all", "", "", f"{nonzero:,}", f"{size:,}", percent(self.sparsity)]
-        return table(header, [*rows, total], left=2)
+        rows = []
+        for t in (*self.tensors, self.total):
+            units = f"{t.units[0]:,} of {t.units[1]:,}" if t.units[1] else ""
+            shape = "×".join(map(str, t.shape))
+            rows.append([t.name, shape, units, f"{t.nonzero:,}", f"{t.size:,}", percent(t.sparsity)])
+        return table(header, rows, left=2)
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,12 @@ class PruneReport:
     """What one pruning did.
 
     Attributes:
-        amount: the fraction that was asked for; None where the allocation decided.
-        milliseconds: how long it took, scoring included.
-        kept: weights that the masks keep now.
-        pruned: weights that this pruning removed.
-        size: all weights of the prunable tensors.
-        warnings: sentences on tensors that are down to their last unit.
+        amount: the fraction that `prune` was given; None for an allocation that sets its own sparsity.
+        milliseconds: duration, scoring included.
+        kept: number of weights that the masks keep now.
+        pruned: number of weights that this pruning removed.
+        size: number of weights of the prunable tensors.
+        warnings: a sentence for each tensor that has only one unit left.
     """
 
     amount: float | None
@@ -79,34 +85,18 @@ class PruneReport:
     @property
     def sparsity(self) -> float:
         """Pruned weights ÷ all weights, over the prunable tensors."""
-        return 1 - self.kept / self.size if self.size else 0.0
+        return (self.size - self.kept) / self.size if self.size else 0.0
 
     def __str__(self) -> str:
         said = f"pruned {self.pruned:,} weights in {self.milliseconds:.0f} ms: {self.kept:,} of {self.size:,} are left"
         return "\n".join([f"{said}, sparsity {percent(self.sparsity)}", *self.warnings])
 
 
-def _row(name: str, shape: str, units: str, tensor: TensorReport) -> list[str]:
-    return [name, shape, units, f"{tensor.nonzero:,}", f"{tensor.size:,}", percent(tensor.sparsity)]
-
-
-def tensor_report(item: MaskedTensor, units: tuple[int, int]) -> TensorReport:
+def tensor_report(item: MaskedTensor, granularity: Granularity) -> TensorReport:
     """Return the report on one tensor."""
+    units = int(granularity.alive(item).sum()), prod(granularity.shape(item))
     nonzero = int(torch.count_nonzero(item.parameter))
     return TensorReport(item.name, tuple(item.parameter.shape), units, nonzero, item.parameter.numel())
-
-
-def merged(reports: Iterable[PruneReport]) -> PruneReport:
-    """Return one report on several prunings, one after the other; at least one."""
-    found = list(reports)
-    return PruneReport(
-        found[-1].amount,
-        sum(report.milliseconds for report in found),
-        found[-1].kept,
-        sum(report.pruned for report in found),
-        found[-1].size,
-        tuple(warning for report in found for warning in report.warnings),
-    )
 
 
 def prune_report(
@@ -115,28 +105,21 @@ def prune_report(
     """Return the report on a pruning that has just been done.
 
     Args:
-        items: the prunable tensors; what is pruned along with them, such as biases, gives no warnings.
+        items: the prunable tensors, which may give warnings; biases that are pruned with them do not.
         before: the masks before the pruning, by name.
-        amount: that was asked for.
-        milliseconds: that it took.
     """
     kept, size = masks.counts()
     was = sum(int(torch.count_nonzero(mask)) for mask in before.values())
-    said = [
-        f"{name} is down to its last {unit}, which stays: without it the layer would give nothing"
-        for name, unit in last_units(items, before)
-    ]
-    return PruneReport(amount, milliseconds, kept, was - kept, size, tuple(said))
+    why = "which stays: without it the layer would give nothing"
+    said = tuple(f"{name} is down to its last {unit}, {why}" for name, unit in last_units(items, before))
+    return PruneReport(amount, milliseconds, kept, was - kept, size, said)
 
 
 def last_units(items: Iterable[MaskedTensor], before: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    """Yield the tensors whose masks came down to one weight or one whole channel.
+    """Yield (name, `weight` or `channel`) of the tensors that this pruning left a single weight or whole channel.
 
     Args:
-        before: the masks before the pruning, by name; one that is not named was all ones.
-
-    Yields:
-        The tensor's name and `weight` or `channel`.
+        before: the masks before the pruning, by name; a tensor without an entry had a mask of ones.
     """
     for item in items:
         old, kept = before.get(item.name), item.kept

@@ -1,17 +1,13 @@
-"""Groups of tensors that are pruned in the same way: one for all of them, or one for each rule."""
-
-from __future__ import annotations
+"""Rules: how a group of tensors is pruned. Without rules of the user's, one rule matches all tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from torch import Tensor
-
 from prunelab.errors import ConfigError
 from prunelab.pruning import custom
 from prunelab.pruning.allocation.global_ import Global
-from prunelab.pruning.criteria.base import Scores
+from prunelab.pruning.criteria.base import Score, Scores
 from prunelab.pruning.granularity.weight import Weight
 from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.pruning.units import Allocation, Granularity
@@ -29,7 +25,8 @@ class Rule:
         allocation: how many units are removed from each tensor.
         amount: fraction in [0, 1) for these tensors; None for an allocation that sets its own sparsity; `ROUND`: the
             amount that `prune` is given.
-        method: a pruning method of torch's kind that decides in the place of criterion and allocation.
+        method: a `BasePruningMethod` of torch that replaces criterion and allocation.
+        criterion: replaces the pruner's criterion for these tensors.
     """
 
     match: str
@@ -37,6 +34,7 @@ class Rule:
     allocation: Allocation
     amount: float | None = ROUND
     method: custom.Method | None = None
+    criterion: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,10 @@ class Group:
     """Tensors that are pruned in the same way.
 
     Attributes:
-        rule: how.
+        rule: how they are pruned.
         items: the tensors.
-        places: of the tensors among all prunable ones.
-        label: how messages name the group; empty for the only one.
+        places: their indices in the list of all prunable tensors.
+        label: the group's name in messages; empty if there is only one group.
     """
 
     rule: Rule
@@ -69,8 +67,8 @@ class Group:
         """Return the amount for this group.
 
         Raises:
-            ConfigError: for a number where allocation or method set their own sparsity, for null where they do not, and
-                for a number outside [0, 1).
+            ConfigError: for a number outside [0, 1); for any number if allocation or method set their own sparsity,
+                else for null.
         """
         own, method = self.rule.amount, self.rule.method
         chosen = amount if own == ROUND else own
@@ -85,12 +83,7 @@ class Group:
         return chosen
 
     def decide(self, scores: Scores, amount: float | None) -> None:
-        """Set the masks of the group's tensors and of what is pruned along with them.
-
-        Args:
-            scores: of the group's tensors, ≥ 0, of their shapes.
-            amount: from `check_amount`.
-        """
+        """Set the masks of the group's tensors, from scores ≥ 0 of their shapes and the amount of `check_amount`."""
         rule = self.rule
         if rule.method is not None:
             kept = custom.masks_of(rule.method, self.items, amount, together=isinstance(rule.allocation, Global))
@@ -99,20 +92,14 @@ class Group:
             return
         units = [rule.granularity.units(score, item) for score, item in zip(scores, self.items, strict=True)]
         for item, gone in zip(self.items, rule.allocation.pruned(units, amount), strict=True):
-            self.remove(item, gone)
-
-    def remove(self, item: MaskedTensor, gone: Tensor) -> None:
-        """Remove units of one tensor from its mask."""
-        item.set(item.kept & ~self.rule.granularity.spread(gone, item))
+            item.set(item.kept & ~rule.granularity.spread(gone, item))
 
 
 def grouped(items: Sequence[MaskedTensor], rules: Sequence[Rule]) -> list[Group]:
-    """Return a group for each rule: a tensor belongs to the first rule that matches it, or to none.
-
-    A single rule that matches everything is not named in messages.
+    """Return a group for each rule: a tensor belongs to the first rule that matches it, or to no group.
 
     Raises:
-        ConfigError: for a rule that matches no tensor, or none that the rules before it leave.
+        ConfigError: for a rule that matches no tensor, or only tensors of earlier rules.
     """
     groups: list[Group] = []
     taken: set[int] = set()
@@ -131,10 +118,10 @@ def grouped(items: Sequence[MaskedTensor], rules: Sequence[Rule]) -> list[Group]
 
 
 def masked_groups(masks: Masks, items: Sequence[MaskedTensor], rules: Sequence[Rule]) -> list[Group]:
-    """Return a group for each rule, checked; parameters that are pruned along with its tensors get masks.
+    """Return a checked group for each rule; add masks for parameters that are pruned with its tensors.
 
     Raises:
-        ConfigError: where tensors and rules do not go together; then the masks are detached.
+        ConfigError: if a tensor does not fit its rule; then the masks are detached.
     """
     try:
         groups = grouped(items, rules)

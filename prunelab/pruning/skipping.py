@@ -1,10 +1,8 @@
-"""Layers that are left out of the forward pass: marking, skipping and running them again.
+"""Layers that are left out of the forward pass.
 
-A marked layer whose masks are all zero is skipped: it returns its input. So the masks alone say which layers are
-removed, and a network without some of its layers is stored, resumed and rewound like any other.
+A layer that is marked, and whose masks are all zero, is skipped: it returns its input. So the masks alone say which
+layers are removed, and a network without some of its layers is stored, resumed and rewound like any other.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,7 +67,7 @@ def set_skipped(module: nn.Module, skip: bool) -> None:
 
 @contextmanager
 def without(module: nn.Module) -> Iterator[None]:
-    """Leave one layer out for a while."""
+    """Skip one layer inside the context."""
     set_skipped(module, True)
     try:
         yield
@@ -78,10 +76,10 @@ def without(module: nn.Module) -> Iterator[None]:
 
 
 def skip_empty(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
-    """Skip the marked layers whose masks are all zero, and run the others.
+    """Skip the marked layers whose masks are all zero, and run those with other masks.
 
     Args:
-        kept: masks by the names of their parameters. A layer without any stays as it is.
+        kept: masks by the names of their parameters.
     """
     for name, module in marked(model).items():
         inside = [mask for tensor, mask in kept.items() if tensor.startswith(f"{name}.")]
@@ -91,7 +89,7 @@ def skip_empty(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def all_run(model: nn.Module) -> Iterator[None]:
-    """Run every layer for a while, to count what the dense network does."""
+    """Run every layer inside the context, to count what the dense network does."""
     names = skipped(model)
     try:
         for name in names:

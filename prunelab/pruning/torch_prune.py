@@ -1,7 +1,5 @@
 """Conversion to the form of torch.nn.utils.prune (`weight_orig`, `weight_mask`, a forward hook), and back."""
 
-from __future__ import annotations
-
 from torch import nn
 from torch.nn.utils import prune
 
@@ -9,13 +7,10 @@ from prunelab.pruning.masks import Masks, named
 
 
 def to_torch_prune(masks: Masks) -> nn.Module:
-    """Turn a pruned model, in place, into the form that torch.nn.utils.prune gives it.
+    """Convert a pruned model, in place, to the form that torch.nn.utils.prune gives it; return the model.
 
     Each masked tensor becomes a parameter `weight_orig` and a buffer `weight_mask`; a forward pre-hook computes
-    `weight = weight_orig · weight_mask`. The masks of `masks` are detached.
-
-    Returns:
-        The model.
+    `weight = weight_orig · weight_mask`. `masks` is detached.
     """
     items = {id(item.parameter): item for item in masks}
     masks.detach()
@@ -26,11 +21,7 @@ def to_torch_prune(masks: Masks) -> nn.Module:
 
 
 def from_torch_prune(model: nn.Module) -> Masks:
-    """Turn a model that torch.nn.utils.prune has pruned, in place, into plain parameters with masks beside them.
-
-    Returns:
-        The masks of all tensors that torch.nn.utils.prune had masked.
-    """
+    """Convert a model that torch.nn.utils.prune has pruned, in place, to plain parameters; return their masks."""
     found = [
         (module, key.removesuffix("_mask"), mask.clone())
         for module in model.modules()

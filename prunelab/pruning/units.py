@@ -1,7 +1,5 @@
 """Units of pruning, and the one function that decides which of them are pruned."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,15 +18,13 @@ class Units:
     """The units of one tensor: weights, channels, blocks or kernels.
 
     Attributes:
-        name: of the tensor, such as `conv1.weight`.
-        shape: of the tensor.
-        scores: importance of each unit, ≥ 0, in the criterion's own unit; of any shape.
+        shape: the tensor's shape.
+        scores: importance of each unit, ≥ 0; of any shape.
         alive: True for a unit that is not pruned yet; bool, of the scores' shape.
-        inputs: the dimension of the tensor that runs over its inputs; 0 for a transposed convolution.
-        dtype: of the criterion's scores, before units were made of them.
+        inputs: the tensor's dimension that runs over its inputs; 0 for a transposed convolution.
+        dtype: data type of the criterion's scores of the weights.
     """
 
-    name: str
     shape: torch.Size
     scores: Tensor
     alive: Tensor
@@ -41,14 +37,12 @@ class Count:
     """How many units a tensor has, for the plan.
 
     Attributes:
-        name: of the tensor.
-        shape: of the tensor.
+        shape: the tensor's shape.
         units: the shape of its array of units.
-        alive: how many units are not pruned.
+        alive: number of units that are not pruned.
         inputs: as in `Units`.
     """
 
-    name: str
     shape: torch.Size
     units: tuple[int, ...]
     alive: int
@@ -65,7 +59,7 @@ class Granularity(ABC):
 
     spares_output: ClassVar[bool] = False
 
-    def check(self, item: MaskedTensor) -> None:
+    def check(self, item: MaskedTensor) -> None:  # noqa: B027
         """Raise ConfigError for a tensor that has no such units."""
 
     @abstractmethod
@@ -94,26 +88,22 @@ class Granularity(ABC):
         return []
 
     def units(self, scores: Tensor, item: MaskedTensor) -> Units:
-        """Return the units of one tensor.
-
-        Args:
-            scores: ≥ 0 and finite, of the parameter's shape.
-        """
+        """Return the units of one tensor, from scores ≥ 0 of its weights, of the parameter's shape."""
         values = scores.to(item.mask.device)
         values = self.scores(values * item.kept if item.active else values, item)
-        return Units(item.name, item.parameter.shape, values, self.alive(item), input_dim(item.module), scores.dtype)
+        return Units(item.parameter.shape, values, self.alive(item), input_dim(item.module), scores.dtype)
 
     def count(self, item: MaskedTensor) -> Count:
         """Return how many units a tensor has."""
         alive = int(self.alive(item).sum())
-        return Count(item.name, item.parameter.shape, self.shape(item), alive, input_dim(item.module))
+        return Count(item.parameter.shape, self.shape(item), alive, input_dim(item.module))
 
 
 class Allocation(ABC):
     """How many units are pruned from each tensor.
 
     Attributes:
-        sets_amount: whether it decides by itself how much is pruned, so that `amount` must be null.
+        sets_amount: whether it sets its own sparsity, so that `amount` must be null.
         needs_weights: whether it can only prune single weights.
     """
 
@@ -125,25 +115,20 @@ class Allocation(ABC):
         """Return which units are pruned now: for each tensor a bool tensor of its units' shape.
 
         Args:
-            units: of all tensors.
+            units: the units of each tensor.
             amount: fraction in [0, 1) of the units that are not pruned yet; None where `sets_amount`.
         """
 
-    def check(self, name: str, units: tuple[int, ...]) -> None:
-        """Raise ConfigError for a tensor whose array of units does not fit.
-
-        Args:
-            name: of the tensor.
-            units: the shape of its array of units.
-        """
+    def check(self, name: str, units: tuple[int, ...]) -> None:  # noqa: B027
+        """Raise ConfigError for a tensor whose array of units, of shape `units`, does not fit."""
 
     @abstractmethod
     def left(self, counts: Sequence[Count], amount: float | None) -> list[int] | int | None:
-        """Return how many units are left afterwards, from their counts alone, for the plan.
+        """Return how many units a pruning leaves, from their counts alone, for the plan.
 
         Returns:
-            A number for each tensor; one number for all tensors together, where the scores decide which tensor loses
-            how many; None where the scores decide even that.
+            A number for each tensor; one number for all tensors together, if only their sum is known without scores;
+            None if not even that is known.
         """
 
 
@@ -153,18 +138,14 @@ def input_dim(module: nn.Module) -> int:
 
 
 def fraction(amount: float | None) -> float:
-    """Return the amount.
-
-    Raises:
-        ConfigError: if it is null.
-    """
+    """Return the amount; raise ConfigError if it is null."""
     if amount is None:
         raise ConfigError("amount=null: must be a fraction in [0, 1)")
     return amount
 
 
 def number(amount: float | None, units: int) -> int:
-    """Return how many of so many units are pruned: round(amount · units), but never the last one."""
+    """Return how many of a tensor's unpruned units are pruned: round(amount · units), but never the last one."""
     return min(round(fraction(amount) * units), max(units - 1, 0))
 
 
@@ -172,8 +153,8 @@ def number_together(amount: float | None, units: int, tensors: int) -> int:
     """Return how many units of several tensors are pruned together: round(amount · units), but one of each stays.
 
     Args:
-        units: that are not pruned yet, in all tensors.
-        tensors: how many tensors have such a unit.
+        units: number of unpruned units in all tensors.
+        tensors: number of tensors that have one.
     """
     return max(min(number(amount, units), units - tensors), 0)
 
@@ -205,7 +186,7 @@ def smallest(scores: Sequence[Tensor], alive: Sequence[Tensor], count: int) -> l
 
 
 def _smallest(values: list[np.ndarray], candidates: list[np.ndarray], count: int) -> list[np.ndarray]:
-    """Return True for the `count` smallest candidates, of equal ones for the first. Copies the values only once."""
+    """Return True for the `count` smallest candidates, of equal ones the first. Copies the values only once."""
     if count <= 0:
         return [np.zeros(len(part), dtype=bool) for part in values]
     sizes = [int(np.count_nonzero(free)) for free in candidates]

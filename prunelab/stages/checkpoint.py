@@ -1,6 +1,4 @@
-"""Checkpoints of the stage that is being computed, and reading folders that may be damaged."""
-
-from __future__ import annotations
+"""Checkpoints of a stage that is being computed, and reading folders that may be damaged."""
 
 import io
 import logging
@@ -32,26 +30,18 @@ log = logging.getLogger(__name__)
 
 
 class Work:
-    """The checkpoints of a stage that is being computed. Only the process that holds the stage's lock has one.
-
-    Args:
-        folder: `stages/<name>.work`.
-        stage: the stage's name.
-    """
+    """The checkpoints of a stage, in `stages/<name>.work`. Only the process that holds the stage's lock has one."""
 
     def __init__(self, folder: Path, stage: str) -> None:
         self.folder, self.stage = folder, stage
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last checkpoint that is whole and of this stage; None if there is none."""
-        for folder in reversed(self._saved()):
-            checkpoint = verified(folder, self._read)
-            if checkpoint is not None:
-                return checkpoint
-        return None
+        """Return the last checkpoint of this stage that is undamaged; None if there is none."""
+        found = (verified(folder, self._read) for folder in reversed(self._saved()))
+        return next((checkpoint for checkpoint in found if checkpoint is not None), None)
 
     def save(self, checkpoint: Mapping[str, Any]) -> None:
-        """Store a checkpoint beside the one before, which is removed when the new one is whole."""
+        """Write a checkpoint, then remove the previous one."""
         import torch
 
         buffer = io.BytesIO()
@@ -70,7 +60,7 @@ class Work:
         import torch
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a file that is no checkpoint; it is refused just below
+            warnings.simplefilter("ignore")  # torch warns of files that are no checkpoints; they are refused below
             checkpoint: dict[str, Any] = torch.load(io.BytesIO(content["checkpoint.pt"]), weights_only=True)
         if checkpoint["stage"] != self.stage:
             raise ValueError("it belongs to another stage")
@@ -78,10 +68,9 @@ class Work:
 
 
 def verified(folder: Path, read: Callable[[dict[str, bytes]], T]) -> T | None:
-    """Return what `read` makes of a folder's files; None if it is not there, or damaged: then it is set aside.
+    """Return `read` of a folder's files; None if there is no folder, or a damaged one, which is set aside.
 
-    Raises:
-        StorageError: if the folder cannot be read.
+    Raises StorageError if the folder cannot be read.
     """
     for last in (False, True):
         try:

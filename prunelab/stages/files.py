@@ -1,7 +1,5 @@
 """Folders that are written whole or not at all, and verified before they are read."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -19,7 +17,7 @@ class DamagedError(Exception):
 
 
 class StorageError(OSError):
-    """A folder that cannot be read or written; one line that names it, the free bytes, and what else to choose."""
+    """A folder that cannot be read or written. The message names it, the free bytes, and how to choose another one."""
 
     def __init__(self, folder: Path, error: OSError, hint: str = "outputs= chooses another") -> None:
         super().__init__(f"{folder}: {error.strerror or error} ({_free(folder)}); {hint}")
@@ -27,7 +25,7 @@ class StorageError(OSError):
 
 @contextmanager
 def writing(folder: Path, *hint: str) -> Iterator[None]:
-    """Turns an OSError into a StorageError that names `folder`, with a `hint` at another one."""
+    """Turn an OSError into a StorageError that names `folder`; `hint`: how to choose another one."""
     try:
         yield
     except StorageError:
@@ -37,10 +35,9 @@ def writing(folder: Path, *hint: str) -> Iterator[None]:
 
 
 def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
-    """Writes `folder` with a manifest: aside, fsynced, then renamed, so that a crash leaves the old one or the new one.
+    """Write a folder and its manifest under another name, fsync, and rename it: a crash leaves the old or the new one.
 
-    Raises:
-        StorageError: if it cannot be written. What was there before stays.
+    Raises StorageError, and leaves the old folder, if it cannot be written.
     """
     aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.tmp")
     manifest = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
@@ -59,10 +56,9 @@ def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file aside and renames it, so that a reader sees the old one or the new one.
+    """Write a file under another name and rename it, so that a reader sees the old one or the new one.
 
-    Raises:
-        StorageError: if it cannot be written. What was there before stays.
+    Raises StorageError, and leaves the old file, if it cannot be written.
     """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
@@ -75,10 +71,9 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def read_folder(folder: Path) -> dict[str, bytes] | None:
-    """Every file that the manifest names, verified by SHA-256; None if there is no such folder.
+    """Return the files that the manifest names, verified by SHA-256; None if there is no such folder.
 
-    Raises:
-        DamagedError: if the manifest or a file is missing, unreadable as such, or different from what was written.
+    Raises DamagedError if the manifest or a file is missing, or differs from what was written.
     """
     if not folder.exists():
         return None
@@ -96,11 +91,7 @@ def read_folder(folder: Path) -> dict[str, bytes] | None:
 
 
 def set_aside(path: Path, into: Path) -> Path:
-    """Moves a damaged folder out of the way, under a name of its own. Another process may have been faster.
-
-    Raises:
-        StorageError: if it cannot be moved.
-    """
+    """Move a damaged folder into another one, under a new name, unless another process has done so; return its path."""
     target = into / f"{path.name}.{uuid.uuid4().hex[:12]}"
     try:
         into.mkdir(parents=True, exist_ok=True)
@@ -113,7 +104,7 @@ def set_aside(path: Path, into: Path) -> Path:
 
 
 def remove_folder(folder: Path) -> None:
-    """Removes a folder: renamed first, so that no reader finds half of it."""
+    """Remove a folder. It is renamed first, so that no reader finds a part of it."""
     old = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.old")
     folder.rename(old)
     shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A stage: its name, made of what its result depends on, and its result."""
+"""A stage: its name, a hash of the inputs that its result depends on, and its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from prunelab.stages.checkpoint import Work
 
-FORMAT = 2  # raise it when the same inputs no longer give the same result
+FORMAT = 2  # to be raised when the code gives another result for the same inputs
 NAME_LENGTH = 32
 
 
@@ -25,12 +25,12 @@ class State:
 
     Attributes:
         weights: the model's state dict, on the CPU; pruned weights are zero.
-        masks: bool, by parameter name; tensors with nothing pruned are left out.
-        record: the round's row; None for the initial state, which is not a round.
-        epochs: the rows of its epochs.
-        recorded: what the criterion has recorded during training, by its own names.
+        masks: bool, by parameter name; masks of ones are left out.
+        record: the round's record; None for the initial state, which is not a round.
+        epochs: the records of its epochs.
+        recorded: the criterion's state.
         stage: the stage's name.
-        reused: whether it was looked up instead of computed.
+        reused: whether the result was loaded instead of computed.
     """
 
     weights: dict[str, Tensor]
@@ -43,21 +43,21 @@ class State:
 
     @property
     def row(self) -> RoundRecord:
-        """The round's row of a stage that is a round."""
+        """The record of a stage that is a round."""
         assert self.record is not None
         return self.record
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage's result depends on, and nothing else; and how it is computed.
+    """Everything that a stage's result depends on, and the function that computes it.
 
     Attributes:
         kind: `init`, `dense`, `round` or `control`.
         parent: the name of the stage that it continues; None for the first.
-        inputs: the settings that it reads, as plain data. Keys at null are left out of the name, so that a key that is
-            added later, with null as its default, leaves old names as they are.
-        compute: returns the result, from the checkpoint if there is one.
+        inputs: the settings that it reads, as plain data. Null values are left out of the name, so that a key that is
+            added later, with the default null, changes no old name.
+        compute: returns the result, starting from the checkpoint if there is one.
     """
 
     kind: str
@@ -67,11 +67,11 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """SHA-256 of the canonical JSON of all the above; its first 32 hexadecimal digits."""
+        """The first 32 hexadecimal digits of the SHA-256 of `canonical()`."""
         return name_of(self.canonical())
 
     def canonical(self) -> bytes:
-        """Return canonical JSON: sorted keys, no spaces, no nulls, no NaN."""
+        """Return all fields but `compute` as canonical JSON: sorted keys, no spaces, no nulls."""
         content = {"format": FORMAT, "kind": self.kind, "parent": self.parent, "inputs": self.inputs}
         return json.dumps(_without_nulls(content), sort_keys=True, separators=(",", ":")).encode()
 

@@ -1,12 +1,10 @@
 """The store of finished stages: looked up by name, written whole or not at all, verified before use.
 
-stages/<name>/            a finished stage: weights, masks, rows, and a manifest with the SHA-256 of every file
-stages/<name>.work/<n>/   its last checkpoint while it is being computed, a folder of the same kind
-stages/locks/<name>.lock  a kernel lock: the second process that wants the stage waits, then reuses it
+stages/<name>/            a finished stage: weights, masks, records, and a manifest with the SHA-256 of every file
+stages/<name>.work/<n>/   its last checkpoint while it is being computed
+stages/locks/<name>.lock  a kernel lock: a second process that needs the stage waits, then reuses it
 stages/damaged/           folders whose digests were wrong
 """
-
-from __future__ import annotations
 
 import json
 import shutil
@@ -27,8 +25,8 @@ class Store:
     """Finished stages in a folder, shared by any number of processes.
 
     Args:
-        root: the folder; made when first needed.
-        reuse: False computes every stage anew.
+        root: the folder; created when first needed.
+        reuse: whether finished stages are loaded; False: every stage is computed.
         interrupt: called while waiting for another process; may raise.
     """
 
@@ -36,10 +34,9 @@ class Store:
         self.root, self.reuse, self.interrupt = root, reuse, interrupt
 
     def run(self, stage: Stage) -> State:
-        """Return the stage's result: looked up if it is there and whole, else computed and stored.
+        """Return the stage's result: loaded if it is there and undamaged, else computed and stored.
 
-        Raises:
-            StorageError: if the folder cannot be written; names it and the free bytes.
+        Raises StorageError if the folder cannot be written.
         """
         name = stage.name
         if self.reuse and (state := self.load(name)) is not None:
@@ -56,7 +53,7 @@ class Store:
             return state
 
     def load(self, name: str) -> State | None:
-        """Return a finished stage if it is there, whole, and of that name; another one is set aside."""
+        """Return a finished stage; None if it is not there or damaged, in which case it is set aside."""
 
         def read(content: dict[str, bytes]) -> State:
             from safetensors.torch import load
@@ -78,7 +75,7 @@ class Store:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Wait until no other process computes or removes the stage. The kernel frees the lock of a killed process."""
+        """Wait until no other process computes or removes the stage. The kernel releases a killed process's lock."""
         try:
             (self.root / "locks").mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.root / "locks" / f"{name}.lock")
@@ -92,7 +89,7 @@ class Store:
             lock.release()
 
     def _sweep_up(self, name: str) -> None:
-        """Remove what a killed process has left, and with `reuse=false` its checkpoints too."""
+        """Remove the temporary folders of a killed process, and with `reuse=false` its checkpoints too."""
         for left in (*self.root.glob(f"{name}.*.tmp"), *self.root.glob(f"{name}.*.old")):
             shutil.rmtree(left, ignore_errors=True)
         for left in self.root.glob(f"{name}.work/*.tmp" if self.reuse else f"{name}.work"):
@@ -100,7 +97,7 @@ class Store:
 
 
 def _acquired(lock: FileLock) -> bool:
-    """Wait half a second at most, so that Ctrl-C is heard while another process computes the stage."""
+    """Try for half a second to acquire a lock, so that Ctrl-C is noticed while another process holds it."""
     try:
         lock.acquire(timeout=0.5)
     except Timeout:

@@ -1,1 +1,1 @@
-"""Rows on their way out: to the console, to CSV files, to TensorBoard. A run folder is complete by itself."""
+"""Writing records to the console, to CSV files and to TensorBoard, and the folder of a run."""

@@ -1,20 +1,24 @@
-"""What a person sees of a run: the plan, a progress bar, the table of rounds, where the results are. No torch here."""
+"""What a run prints: the plan, a progress bar, the table of rounds, and where the results are."""
 
 from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 import textwrap
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from prunelab.records import PlannedRound, RoundRecord
 from prunelab.text import percent, table
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WIDTH = 120
 
@@ -25,14 +29,6 @@ class ScreenHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one log record."""
         tqdm.write(self.format(record), file=sys.stderr)
-
-
-class Tensorlike(Protocol):
-    """A mask, as far as it is printed here."""
-
-    def tolist(self) -> list[Any]:
-        """Return the mask as nested lists."""
-        ...
 
 
 def plan_table(plan: Sequence[PlannedRound]) -> str:
@@ -63,41 +59,30 @@ def without_layers(row: RoundRecord) -> str:
 def rounds_table(rounds: Iterable[RoundRecord]) -> str:
     """Return the table at the end of a run."""
     header = ["round", "sparsity", "nonzero", "compression", "val accuracy", "test accuracy", "seconds", ""]
-    rows = [
-        [
-            str(r.round),
-            percent(r.sparsity),
-            f"{r.nonzero:,}",
-            f"{r.compression_ratio:.2f}×",
-            percent(r.val_accuracy, 2),
-            percent(r.test_accuracy, 2),
-            f"{r.seconds:.1f}",
-            "reused" if r.reused else "",
-        ]
-        for r in rounds
-    ]
-    return table(header, rows)
+
+    def row(r: RoundRecord) -> list[str]:
+        size = [percent(r.sparsity), f"{r.nonzero:,}", f"{r.compression_ratio:.2f}×"]
+        accuracy = [percent(r.val_accuracy, 2), percent(r.test_accuracy, 2)]
+        return [str(r.round), *size, *accuracy, f"{r.seconds:.1f}", "reused" if r.reused else ""]
+
+    return table(header, map(row, rounds))
 
 
 def where(folder: Path) -> str:
     """Return three lines: where the results are, the command that shows them, and the page to open.
 
-    The page has no smoothing, which would falsify a curve of few points, and the main chart pinned to the top.
+    The page switches off smoothing, which would falsify a curve of few points, and pins the main chart to the top.
     """
     pinned = json.dumps([{"plugin": "scalars", "tag": "over_sparsity/test_accuracy"}], separators=(",", ":"))
     return (
         f"results      {folder}\n"
-        f"TensorBoard  tensorboard --logdir {folder}\n"
+        f"TensorBoard  tensorboard --logdir {shlex.quote(str(folder))}\n"
         f"then open    http://localhost:6006/?pinnedCards={urllib.parse.quote(pinned)}&smoothing=0#timeseries"
     )
 
 
 class Console:
-    """The screen of one run.
-
-    Args:
-        quiet: print nothing but warnings: a sweep has a table of its own.
-    """
+    """The output of one run on the screen; `quiet`: only warnings, as in a sweep, which has a table of its own."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
@@ -105,12 +90,7 @@ class Console:
         self.batches = 0
 
     def plan(self, plan: Sequence[PlannedRound], epochs: int, batches: int) -> None:
-        """Print the plan and start the progress bar.
-
-        Args:
-            epochs: of the whole run.
-            batches: in each epoch.
-        """
+        """Print the plan and start the progress bar of `epochs` of `batches` each."""
         self.say(f"{plan_table(plan)}\n")
         self.batches = batches
         self.bar = tqdm(
@@ -122,7 +102,7 @@ class Console:
         )
 
     def describe(self, text: str) -> None:
-        """Show what is being done beside the bar."""
+        """Show a text beside the bar."""
         if self.bar is not None:
             self.bar.set_description_str(text)
 
@@ -132,13 +112,13 @@ class Console:
             self.bar.update()
 
     def skip_epoch(self) -> None:
-        """Advance the bar by an epoch that needed no training."""
+        """Advance the bar by an epoch that is reused."""
         if self.bar is not None:
             self.bar.update(self.batches)
 
-    def masks(self, text: str, masks: Mapping[str, Tensorlike]) -> None:
+    def masks(self, text: str, masks: Mapping[str, Tensor]) -> None:
         """Print masks that are small enough to be read."""
-        body = "\n".join(f"  {name} mask = {_digits(mask.tolist())}" for name, mask in masks.items())
+        body = "\n".join(f"  {name} mask = {mask.int().tolist()}" for name, mask in masks.items())
         self.say(f"{text}\n{body}\n")
 
     def say(self, text: str) -> None:
@@ -157,7 +137,3 @@ class Console:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
-
-
-def _digits(values: Any) -> str:
-    return str(values).replace("True", "1").replace("False", "0")

@@ -1,7 +1,5 @@
 """The cost card as text: a plain table for the console, a Markdown table for TensorBoard."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 

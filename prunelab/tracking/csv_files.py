@@ -1,7 +1,5 @@
 """The CSV files of a run folder: rounds.csv, epochs.csv, layers.csv; their columns are the records' fields."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,7 @@ FILES: dict[type, str] = {RoundRecord: "rounds.csv", EpochRecord: "epochs.csv", 
 
 
 class CsvFiles:
-    """Writes records into the CSV file of their class, row by row.
-
-    Args:
-        folder: the run folder; files that are there are replaced.
-    """
+    """Write records into the CSV file of their class in a run folder, row by row; existing files are replaced."""
 
     def __init__(self, folder: Path) -> None:
         self.files = {record: (folder / name).open("w", newline="") for record, name in FILES.items()}

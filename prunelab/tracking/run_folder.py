@@ -31,7 +31,7 @@ from prunelab.training.callbacks.gate_savings import GateSavings
 if TYPE_CHECKING:
     from prunelab.tracking.tensorboard import TensorBoard
 
-READABLE = 64  # masks with no more entries than this, together, are printed
+READABLE = 64  # masks are printed if they have at most so many entries together
 REPLACED = (*FILES.values(), "summary.json", "masks.safetensors", "model.*", "compact.*", "**/events.out.tfevents.*")
 VERSIONED = ("prunelab", "torch", "hydra-core", "omegaconf", "tensorboard", "numpy")
 log = logging.getLogger(__name__)
@@ -39,12 +39,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a run comes from.
+    """How a run was started.
 
     Attributes:
-        command: to be typed again; empty for a run from Python.
-        telling: overrides that tell the run from others, for TensorBoard's hparams; None: all keys are compared.
-        name: of the TensorBoard run inside the folder, for a job of a sweep; empty: the folder itself.
+        command: the command that repeats it; empty for a run from Python.
+        telling: overrides that distinguish the run from others, for TensorBoard's hparams; None: all keys are compared.
+        name: name of the TensorBoard run inside the folder, for a job of a sweep; empty: the folder itself.
         quiet: print nothing but warnings.
     """
 
@@ -55,12 +55,12 @@ class Origin:
 
 
 class RunFolder:
-    """Everything that one run leaves behind. Files of an earlier run in the same folder are replaced.
+    """The folder of one run and everything that is written there. Files of an earlier run are replaced.
 
     Args:
-        folder: made if it is not there.
-        origin: where the run comes from.
-        spec: the experiment; the summary has its whole config.
+        folder: created if it does not exist.
+        origin: how the run was started.
+        spec: the experiment, whose config is written into the summary.
 
     Raises:
         StorageError: if the folder cannot be written; names it and the free bytes.
@@ -95,7 +95,7 @@ class RunFolder:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.console.close()
         try:
-            if error is not None and self.summary["status"] != "completed":  # else the signal came too late
+            if error is not None and self.summary["status"] != "completed":
                 stopped = isinstance(error, (InterruptedRun, KeyboardInterrupt))
                 self.summary |= {"status": "interrupted" if stopped else "failed", "error": str(error) or repr(error)}
                 log.info("%s: %s", self.summary["status"], self.summary["error"], exc_info=error)
@@ -116,12 +116,12 @@ class RunFolder:
         self.console.plan(plan, epochs, batches)
 
     def begin(self, round: int, stage: str) -> None:
-        """Begin a round; its records will carry the name of its stage."""
+        """Begin a round; the following records get its number and the name of its stage."""
         self.round, self.stage = round, stage
         self.console.describe("dense" if round == 0 else f"round {round}")
 
     def epoch(self, row: EpochRecord) -> None:
-        """Write one epoch of the round that has begun."""
+        """Write one epoch of the present round."""
         row = replace(row, round=self.round, stage=self.stage)
         with files.writing(self.folder):
             self.tables.write(row)
@@ -131,7 +131,7 @@ class RunFolder:
         self.console.describe(f"round {row.round}, validation {percent(row.val_accuracy, 2)}")
 
     def end(self, state: State, masks: Masks) -> None:
-        """Write a finished round, whose state the masks and their model carry; replay the epochs of a reused stage."""
+        """Write a finished round, and the epochs of a reused stage. The model and its masks are in its state."""
         for epoch in state.epochs if state.reused else ():
             self.epoch(replace(epoch, reused=True))
         row = replace(state.row, round=self.round, stage=self.stage, reused=state.reused)
@@ -150,7 +150,7 @@ class RunFolder:
         log.info("round %d: %s", row.round, json.dumps(plain(row)))
 
     def _show_masks(self, row: RoundRecord, masks: Masks) -> None:
-        """Print the masks themselves, where they are small enough to be read."""
+        """Print the masks if they are small."""
         found = {item.name: item.kept for item in masks}
         if row.round > 0 and sum(kept.numel() for kept in found.values()) <= READABLE:
             self.console.masks(f"round {row.round}: pruned in {row.prune_ms:.2f} ms", found)
@@ -167,13 +167,13 @@ class RunFolder:
             self.board.cost(rows)
 
     def macs(self, target: float, reached: float) -> None:
-        """Say whether the compact network has as few multiply-adds as were asked for, as shares of the dense one's."""
+        """Report whether the compact network meets `schedule.macs`, both as fractions of the dense multiply-adds."""
         said = f"the compact network has {percent(reached)} of the dense network's multiply-adds"
         missed = f", more than schedule.macs={target:g}: what compaction could not remove, and why, is named above"
         self.tell("macs", {"target": target, "reached": reached}, said + (missed if reached > target else ""))
 
     def stop(self, round: int, least: float) -> None:
-        """Say that a round fell below the validation accuracy that was asked for: it is not the result."""
+        """Report that a round's validation accuracy is below the least one allowed, so it is not the result."""
         accuracy = self.rounds[-1].val_accuracy
         self.note(stopped={"round": round, "val_accuracy": accuracy, "least": least})
         self.console.say(
@@ -189,11 +189,7 @@ class RunFolder:
             self.console.say(f"gates: {share} of the layers are executed, which saves {saved} of the time\n")
 
     def finish(self, final: int) -> None:
-        """Write the end of the summary and of TensorBoard, and print the table of rounds.
-
-        Args:
-            final: the round that is the result.
-        """
+        """Complete the summary and TensorBoard, and print the table of rounds; `final` is the round of the result."""
         with files.writing(self.folder):
             self.board.finish(self.rounds, final)
         self._close()
@@ -208,7 +204,7 @@ class RunFolder:
 
     @property
     def board(self) -> TensorBoard:
-        """TensorBoard, opened when first needed: its import must not delay the first batch."""
+        """TensorBoard, imported when first needed, since its import would delay the first batch."""
         if self._board is None:
             from prunelab.tracking.tensorboard import TensorBoard
 

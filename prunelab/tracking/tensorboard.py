@@ -1,12 +1,10 @@
 """TensorBoard: curves by epoch and by round, accuracy over sparsity, masks as images; one run, no sub-runs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +26,11 @@ METRICS = ("test_accuracy", "sparsity", "compression_ratio", "theoretical_speedu
 
 
 class TensorBoard:
-    """Writes one run. Steps are integers: epochs counted through, rounds, or basis points of sparsity.
+    """Write one run. Steps are integers: epochs since the beginning, rounds, or basis points of sparsity.
 
     Args:
-        config: all of it goes into a text.
-        overrides: that tell it from others; the hparams are these and the few that always matter. None: all keys are.
+        config: the whole config, written as text.
+        overrides: overrides that distinguish the run: hparams, beside those always shown. None: all keys are hparams.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], overrides: Sequence[str] | None = None) -> None:
@@ -43,13 +41,9 @@ class TensorBoard:
         # add_hparams would split the run in two; the same summaries, written here, do not.
         values = {name: _plain(value) for name, value in _compared(config, overrides).items()}
         experiment, start, self.end = hparams(values, dict.fromkeys((f"final/{name}" for name in METRICS), 0.0))
+        self.events = cast(Any, self.writer.file_writer)
         for summary in (experiment, start):
-            self._add(summary)
-
-    def _add(self, summary: Any) -> None:
-        writer = self.writer.file_writer
-        assert writer is not None
-        writer.add_summary(summary)
+            self.events.add_summary(summary)
 
     def epoch(self, row: EpochRecord) -> None:
         """Write training curves, by epochs since the beginning."""
@@ -83,15 +77,15 @@ class TensorBoard:
         self.writer.add_text("rounds", markdown(rounds))
         for name in METRICS:
             self.writer.add_scalar(f"final/{name}", getattr(rounds[final], name), 0)
-        self._add(self.end)
+        self.events.add_summary(self.end)
 
     def close(self) -> None:
-        """Flushes and closes the event file."""
+        """Flush and close the event file."""
         self.writer.close()
 
 
 def _compared(config: Mapping[str, Any], overrides: Sequence[str] | None) -> dict[str, Any]:
-    """The keys that a person compares runs by; of a component, its name: `strategy: l1`."""
+    """Return the hparams: keys and values, of a component its name, such as `strategy: l1`."""
     keys = {key: value for key, value in flat(config).items() if key not in NEVER_COMPARED}
     parts = {key.removesuffix("._target_").replace("strategy.name", "strategy"): value for key, value in keys.items()}
     named = {key: v.rpartition(".")[2] if f"{key}._target_" in keys else v for key, v in parts.items()}
@@ -112,16 +106,16 @@ def surviving_weights(item: MaskedTensor) -> Tensor:
 def mask_image(mask: Tensor) -> Tensor:
     """Return a mask as an image, uint8 [height, width]: kept white, pruned black, gaps grey.
 
-    A filter bank [out, in, …] becomes a grid of kernels with one row per output channel, so that a dead filter is a
-    dead row; with one input channel the filters stand side by side. A matrix [out, in] is itself, a vector a single
-    row. Small images are enlarged. An image of more than a quarter of a million pixels is reduced: to one pixel per
-    kernel, and to at most 256 × 256, where the grey is the share of kept weights.
+    A filter bank [out, in, …] becomes a grid of kernels with one row per output channel, or with all filters in one row
+    if there is one input channel. A matrix [out, in] has a pixel per weight, a vector is a single row. Small images are
+    enlarged. An image of more than 2¹⁸ pixels is reduced to one pixel per kernel, and to at most 256 × 256, where the
+    grey is the share of kept weights.
     """
     if mask.numel() > MOST_PIXELS or (mask.dim() > 2 and _pixels(mask) > MOST_PIXELS):
         return _reduced(mask)
-    bits = mask.detach().bool().cpu().to(torch.uint8) * 255
+    bits = torch.atleast_2d(mask.detach().bool().cpu().to(torch.uint8) * 255)
     if bits.dim() < 3:
-        return _enlarged(torch.atleast_2d(bits), 256 // max(bits.shape))
+        return _enlarged(bits, 256 // max(bits.shape))
     kernels = bits.flatten(3) if bits.dim() > 3 else bits.unsqueeze(2)  # [out, in, kh, kw…]
     kernels = kernels.transpose(0, 1) if kernels.shape[1] == 1 else kernels
     rows, columns, height, width = kernels.shape
@@ -134,18 +128,17 @@ def mask_image(mask: Tensor) -> Tensor:
 
 
 def _pixels(mask: Tensor) -> int:
-    """The size of the image of a filter bank whose kernels stand one pixel apart."""
+    """Return the number of pixels of a filter bank's image, kernels one pixel apart."""
     rows, columns, height, *width = mask.shape
     return rows * columns * (height + 1) * (prod(width) + 1)
 
 
 def _reduced(mask: Tensor) -> Tensor:
-    """A mask as an image of at most 256 × 256 shares of kept weights."""
+    """Return a mask as an image of at most 256 × 256 shares of kept weights."""
     shares = (mask.detach() != 0).float().cpu()
     shares = torch.atleast_2d(shares if shares.dim() < 3 else shares.flatten(2).mean(2))
-    height, width = shares.shape
-    size = min(height, REDUCED_SIDE), min(width, REDUCED_SIDE)
-    return (nn.functional.adaptive_avg_pool2d(shares[None], size)[0] * 255).round().to(torch.uint8)
+    height, width = (min(length, REDUCED_SIDE) for length in shares.shape)
+    return (nn.functional.adaptive_avg_pool2d(shares[None], (height, width))[0] * 255).round().to(torch.uint8)
 
 
 def _enlarged(images: Tensor, scale: int) -> Tensor:

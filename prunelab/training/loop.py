@@ -1,10 +1,9 @@
 """The training loop on data in memory: `fit` trains and yields a record per epoch, `evaluate` measures a split."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -57,9 +56,9 @@ def fit(
 
     Args:
         optimizer: its groups have `initial_lr` where there is an `lr_factor`. See `optimizers.build_optimizer`.
-        position: where to start, kept up to date so that the caller can store it at any batch; None: the beginning.
-        lr_factor: the factor of the initial learning rate, given the number of steps done; None: constant.
-        on_batch: called before each batch; an exception from it leaves model, optimizer and position consistent.
+        position: where to start; updated at every batch, so that the caller can store it; None: the beginning.
+        lr_factor: function from the number of steps done to a factor of the initial learning rate; None: constant.
+        on_batch: called before each batch; if it raises, model, optimizer and position are consistent.
 
     Yields:
         The record of each epoch. `train_loss` is the cross-entropy alone, without what callbacks add.
@@ -67,37 +66,11 @@ def fit(
     Raises:
         DivergedError: if a loss is NaN or infinite; names round, step and learning rate.
     """
-    position = Position() if position is None else position
-    per_epoch = batches(len(train), spec.batch_size)
+    phase = _Phase(model, optimizer, train, validation, spec, callbacks, position or Position(), lr_factor, on_batch)
     for callback in callbacks:
         callback.begin(optimizer)
-
-    def step(index: Tensor) -> Tensor:
-        done = position.epoch * per_epoch + position.batch
-        if lr_factor is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * lr_factor(done)
-        loss = train_step(model, optimizer, *train.batch(index), done + 1, callbacks)
-        if spec.validate_every and (done + 1) % spec.validate_every == 0:
-            position.see(done + 1, evaluate(model, validation, callbacks).loss)
-            model.train()
-        return loss
-
-    while position.epoch * per_epoch + position.batch < spec.iterations:
-        start = time.perf_counter()
-        train_loss = _train_epoch(model, step, train, spec, position, on_batch, optimizer)
-        measured = evaluate(model, validation, callbacks)
-        position.see(min(position.epoch * per_epoch, spec.iterations), measured.loss)
-        yield EpochRecord(
-            round=spec.round,
-            epoch=position.epoch,
-            train_loss=train_loss,
-            val_loss=measured.loss,
-            val_accuracy=measured.accuracy,
-            early_stop=position.early_stop,
-            lr=float(optimizer.param_groups[0]["lr"]),
-            seconds=time.perf_counter() - start,
-        )
+    while phase.done < spec.iterations:
+        yield phase.epoch()
 
 
 def train_step(
@@ -129,7 +102,7 @@ def evaluate(model: nn.Module, split: Split, callbacks: Sequence[Callback] = ())
     """Measure a model on a split, in eval mode.
 
     Args:
-        callbacks: those of a phase that is not finished, whose substitutes the model runs with.
+        callbacks: callbacks of an unfinished phase, whose substitutes replace parameters.
     """
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
@@ -147,41 +120,84 @@ def _substitutes(callbacks: Sequence[Callback]) -> dict[str, Tensor]:
     return {name: tensor for callback in callbacks for name, tensor in callback.substitutes().items()}
 
 
-def _train_epoch(
-    model: nn.Module,
-    step: Callable[[Tensor], Tensor],
-    train: Split,
-    spec: TrainSpec,
-    position: Position,
-    on_batch: Callable[[], None],
-    optimizer: Optimizer,
-) -> float:
-    """Train to the end of the epoch and return its mean loss. The losses stay on the device until then."""
-    device = train.inputs.device
-    per_epoch = batches(len(train), spec.batch_size)
-    length = min(per_epoch, spec.iterations - position.epoch * per_epoch)
-    order = permutation(len(train), spec.seed, spec.round, position.epoch, device=device)
-    losses = position.begin_epoch(spec, length, device)
-    model.train()
-    for index in order.split(spec.batch_size)[position.batch : length]:
-        on_batch()
-        losses[position.batch] = step(index)
-        position.batch += 1
-    found = losses.double().cpu()
-    _check_finite(found, spec.round, position.epoch, per_epoch, optimizer)
-    sizes = torch.full_like(found, spec.batch_size)
-    if length == per_epoch:
-        sizes[-1] = len(train) - spec.batch_size * (length - 1)
-    position.end_epoch()
-    return float((found * sizes).sum() / sizes.sum())
+@dataclass(frozen=True)
+class _Phase:
+    """The arguments of `fit`, and what it does in an epoch and in a step."""
 
+    model: nn.Module
+    optimizer: Optimizer
+    train: Split
+    validation: Split
+    spec: TrainSpec
+    callbacks: Sequence[Callback]
+    position: Position
+    lr_factor: Callable[[int], float] | None
+    on_batch: Callable[[], None]
 
-def _check_finite(losses: Tensor, round: int, epoch: int, per_epoch: int, optimizer: Optimizer) -> None:
-    """Raise DivergedError if one of an epoch's losses is NaN or infinite."""
-    if not bool(torch.isfinite(losses).all()):
-        step = int((~torch.isfinite(losses)).nonzero()[0])
-        whole, lr = epoch * per_epoch + step + 1, optimizer.param_groups[0]["lr"]
-        raise DivergedError(
-            f"the loss became {losses[step]:g} in round {round}, step {whole} (epoch {epoch + 1}), "
-            f"at learning rate {lr:g}; a smaller optimizer.lr may help"
+    @property
+    def per_epoch(self) -> int:
+        """Number of steps in a whole epoch."""
+        return batches(len(self.train), self.spec.batch_size)
+
+    @property
+    def done(self) -> int:
+        """Number of steps done."""
+        return self.position.epoch * self.per_epoch + self.position.batch
+
+    def epoch(self) -> EpochRecord:
+        """Train to the end of the epoch, and validate."""
+        start = time.perf_counter()
+        train_loss = self.train_epoch()
+        measured = evaluate(self.model, self.validation, self.callbacks)
+        self.position.see(min(self.done, self.spec.iterations), measured.loss)
+        return EpochRecord(
+            round=self.spec.round,
+            epoch=self.position.epoch,
+            train_loss=train_loss,
+            val_loss=measured.loss,
+            val_accuracy=measured.accuracy,
+            early_stop=self.position.early_stop,
+            lr=float(self.optimizer.param_groups[0]["lr"]),
+            seconds=time.perf_counter() - start,
         )
+
+    def train_epoch(self) -> float:
+        """Train to the end of the epoch and return its mean loss. The losses stay on the device until then."""
+        spec, position, device = self.spec, self.position, self.train.inputs.device
+        length = min(self.per_epoch, spec.iterations - position.epoch * self.per_epoch)
+        order = permutation(len(self.train), spec.seed, spec.round, position.epoch, device=device)
+        losses = position.begin_epoch(spec, length, device)
+        self.model.train()
+        for index in order.split(spec.batch_size)[position.batch : length]:
+            self.on_batch()
+            losses[position.batch] = self.step(index)
+            position.batch += 1
+        found = losses.double().cpu()
+        self.check_finite(found)
+        sizes = torch.full_like(found, spec.batch_size)
+        if length == self.per_epoch:
+            sizes[-1] = len(self.train) - spec.batch_size * (length - 1)
+        position.end_epoch()
+        return float((found * sizes).sum() / sizes.sum())
+
+    def step(self, index: Tensor) -> Tensor:
+        """Take one step on the examples of `index`; return the cross-entropy."""
+        number = self.done + 1
+        if self.lr_factor is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * self.lr_factor(number - 1)
+        loss = train_step(self.model, self.optimizer, *self.train.batch(index), number, self.callbacks)
+        if self.spec.validate_every and number % self.spec.validate_every == 0:
+            self.position.see(number, evaluate(self.model, self.validation, self.callbacks).loss)
+            self.model.train()
+        return loss
+
+    def check_finite(self, losses: Tensor) -> None:
+        """Raise DivergedError if one of an epoch's losses is NaN or infinite."""
+        if not bool(torch.isfinite(losses).all()):
+            step, epoch = int((~torch.isfinite(losses)).nonzero()[0]), self.position.epoch
+            whole, lr = epoch * self.per_epoch + step + 1, self.optimizer.param_groups[0]["lr"]
+            raise DivergedError(
+                f"the loss became {losses[step]:g} in round {self.spec.round}, step {whole} (epoch {epoch + 1}), "
+                f"at learning rate {lr:g}; a smaller optimizer.lr may help"
+            )

@@ -1,7 +1,5 @@
 """Optimizers for the training loop: parameter groups of callbacks, and a start without torch's compiler."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,11 +22,11 @@ def build_optimizer(
 
     Args:
         make: an optimizer class, such as `torch.optim.Adam`.
-        callbacks: what they return from `parameters` becomes groups of its own.
+        callbacks: the parameters that each of them adds become a group of their own.
         options: keyword arguments of `make`.
 
     Raises:
-        ValueError, RuntimeError, TypeError: whatever `make` raises for its options.
+        ValueError, RuntimeError, TypeError: raised by `make` for its options.
     """
     groups = [group for callback in callbacks if (group := callback.parameters()) is not None]
     own = {id(parameter) for group in groups for parameter in group.parameters}

@@ -1,6 +1,4 @@
-"""What determines a phase of training (`TrainSpec`), and how far it has come (`Position`)."""
-
-from __future__ import annotations
+"""The settings of a phase of training (`TrainSpec`), and its progress (`Position`)."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from prunelab.runtime.seeding import HostGenerators, seed_all
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """What determines one phase of training, beside the model, the optimizer, the data and the callbacks.
+    """The settings of one phase of training. With model, optimizer, data and callbacks they determine its result.
 
     Attributes:
         iterations: optimizer steps in total, ≥ 0; the last epoch may be incomplete.
@@ -33,7 +31,7 @@ class TrainSpec:
 
 @dataclass
 class Position:
-    """How far training has come. A checkpoint stores it; `fit` keeps it up to date at every batch.
+    """The progress of training. `fit` updates it at every batch; a checkpoint stores it.
 
     Attributes:
         epoch: epochs completed.

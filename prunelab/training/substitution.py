@@ -1,6 +1,4 @@
-"""Run a model with other tensors in the place of some parameters, through `delattr` and `setattr` alone."""
-
-from __future__ import annotations
+"""Run a model with other tensors in the place of some parameters."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 def substituted(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """Replace parameters of a model while the context is open; gradients flow through the replacements.
 
-    `torch.func.functional_call` is no alternative: recurrent layers keep a list of their weights, which only their
+    `torch.func.functional_call` does not work for recurrent layers, which keep a list of their weights that only their
     `__setattr__` updates.
 
     Args:

@@ -11,7 +11,7 @@ import prunelab
 from prunelab.config.resolve import resolve
 from prunelab.data.dataset import Dataset, Split
 from prunelab.data.live import as_dataset
-from prunelab.experiment.bench import Bench
+from prunelab.experiment.bench import Bench, class_count
 from prunelab.experiment.round import init
 from prunelab.models.lenet import LeNet
 
@@ -131,3 +131,17 @@ def test_other_data_is_refused_in_one_line(data, said):
     with pytest.raises(prunelab.ConfigError, match=said) as error:
         as_dataset(data)
     assert "\n" not in str(error.value)
+
+
+def test_held_out_examples_are_normalised_as_the_others():
+    images, labels = torch.randint(256, (60, 1, 4, 4), dtype=torch.uint8), torch.arange(60) % 3
+    split = Split(images, labels, 0.5, torch.full((1, 1, 1), 0.25))
+    data = as_dataset((split, split))
+    for part in (data.train, data.validation):
+        inputs, _ = part.batch(slice(None))
+        assert torch.allclose(inputs, (part.inputs / 255 - 0.5) / 0.25, atol=1e-5)
+
+
+def test_classes_that_only_the_test_split_has_count():
+    train, test = tensors()
+    assert class_count(as_dataset((train, (test[0], test[1] + 4)))) == 7

@@ -218,3 +218,14 @@ def test_an_option_of_a_part_changes_the_names_that_it_should(group, choice, key
     if group == "regularizer":
         found -= {"init", "round"}  # gates may be parameters, and prunable
     assert found == expected
+
+
+def test_a_criterion_that_records_names_the_training_that_it_watches():
+    spec = resolve(compose(*FEW, "criterion=movement"))
+    other = dataclasses.replace(spec, criterion=dataclasses.replace(spec.criterion, source="edited"))
+    found = set()
+    for each in (spec, other):
+        bench = Bench(each, torch.device("cpu"))
+        bench.load_data()
+        found.add(stages.dense(bench, State({}, stage="parent"), lambda row: None).name)
+    assert len(found) == 2

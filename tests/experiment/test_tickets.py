@@ -129,3 +129,13 @@ def test_looking_at_the_validation_loss_changes_nothing_else(tmp_path):
     other = run(tmp_path / "b")
     assert same(one.model.state_dict(), other.model.state_dict())
     assert one.rounds[1].early_stop <= other.rounds[1].early_stop == 5
+
+
+def test_reinit_of_a_checkpoint_draws_other_weights(tmp_path, starts):
+    dense = run(tmp_path / "dense", "control=null", "rewind=null")
+    file = tmp_path / "dense.pt"
+    torch.save(dense.model.state_dict(), file)
+    starts.clear()
+    run(tmp_path / "again", f"model.checkpoint={file}", "control=reinit")
+    assert not torch.equal(starts[-1][1]["fc1.weight"], starts[0][1]["fc1.weight"])
+    assert float(starts[-1][1]["fc1.weight"].std()) < 0.1

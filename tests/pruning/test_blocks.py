@@ -73,3 +73,13 @@ def test_a_shape_that_the_model_cannot_take_is_refused_in_one_line():
     with pytest.raises(ConfigError, match=r"^strategy=layer: the model cannot take \[5\]: ") as caught:
         blocks.keeping(nn.Linear(4, 4), (5,), "strategy=layer")
     assert "\n" not in str(caught.value)
+
+
+class Picky(nn.Linear):
+    def forward(self, x):
+        raise AssertionError
+
+
+def test_whatever_a_model_raises_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"^strategy=layer: the model cannot take \[4\]: AssertionError$"):
+        blocks.keeping(Picky(4, 4), (4,), "strategy=layer")

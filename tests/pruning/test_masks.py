@@ -285,3 +285,10 @@ def test_last_units_without_a_mask_before():
 
 def test_last_units_of_a_bias_that_always_was_one_number():
     assert list(last_units(masked(nn.Sequential(nn.Linear(4, 1)), "0.bias"), {})) == []
+
+
+def test_sparsity_is_zeros_over_all_to_the_last_bit():
+    masks = masked(nn.Linear(3, 1))
+    masks["weight"].set(torch.tensor([[1, 0, 0]]))
+    masks.apply()
+    assert masks.sparsity() == 2 / 3 != 1 - 1 / 3

@@ -26,7 +26,7 @@ from prunelab.errors import ConfigError
 from prunelab.pruning.allocation.global_ import Global
 from prunelab.pruning.allocation.local import Local
 from prunelab.pruning.allocation.nm import NM
-from prunelab.pruning.custom import EverySecond
+from prunelab.pruning.custom import EverySecond, score_each
 from prunelab.pruning.granularity.channel import Channel
 from prunelab.pruning.granularity.weight import Weight
 from prunelab.pruning.masks import Masks
@@ -170,3 +170,17 @@ def test_a_refused_pruner_leaves_no_masks():
         Pruner(model, granularity="channel", allocation="nm", output_layer=True)
     assert not model[0]._load_state_dict_post_hooks
     assert not len(Masks(model))
+
+
+def test_a_rule_scores_its_tensors_by_a_function_of_its_own():
+    weights = integers(SHAPES, seed=3)
+    largest = score_each(lambda weight: 100 - weight.abs(), "largest")  # prunes the largest
+    found = ruled(local("conv*.weight", 0.5), local("fc*.weight", 0.5, criterion=largest), weights=weights)
+    found.prune()
+    scores = [np.abs(w) if w.ndim > 2 else 100 - np.abs(w) for w in weights]
+    assert_equal(now(found), l1_oracle(weights, ONES, 0.5, scores))
+
+
+def test_a_method_beside_rules_is_refused():
+    with pytest.raises(ConfigError, match="method=EverySecond: rules have methods of their own"):
+        ruled(local("*", 0.5), method=EverySecond)

@@ -21,6 +21,7 @@ from prunelab.models.lenet import LeNet
 from prunelab.pruning.masks import Masks
 from prunelab.records import EpochRecord, RoundRecord, column
 from prunelab.tracking import csv_files, tensorboard
+from prunelab.tracking.console import where
 from prunelab.tracking.csv_files import FILES
 from prunelab.tracking.tensorboard import mask_image, surviving_weights
 from prunelab.training.loop import evaluate
@@ -399,3 +400,11 @@ def test_the_histogram_of_a_large_tensor_is_of_a_sample_of_its_surviving_weights
     assert 400_000 < found.numel() < 600_000  # every third of 3,000,000, half of which survive
     survivors = item.parameter.detach()[item.kept]
     assert float(found.std()) == pytest.approx(float(survivors.std()), rel=0.01)
+
+
+def test_a_mask_of_a_single_number_is_an_image():
+    assert mask_image(torch.tensor(1.0)).tolist() == [[255] * 256] * 256
+
+
+def test_a_folder_with_a_space_is_quoted_in_the_command():
+    assert "tensorboard --logdir '/my runs/1'" in where(Path("/my runs/1"))

@@ -3,6 +3,7 @@
 import importlib
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from conftest import overrides
 
 import prunelab
 from prunelab.errors import ConfigError
+from prunelab.experiment import phase
 from prunelab.training import loop, lr_schedules
 
 
@@ -102,3 +104,13 @@ def test_what_is_out_of_range_is_refused_before_training(tmp_path, rates):
     with pytest.raises(ConfigError, match=r"lr_schedule.gamma=0"):
         run(tmp_path, "lr_schedule=steps", "lr_schedule.gamma=0")
     assert not rates
+
+
+def test_a_schedule_of_ones_own_is_asked_at_every_step():
+    def bumps(progress):
+        return 1.0 if progress in (0.0, 0.5, 0.999) else 2.0
+
+    spec = SimpleNamespace(lr_schedule=SimpleNamespace(target=bumps))
+    bench = SimpleNamespace(spec=spec, lr_schedule=bumps, dense_epochs=1, batches=4)
+    factor = phase._lr_factor(bench, 0, 4)
+    assert [factor(done) for done in range(4)] == [1, 2, 1, 2]

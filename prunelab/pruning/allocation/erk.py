@@ -1,7 +1,5 @@
 """Erdős–Rényi-Kernel: small layers stay denser."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import torch

@@ -1,7 +1,5 @@
 """One ranking of the units of all tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

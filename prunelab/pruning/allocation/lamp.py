@@ -1,7 +1,5 @@
 """LAMP: one ranking of all tensors, in which each score is relative to the larger ones of its tensor."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The same fraction of every tensor."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """N:M sparsity: of each M neighbouring weights N stay, a pattern that sparse tensor cores multiply faster."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 
@@ -9,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, at_least_one
 from prunelab.pruning.units import Allocation, Count, Units, smallest
 
 
@@ -35,12 +33,9 @@ class NM(Allocation):
     needs_weights = True
 
     def __init__(self, n: int = 2, m: int = 4) -> None:
-        for key, value in (("n", n), ("m", m)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"allocation.{key}={value}: must be a whole number ≥ 1")
+        self.n, self.m = at_least_one("allocation.n", n), at_least_one("allocation.m", m)
         if n >= m:
             raise ConfigError(f"allocation.n={n}: must be less than allocation.m={m}")
-        self.n, self.m = n, m
 
     def check(self, name: str, units: tuple[int, ...]) -> None:
         """Raise ConfigError for a tensor with fewer than two dimensions."""
@@ -49,13 +44,13 @@ class NM(Allocation):
 
     def pruned(self, units: Sequence[Units], amount: float | None) -> list[Tensor]:
         """Return the weights that are not among the `n` largest of their group; of equal ones the first."""
-        return [self._of(u) for u in units]
+        return [self._pruned(u) for u in units]
 
     def left(self, counts: Sequence[Count], amount: float | None) -> list[int]:
         """Return the number of weights that each tensor keeps."""
         return [self._left(count) for count in counts]
 
-    def _of(self, units: Units) -> Tensor:
+    def _pruned(self, units: Units) -> Tensor:
         smallest([units.scores], [units.alive], 0)  # refuses scores that are not finite and ≥ 0
         ranked = torch.where(units.alive, units.scores, -1.0).movedim(units.inputs, -1)
         width = ranked.shape[-1]

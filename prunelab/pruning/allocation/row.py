@@ -1,9 +1,6 @@
 """The same fraction of every row: of the units that belong to one output."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from torch import Tensor
@@ -42,9 +39,9 @@ def _of_rows(units: Units, amount: float) -> Tensor:
     smallest([units.scores], [units.alive], 0)  # refuses scores that are not finite and ≥ 0
     living = units.alive.flatten(1)  # [rows, units of a row]
     scores = units.scores.flatten(1)
-    # Unpruned units first, by score; a stable sort lets the first of equal scores go first.
+    # Units that are alive first, by score. The sort is stable: of equal scores the first is pruned first.
     order = torch.where(living, scores, torch.inf).sort(dim=1, stable=True).indices
-    place = torch.empty_like(order).scatter_(1, order, torch.arange(prod(order.shape[1:])).to(order).expand_as(order))
+    place = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).to(order).expand_as(order))
     count = living.sum(1).cpu().double()  # torch.round goes to the even neighbour of a half, as Python's round does
     goes = torch.minimum(torch.round(amount * count), (count - 1).clamp(min=0)).long().to(order.device)
     return ((place < goes[:, None]) & living).view(units.alive.shape)

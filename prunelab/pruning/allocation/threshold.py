@@ -1,14 +1,11 @@
 """A threshold on the scores."""
 
-from __future__ import annotations
-
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from prunelab.errors import ConfigError
+from prunelab.errors import check_number
 from prunelab.pruning.units import Allocation, Count, Units, smallest
 
 
@@ -29,21 +26,18 @@ class Threshold(Allocation):
     sets_amount = True
 
     def __init__(self, threshold: float = 0.01) -> None:
-        number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-        if not number or not 0 <= threshold < math.inf:
-            raise ConfigError(f"allocation.threshold={threshold}: must be a number ≥ 0")
+        check_number("allocation.threshold", threshold, "a number ≥ 0", lambda x: x >= 0)
         self.threshold = threshold
 
     def pruned(self, units: Sequence[Units], amount: float | None) -> list[Tensor]:
         """Return the units with scores of at most the threshold."""
-        return [self._of(u) for u in units]
+        return [self._pruned(u) for u in units]
 
     def left(self, counts: Sequence[Count], amount: float | None) -> None:
         """Return None: the scores decide how much is pruned."""
         return
 
-    def _of(self, units: Units) -> Tensor:
+    def _pruned(self, units: Units) -> Tensor:
         limit = float(torch.tensor(self.threshold, dtype=units.dtype))  # a float32 0.3 is larger than Python's 0.3
-        below = units.alive & (units.scores <= limit)
-        (best_spared,) = smallest([units.scores], [units.alive], max(int(units.alive.sum()) - 1, 0))
-        return below & best_spared  # all living units but the best one
+        (all_but_best,) = smallest([units.scores], [units.alive], max(int(units.alive.sum()) - 1, 0))
+        return all_but_best & (units.scores <= limit)

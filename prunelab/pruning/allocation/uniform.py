@@ -1,7 +1,5 @@
 """Layer-wise budgets: an exact number of units in all tensors together, spread over them by a rule."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction

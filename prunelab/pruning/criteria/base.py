@@ -4,8 +4,6 @@ A criterion is one function `criterion(evidence, **options)`, or a `Criterion`, 
 prunable weight; the smallest scores are pruned. It may change `evidence.model`, which is a copy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
@@ -16,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, at_least_one, one_line
 from prunelab.pruning.masks import MaskedTensor, Masks
 
 Scores = list[Tensor]
@@ -26,13 +24,13 @@ Batches = Callable[[int], Iterable[Batch]]
 
 
 class Evidence:
-    """What a criterion may look at. Lists go with the prunable tensors, in their order, and have their shapes.
+    """What a criterion may look at. Each list has one entry per prunable tensor, in the model's order, of its shape.
 
     Attributes:
-        names: of the tensors, such as `conv1.weight`.
-        values: the weights as they are, detached; zero where pruned. Do not write to them.
+        names: the tensors' names, such as `conv1.weight`.
+        values: the present weights, detached; zero where pruned. Read-only.
         masks: bool, False where a weight is pruned already.
-        shape: of one example, without the batch dimension; empty if unknown.
+        shape: shape of one example, without the batch dimension; empty if unknown.
         loss: a function of outputs and labels that gives the mean loss of a batch; cross-entropy by default.
     """
 
@@ -46,7 +44,7 @@ class Evidence:
         shape: Sequence[int] = (),
         loss: Loss = F.cross_entropy,
     ) -> None:
-        self._model, self._items, self._initial, self._batches = model, items, initial, batches
+        self._model, self._initial, self._batches = model, initial, batches
         self.names = [item.name for item in items]
         self.values = [item.parameter.detach() for item in items]
         self.masks = [item.kept for item in items]
@@ -54,7 +52,7 @@ class Evidence:
 
     @cached_property
     def model(self) -> nn.Module:
-        """A copy in eval mode, to be thrown away: plain parameters, zero where they are pruned."""
+        """A copy of the model in eval mode, which the criterion may change; pruned weights are zero."""
         copy = deepcopy(self._model).eval()
         copy.zero_grad(set_to_none=True)
         return copy
@@ -67,35 +65,34 @@ class Evidence:
 
     @property
     def initial(self) -> list[Tensor]:
-        """The weights that the network began with, before any training.
-
-        Raises:
-            ConfigError: if they are not known.
-        """
+        """The weights before any training. Raises ConfigError if they are not known."""
         if self._initial is None:
             raise ConfigError("criterion: needs the initial weights; give Pruner(initial=...) a copy of the state dict")
         return [self._initial[name].to(value.device) for name, value in zip(self.names, self.values, strict=True)]
 
     def batches(self, examples: int) -> Iterable[Batch]:
-        """Return so many training examples, in batches of inputs and labels. Test and validation data are never used.
+        """Return batches of inputs and labels of the training split, never of validation or test.
 
         Args:
-            examples: whole number ≥ 1.
+            examples: number of examples in all batches together, ≥ 1.
 
         Raises:
             ConfigError: if `examples` is out of range, or if there are no data.
         """
-        at_least_one("examples", examples)
+        at_least_one("criterion.examples", examples)
         if self._batches is None:
             raise ConfigError("criterion: needs training data; give Pruner(data=...) batches of inputs and labels")
         return self._batches(examples)
 
 
+Score = Callable[[Evidence], Scores]
+
+
 def as_batches(data: Iterable[Batch] | Batches | None, device: torch.device) -> Batches | None:
-    """Return a function that gives so many examples of the data, in batches on a device; None without data.
+    """Return a function from a number of examples to that many examples in batches on a device; None without data.
 
     Args:
-        data: batches of inputs and labels, such as a DataLoader, or such a function already.
+        data: batches of inputs and labels, such as a DataLoader; a function of this kind is returned as it is.
     """
     if data is None or not isinstance(data, Iterable):
         return data
@@ -114,13 +111,9 @@ def as_batches(data: Iterable[Batch] | Batches | None, device: torch.device) -> 
 
 
 class Criterion:
-    """A criterion with a state of its own: what it records while the network is trained.
+    """A criterion with a state of its own, such as what it records while the network is trained."""
 
-    Attributes:
-        needs_initial: whether it compares weights with those before training.
-    """
-
-    needs_initial = False
+    needs_initial = False  # whether it compares weights with those before training
 
     def __call__(self, evidence: Evidence) -> Scores:
         """Return a score ≥ 0 for each prunable weight."""
@@ -130,44 +123,37 @@ class Criterion:
         """Begin to record; called once with the masks of the model."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return what is recorded, for a checkpoint."""
+        """Return the recorded tensors, for a checkpoint."""
         return {}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` returned; empty: begin anew."""
+        """Restore what `state` returned; an empty state starts a new recording."""
 
     def detach(self) -> None:
         """Stop recording."""
 
 
 def shifted(scores: Sequence[Tensor]) -> Scores:
-    """Return scores of any sign made ≥ 0 by one shift, which keeps order and differences: the smallest becomes 0."""
+    """Return scores of any sign minus the smallest of all, so that they are ≥ 0 and their differences stay."""
     least = min(float(score.min()) for score in scores)
     return [score - least for score in scores]
 
 
 def above_zero(scores: Sequence[Tensor], masks: Sequence[Tensor]) -> Scores:
-    """Return scores raised by the least positive one, and 0 where pruned, so that those rank first; float64."""
+    """Return scores plus the smallest positive one, and 0 where pruned, so that pruned weights rank first; float64."""
     positive = [score[score > 0] for score in scores]
     least = min((float(some.min()) for some in positive if some.numel()), default=1.0)
     return [(exact(score) + least) * mask.to(score.device) for score, mask in zip(scores, masks, strict=True)]
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """Return the values in float64, where sums and differences keep scores apart; MPS has none, and keeps its type."""
+    """Return the values in float64, in which close scores stay distinct; on MPS, which has none, in their own type."""
     return tensor.detach() if tensor.device.type == "mps" else tensor.detach().double()
-
-
-def at_least_one(key: str, value: int) -> int:
-    """Return the value of `criterion.<key>`; raise ConfigError if it is not a whole number ≥ 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"criterion.{key}={value}: must be a whole number ≥ 1")
-    return value
 
 
 @contextmanager
 def differentiable(model: nn.Module) -> Iterator[None]:
-    """Switch gradients on, and off for a while what has no second derivative: cuDNN's RNNs and fused attention."""
+    """Enable gradients, and disable the kernels without second derivatives: cuDNN's RNNs and fused attention."""
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     with (
         torch.enable_grad(),
@@ -178,17 +164,16 @@ def differentiable(model: nn.Module) -> Iterator[None]:
 
 
 def derivative(value: Tensor, weights: Sequence[nn.Parameter], create_graph: bool = False) -> list[Tensor]:
-    """Return ∂value/∂w for each tensor, 0 for a frozen or unused one; no `.grad` changes."""
+    """Return ∂value/∂w for each tensor, 0 for a frozen or unused one, without changing any `.grad`."""
     wanted = [weight for weight in weights if weight.requires_grad]
     if not (wanted and value.requires_grad):
         return [torch.zeros_like(weight) for weight in weights]
-    found = torch.autograd.grad(value, wanted, create_graph=create_graph, allow_unused=True, materialize_grads=True)
-    slopes = iter(found)
+    slopes = iter(torch.autograd.grad(value, wanted, create_graph=create_graph, materialize_grads=True))
     return [next(slopes) if weight.requires_grad else torch.zeros_like(weight) for weight in weights]
 
 
 def gradient(evidence: Evidence, batch: Batch, temperature: float = 1.0, create_graph: bool = False) -> list[Tensor]:
-    """Return ∂L/∂w, L the loss of a batch, its outputs ÷ temperature. Call it within `differentiable`."""
+    """Return ∂L/∂w, L the loss of a batch with outputs ÷ temperature. Call it within `differentiable`."""
     inputs, labels = batch
     outputs = evidence.model(inputs)
     loss = evidence.loss(outputs if temperature == 1 else outputs / temperature, labels)
@@ -197,11 +182,7 @@ def gradient(evidence: Evidence, batch: Batch, temperature: float = 1.0, create_
 
 def mean_gradient(evidence: Evidence, examples: int, temperature: float = 1.0) -> list[Tensor]:
     """Return g = ∂L/∂w, L the mean loss over so many examples, each counted once; in float64 (`exact`)."""
-
-    def one(batch: Batch) -> list[Tensor]:
-        return gradient(evidence, batch, temperature)
-
-    return _mean(evidence, examples, one)
+    return _mean(evidence, examples, lambda batch: gradient(evidence, batch, temperature))
 
 
 def hessian_product(
@@ -231,12 +212,12 @@ def hessian_product(
         kinds = sorted({type(module).__name__ for module in evidence.model.modules()})
         raise ConfigError(
             f"this criterion needs second derivatives, which torch lacks for a module of the network, one of "
-            f"{', '.join(kinds)}: {str(error).splitlines()[0]}"
+            f"{', '.join(kinds)}: {one_line(error)}"
         ) from error
 
 
 def _mean(evidence: Evidence, examples: int, one: Callable[[Batch], list[Tensor]]) -> list[Tensor]:
-    """Return the mean over examples of what `one` gives as the mean of a batch; the last batch may be smaller."""
+    """Return the mean over all examples, given a function `one` that returns the mean over a batch."""
     totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
     count = 0
     with differentiable(evidence.model):

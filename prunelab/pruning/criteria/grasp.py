@@ -1,7 +1,5 @@
 """GraSP: how the removal of a weight would change the norm of the gradient."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from prunelab.errors import ConfigError
@@ -20,7 +18,7 @@ def grasp(evidence: Evidence, *, examples: int = 1024, temperature: float = 200.
         temperature: number > 0 that divides the logits; 200 in the paper's code.
 
     Returns:
-        Scores ≥ 0 in float64. Their zero means nothing, so neither do sums of them: not for channels.
+        Scores ≥ 0 in float64. The shift is arbitrary, so they cannot be added up to scores of channels.
 
     Raises:
         ConfigError: if an option is out of range, or if torch has no second derivative of a part of the network.

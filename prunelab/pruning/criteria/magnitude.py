@@ -1,7 +1,5 @@
 """The absolute value of a weight."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from prunelab.pruning.criteria.base import Evidence

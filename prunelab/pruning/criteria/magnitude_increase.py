@@ -1,7 +1,5 @@
 """How much training has increased the absolute value of a weight."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from prunelab.pruning.criteria.base import Criterion, Evidence, exact, shifted
@@ -11,8 +9,8 @@ class MagnitudeIncrease(Criterion):
     """Score a weight by |w| − |w_initial|, shifted so that the smallest score is 0.
 
     w_initial is the weight before any training. Without training (train.epochs=0) all scores are equal, and the first
-    weights of each tensor are pruned. Scores are in float64; their zero point means nothing, so sums of them (channels)
-    mean nothing either.
+    weights of each tensor are pruned. Scores are in float64; the shift is arbitrary, so they cannot be added up to
+    scores of channels.
 
     Source: Zhou et al. 2019, "Deconstructing lottery tickets: zeros, signs, and the supermask", the mask criterion
         "magnitude increase", arXiv 1905.01067.

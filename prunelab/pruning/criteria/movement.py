@@ -1,7 +1,5 @@
 """Whether training moves a weight away from zero or towards it, by first-order information."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -18,12 +16,11 @@ from prunelab.pruning.masks import Masks
 
 
 class Movement(Criterion):
-    """Score a weight by Σ −∂L/∂w · w over the optimizer steps since the last pruning.
+    """Score a weight by Σ −∂L/∂w · w over the optimizer steps since the last pruning, shifted so that the least is 0.
 
-    The scores of all tensors are shifted together so that the smallest is 0.
     The sum is positive where gradient descent makes |w| grow and negative where it makes it shrink: a small weight that
     grows is kept, and a large one that shrinks is pruned. Made for fine-tuning a pretrained network. Scores are in
-    float64; their zero point means nothing, so sums of them (channels) mean nothing either.
+    float64; the shift is arbitrary, so they cannot be added up to scores of channels.
 
     Source: Sanh, Wolf & Rush 2020, "Movement pruning: adaptive sparsity by fine-tuning", section 4, eq. 4,
         arXiv 2005.07683; without the learning rate of the scores, which does not change their order.
@@ -46,24 +43,18 @@ class Movement(Criterion):
         self._handle = register_optimizer_step_pre_hook(before_step)
 
     def __call__(self, evidence: Evidence) -> list[Tensor]:
-        """Return the scores.
-
-        Raises:
-            ConfigError: if there was no training since the last pruning.
-        """
+        """Return the scores; raise ConfigError if there was no training since the last pruning."""
         if not self._sums:
-            raise ConfigError(
-                "criterion=movement: needs optimizer steps before each pruning; with train.epochs=0 there are none"
-            )
-        zeros = zip(evidence.names, evidence.values, strict=True)
-        return shifted([exact(self._sums.get(name, torch.zeros_like(value))) for name, value in zeros])
+            raise ConfigError("criterion=movement: needs optimizer steps before each pruning; train.epochs=0 has none")
+        values = zip(evidence.names, evidence.values, strict=True)
+        return shifted([exact(self._sums.get(name, torch.zeros_like(value))) for name, value in values])
 
     def state(self) -> dict[str, Tensor]:
         """Return the sums, by the names of the tensors."""
         return {name: value.cpu() for name, value in self._sums.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the sums; empty: begin anew."""
+        """Restore the sums; an empty state starts new ones."""
         devices = {item.name: item.parameter.device for item in self._masks or ()}
         self._sums = {name: value.clone().to(devices.get(name, value.device)) for name, value in state.items()}
 

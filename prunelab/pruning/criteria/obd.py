@@ -1,25 +1,23 @@
 """Optimal brain damage: the increase of the loss by the removal of a weight, from the curvature."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
-from prunelab.errors import ConfigError
-from prunelab.pruning.criteria.base import Evidence, at_least_one, differentiable, exact, gradient, hessian_product
+from prunelab.errors import ConfigError, at_least_one
+from prunelab.pruning.criteria.base import Evidence, differentiable, exact, gradient, hessian_product
 
 
 def obd(evidence: Evidence, *, hessian: str = "fisher", examples: int = 256, samples: int = 8) -> list[Tensor]:
     """Score a weight by ½ h w², the loss's increase when w becomes 0; h: diagonal entry of the loss's Hessian.
 
-    Holds where training has converged (g ≈ 0) and weights act one by one (no off-diagonal curvature).
+    The formula holds where training has converged (g ≈ 0), and neglects the off-diagonal entries of the Hessian.
 
     Args:
         hessian: `fisher`: mean of g² over single examples, the diagonal of the empirical Fisher, which equals the
             Hessian's for a model that fits the labels' distribution. `hutchinson`: |mean of v ⊙ H v| over random
-            vectors v of ±1; the absolute value, since a negative curvature is no saving.
-        examples: whole number ≥ 1 of training examples; `fisher` takes a pass for each of them.
-        samples: whole number ≥ 1 of vectors v, drawn on the CPU from torch's generator; `fisher` needs none.
+            vectors v of ±1.
+        examples: whole number ≥ 1 of training examples; `fisher` runs one backward pass for each of them.
+        samples: whole number ≥ 1 of vectors v, drawn on the CPU from torch's generator; `fisher` ignores it.
 
     Returns:
         Scores ≥ 0 in float64.
@@ -33,7 +31,7 @@ def obd(evidence: Evidence, *, hessian: str = "fisher", examples: int = 256, sam
     if hessian == "fisher":
         curvatures = _fisher(evidence, examples)
     elif hessian == "hutchinson":
-        curvatures = _hutchinson(evidence, examples, at_least_one("samples", samples))
+        curvatures = _hutchinson(evidence, examples, at_least_one("criterion.samples", samples))
     else:
         raise ConfigError(f"criterion.hessian={hessian}: must be fisher or hutchinson")
     return [h * exact(weight).square() / 2 for h, weight in zip(curvatures, evidence.weights, strict=True)]

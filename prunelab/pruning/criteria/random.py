@@ -1,7 +1,5 @@
 """Random scores: the baseline that every criterion must beat."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

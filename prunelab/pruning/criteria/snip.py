@@ -1,7 +1,5 @@
 """SNIP: how much the loss depends on whether a connection is there."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from prunelab.pruning.criteria.base import Evidence, exact, mean_gradient

@@ -1,7 +1,5 @@
 """SynFlow: the flow of synaptic strength through a weight; needs no data."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

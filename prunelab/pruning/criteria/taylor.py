@@ -1,7 +1,5 @@
 """Taylor: the squared change of the loss by the removal of a weight, to first order."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Wanda: the absolute value of a weight times the norm of its inputs."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -32,16 +30,15 @@ class Place(NamedTuple):
 def wanda(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
     """Score a weight by |W_ij| · ‖X_j‖₂, X_j the j-th input feature over all examples and positions.
 
-    Of a Conv the features are the input channels.
-    Known for Linear and Conv (grouped and transposed too), for MultiheadAttention's projections, and for the input and
-    recurrent weights of LSTM, GRU and RNN, where X are the states before each step. The paper ranks within each output
-    row: `allocation=row`.
+    Defined for Linear and Conv (grouped and transposed too), whose features are the input channels; for the projections
+    of MultiheadAttention; and for the input and recurrent weights of LSTM, GRU and RNN, where X are the inputs and the
+    states before each step. The paper ranks within each output row: `allocation=row`.
 
     Args:
         examples: whole number ≥ 1 of training examples; the paper takes 128 sequences.
 
     Raises:
-        ConfigError: if `examples` is out of range, or for a tensor whose inputs cannot be seen, such as a bias.
+        ConfigError: if `examples` is out of range, or for a tensor whose inputs are unknown, such as a bias.
 
     Source: Sun et al. 2024, "A simple and effective pruning approach for large language models", eq. 1,
     arXiv 2306.11695.
@@ -74,7 +71,7 @@ def _check(unseen: list[Place]) -> None:
 
 @contextmanager
 def _unfused_attention() -> Iterator[None]:
-    """Switch off the encoder's fused inference for a while: it calls no module inside, and so no hook."""
+    """Disable the fused encoder layer inside the context: it calls none of its modules, and so no hook."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -160,7 +157,7 @@ def _recurrent(layer: int, reverse: bool) -> Reader:
         squares = _squares(outputs[..., reverse * size : (reverse + 1) * size]) - _squares(final[row])
         if start is not None:
             squares = squares + _squares(start[row])
-        return squares.clamp(min=0)  # of one step, rounding may leave less than nothing
+        return squares.clamp(min=0)  # rounding may make the difference negative
 
     return read
 

@@ -1,7 +1,5 @@
 """Rectangular blocks of neighbouring weights, which hardware can skip as a whole."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -13,10 +11,10 @@ from prunelab.pruning.units import Granularity
 
 
 class Block(Granularity):
-    """Prune blocks of a weight that is seen as a matrix [out, in·kh·kw].
+    """Prune blocks of a weight flattened to a matrix [out, in·kh·kw].
 
-    Blocks are cut from the upper left corner; those at the right and lower edges may be smaller. A block's score is the
-    mean score of its weights that are not pruned.
+    The blocks begin in the upper left corner; those at the right and lower edges may be smaller. A block's score is the
+    mean score of its unpruned weights.
 
     Args:
         size: rows and columns of a block, whole numbers ≥ 1.

@@ -1,12 +1,10 @@
 """Whole channels: output or input channels of a convolution, neurons of a Linear layer."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor, nn
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, check_number
 from prunelab.pruning.masks import MaskedTensor
 from prunelab.pruning.units import Granularity, input_dim
 
@@ -16,7 +14,7 @@ class Channel(Granularity):
 
     A channel's score is (mean of scoreⁿ)^(1/n), so that channels of different sizes can be ranked together: for n = 2
     the root mean square, for n = ∞ the largest. Pruned weights count as zeros. The bias of a pruned output channel is
-    pruned with it, since the channel would go on emitting its bias.
+    pruned too; otherwise the channel's output would be its bias.
 
     Args:
         n: order of the norm, > 0; `inf` for the largest.
@@ -32,8 +30,8 @@ class Channel(Granularity):
     def __init__(self, n: float = 2, dim: int = 0) -> None:
         if isinstance(n, str) and n.lower() in ("inf", ".inf"):
             n = math.inf
-        if isinstance(n, bool) or not isinstance(n, (int, float)) or not n > 0:
-            raise ConfigError(f"granularity.n={n}: must be a number > 0, or inf")
+        if n != math.inf:
+            check_number("granularity.n", n, "a number > 0, or inf", lambda x: x > 0)
         if isinstance(dim, bool) or not isinstance(dim, int):
             raise ConfigError(f"granularity.dim={dim}: must be a whole number")
         self.n, self.dim = n, dim
@@ -67,7 +65,7 @@ class Channel(Granularity):
         return view.expand(item.parameter.shape).to(item.mask.device)
 
     def followers(self, item: MaskedTensor) -> list[tuple[nn.Module, str]]:
-        """Return the bias, where the channels are output channels; of a shared weight that of each of its layers."""
+        """Return the bias of each layer that has the weight, if the channels are output channels."""
         if self.dim % item.parameter.dim() != 0:
             return []
         layers = [owner for owner, key in item.owners if key == "weight" and input_dim(owner) == 1]

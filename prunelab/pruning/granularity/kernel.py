@@ -1,7 +1,5 @@
 """Whole kernels of convolutions."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from prunelab.pruning.granularity.block import need_matrix

@@ -1,7 +1,5 @@
 """Single weights."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from prunelab.pruning.masks import MaskedTensor

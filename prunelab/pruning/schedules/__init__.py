@@ -1,7 +1,4 @@
-"""Schedules: how much is pruned, and when. One schedule per file; each returns one amount per round.
-
-`amount` is the fraction of the units that are not pruned yet which a round removes.
-"""
+"""Schedules: one per file; each returns for every round the fraction of the unpruned units that it removes."""
 
 from prunelab.pruning.schedules.base import Amounts, Round
 from prunelab.pruning.schedules.cubic import cubic

@@ -1,7 +1,5 @@
 """Large steps of sparsity at first, small ones at the end."""
 
-from __future__ import annotations
-
 from prunelab.pruning.schedules.base import Amounts, towards
 
 

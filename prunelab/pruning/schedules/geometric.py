@@ -1,7 +1,5 @@
 """The same amount in every round, chosen to end at a given sparsity."""
 
-from __future__ import annotations
-
 from prunelab.pruning.schedules.base import Amounts, towards
 
 

@@ -1,7 +1,5 @@
 """Pruning during training, every so many iterations."""
 
-from __future__ import annotations
-
 from prunelab.pruning.schedules.base import Round
 from prunelab.pruning.schedules.cubic import cubic
 

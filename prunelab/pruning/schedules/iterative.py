@@ -1,7 +1,5 @@
 """The same amount in every round."""
 
-from __future__ import annotations
-
 from prunelab.pruning.schedules.base import Amounts
 
 

@@ -1,7 +1,5 @@
 """Equal steps of sparsity."""
 
-from __future__ import annotations
-
 from prunelab.pruning.schedules.base import Amounts, towards
 
 

@@ -1,7 +1,5 @@
 """All pruning in one round."""
 
-from __future__ import annotations
-
 from prunelab.errors import ConfigError
 from prunelab.pruning.schedules.base import Amounts
 

@@ -1,7 +1,5 @@
 """A larger amount in every round."""
 
-from __future__ import annotations
-
 from prunelab.errors import ConfigError
 from prunelab.pruning.schedules.base import Amounts
 

@@ -1,19 +1,18 @@
 """The same amount in every round, until validation accuracy drops too far."""
 
-from __future__ import annotations
-
 from prunelab.errors import ConfigError
 from prunelab.pruning.schedules.base import Amounts
 
 
 def until(amount: float | None, rounds: int, tolerance: float | None = None) -> Amounts:
-    """Return the same amount for every round; the experiment stops at the first round that loses too much accuracy.
+    """Return the same amount for every round.
 
-    Too much is more than `tolerance` below the dense network's validation accuracy. The round before is the result.
+    The experiment stops at the first round whose validation accuracy is more than `tolerance` below that of the dense
+    network. The round before is the result.
 
     Args:
         amount: fraction in [0, 1) of the units that are not pruned yet.
-        rounds: at most so many, ≥ 1.
+        rounds: maximum number of rounds, ≥ 1.
         tolerance: in [0, 1], such as 0.005 for half a percentage point.
 
     Raises:

@@ -1,24 +1,21 @@
 """The interface of callbacks, and the phase of training that a callback is made for."""
 
-from __future__ import annotations
-
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, check_number
 from prunelab.pruning.masks import MaskedTensor, Masks
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that a callback wants to have trained.
+    """Parameters that a callback adds to the optimizer.
 
     Attributes:
-        parameters: the tensors; those that belong to the network are in no other group.
+        parameters: the tensors; parameters of the network among them are in no other group.
         lr: learning rate > 0; it follows the learning-rate schedule.
         weight_decay: ≥ 0.
     """
@@ -53,10 +50,10 @@ class Callback:
         return {}
 
     def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
-        """Return the scalar that is minimised, given the scalar from the callbacks before this one.
+        """Return the scalar to minimise.
 
         Args:
-            loss: scalar: the batch's cross-entropy, or what an earlier callback returned.
+            loss: scalar: the batch's cross-entropy, or what the callback before this one returned.
             inputs: the batch, [batch, …].
             logits: the network's output for it, [batch, classes].
         """
@@ -69,7 +66,7 @@ class Callback:
         """Run after the optimizer's step; the gradients are still there."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must store to continue bit for bit."""
+        """Return the tensors that a checkpoint must store, so that training continues with the same bits."""
         return {}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -90,8 +87,8 @@ class Phase:
         round: number of the round; 0 is dense training.
         iterations: optimizer steps in the phase.
         batch: `batch(iteration)` returns inputs and labels of a training batch drawn by (seed, round, iteration).
-        tensors: names of the masked tensors that callbacks may work on; None: all. (Pruning channels adds masks of
-            biases, which are none of them.)
+        tensors: names of the masked tensors that callbacks may change; None: all. (Biases that are pruned with their
+            channels are masked, but not among them.)
     """
 
     model: nn.Module
@@ -103,20 +100,8 @@ class Phase:
     tensors: Sequence[str] | None = None
 
     def masked(self) -> list[MaskedTensor]:
-        """Return the masked tensors that callbacks may work on, in the model's order."""
+        """Return the masked tensors that callbacks may change, in the model's order."""
         return [item for item in self.masks if self.tensors is None or item.name in self.tensors]
-
-
-def check_number(key: str, value: object, allowed: str, fits: Callable[[float], bool]) -> None:
-    """Raise ConfigError unless a value is a finite number and fits.
-
-    Args:
-        key: the config key, for the message.
-        allowed: what the message says is allowed, such as `a number ≥ 0`.
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not fits(value):  # type: ignore[arg-type]
-        raise ConfigError(f"{key}={value}: must be {allowed}")
 
 
 def check_strength(phase: Phase, name: str, strength: float) -> None:

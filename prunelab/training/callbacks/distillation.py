@@ -1,7 +1,5 @@
 """Distillation: the dense network teaches the pruned network during fine-tuning."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

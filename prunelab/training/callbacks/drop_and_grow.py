@@ -1,7 +1,5 @@
 """Sparse training: repeatedly drop the smallest weights of a tensor and grow as many others."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 
@@ -10,19 +8,19 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, check_number
 from prunelab.pruning.criteria.base import derivative
 from prunelab.pruning.masks import MaskedTensor
-from prunelab.training.callbacks.base import Callback, Phase, check_number
+from prunelab.training.callbacks.base import Callback, Phase
 
 
 class DropAndGrow(Callback):
     """After every `every` iterations, move a share of each tensor's active weights to other places.
 
     Of a tensor's n active weights (those that are not pruned), the round(share · n) with the smallest |w| are dropped,
-    but at most as many as are pruned. As many of the weights that were pruned before grow: those with the highest
-    `scores`. They start at zero, without momentum. So each tensor keeps its number of active weights exactly, and a
-    tensor without pruned weights stays as it is. Single weights move: channels and patterns are not preserved.
+    but at most as many as are pruned. The same number of weights that were pruned before grow: those with the highest
+    `scores`. They start at zero, without momentum. So each tensor keeps its number of active weights, and a tensor
+    without pruned weights does not change. Single weights move: channels and patterns are not preserved.
 
     Args:
         every: iterations between two moves, ≥ 1.
@@ -62,14 +60,14 @@ class DropAndGrow(Callback):
 
     @torch.no_grad()
     def after_step(self, iteration: int) -> None:
-        """Drop and grow if it is time. Masks and weights are in every checkpoint, so there is no other state."""
+        """Drop and grow after every `every` iterations. All state is in the masks and weights."""
         if iteration % self.every or iteration >= self.end:
             return
         items = [item for item in self.phase.masked() if not item.mask.all()]
         scores = self.scores(iteration, items)
         for item in items:
             moving = min(round(self.share(iteration) * int(item.mask.sum())), int((item.mask == 0).sum()))
-            # After divergence nothing moves: the loop reports the loss.
+            # After divergence nothing moves, and the loop reports the loss.
             if torch.isfinite(scores[item.name]).all() and torch.isfinite(item.parameter).all():
                 drop_and_grow(item, scores[item.name], moving, self.optimizer)
         self.phase.masks.apply()
@@ -85,7 +83,7 @@ def drop_and_grow(item: MaskedTensor, scores: Tensor, moving: int, optimizer: Op
     Args:
         scores: ≥ 0, of the tensor's shape.
         moving: at most the number of active weights, and at most that of pruned ones.
-        optimizer: its state of the weights that grow is set to zero.
+        optimizer: its state for the weights that grow is set to zero.
     """
     sizes, kept = item.parameter.abs().flatten(), item.kept.flatten()
     dropped = sizes.masked_fill(~kept, torch.inf).argsort(stable=True)[:moving]

@@ -1,17 +1,15 @@
 """Dynamic inference: a learned gate per layer decides at run time whether the layer is executed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, check_number
 from prunelab.pruning import blocks
 from prunelab.pruning.gated import gated, gated_class
-from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_number
+from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase
 
 START = 2.0  # initial value of a gate; σ(2) = 0.88, so it is open
 
@@ -53,10 +51,9 @@ class DynamicGates(Callback):
         """Give a new model its gates, in place.
 
         Args:
-            model: a network that has just been made.
             shape: shape of one example, [channels, height, width], or None if it is unknown.
             layers: patterns of module names; None: see the class.
-            other: ignored.
+            other: options that only the class takes.
 
         Raises:
             ConfigError: if there is no such layer, or a pattern matches none.

@@ -1,7 +1,5 @@
 """Measure what the gates of a network save at run time."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from statistics import median
@@ -31,7 +29,7 @@ class GateSavings:
 def measure(model: nn.Module, split: Split) -> GateSavings | None:
     """Measure what the gates save on the first 256 examples of a split; return None for a model without gates.
 
-    Forward passes as the gates decide and with all gates open alternate; their medians are compared.
+    Forward passes with gates that decide and with open gates alternate; the medians of their times are compared.
     """
     layers = gated(model)
     if not layers:

@@ -1,7 +1,5 @@
 """Gradual pruning: prune every so many iterations while the network is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from prunelab.training.callbacks.base import Callback
@@ -22,7 +20,7 @@ class Gradual(Callback):
         self.prune, self.every, self.prunings = prune, every, prunings
 
     def after_step(self, iteration: int) -> None:
-        """Prune if it is time. The masks are in every checkpoint, so there is no other state."""
+        """Prune after every `every` iterations. All state is in the masks."""
         step, rest = divmod(iteration, self.every)
         if rest == 0 and step <= self.prunings:
             self.prune(step)

@@ -1,19 +1,16 @@
 """L0 regularization: gates on weights, channels or layers that learn to close during dense training."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, check_number
 from prunelab.pruning.masks import MaskedTensor
-from prunelab.pruning.prunable import PRUNABLE_TYPES, output_layer
+from prunelab.pruning.prunable import PRUNABLE_TYPES, evaluating, output_layer
 from prunelab.runtime.seeding import seeded
-from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_number, check_strength
+from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_strength
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1  # as in the paper
 GRANULARITIES = ("weight", "channel", "layer")
@@ -50,8 +47,8 @@ def probability(log_alpha: Tensor) -> Tensor:
 class Gates:
     """The gates of one prunable tensor.
 
-    A gate of a channel or a layer multiplies the layer's output, which is the same as multiplying its weights and its
-    bias: z·(w·x + b). A gate of a single weight multiplies that weight.
+    The gate z of a channel or a layer multiplies the layer's output, z·(w·x + b), and so its weights and its bias. The
+    gate of a single weight multiplies that weight.
 
     Args:
         item: the tensor.
@@ -69,11 +66,8 @@ class Gates:
         """Return a draw in training mode, else the settled values."""
         return sample(self.log_alpha) if self.item.module.training else settled(self.log_alpha)
 
-    def attach(self) -> RemovableHandle:
-        """Multiply the layer's output by the gates until the handle is removed."""
-        return self.item.module.register_forward_hook(self._gate_output)
-
-    def _gate_output(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    def gate_output(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        """Return the layer's output times the gates; a forward hook."""
         places = getattr(module, "kernel_size", ())  # [n, channels, *places], or [n, channels] for a linear layer
         return output * self.values().view(-1, *(1 for _ in places))
 
@@ -93,8 +87,8 @@ class Gates:
 class L0(Callback):
     """Learn which weights, channels or layers can be zero: stochastic gates, and a cost of open gates.
 
-    Adds strength · Σ P(z ≠ 0) · (weights per gate z) ÷ (all gated weights) to the loss. So the strength is what a
-    network costs whose gates are all open, in nats of cross-entropy. The paper's λ/N per weight is strength ÷ weights.
+    Adds strength · Σ P(z ≠ 0) · (weights per gate z) ÷ (all gated weights) to the loss. So the strength is the cost, in
+    nats of cross-entropy, of a network whose gates are all open; the paper's λ/N per weight is strength ÷ weights.
 
     After training the gates are multiplied into the weights, so closed gates leave exact zeros in a plain network.
     `strategy=threshold allocation.threshold=0` prunes these zeros; with `granularity=channel` their biases too.
@@ -134,7 +128,8 @@ class L0(Callback):
             raise ConfigError(f"regularizer.granularity={granularity}: the only layer is the output layer")
         self.size = sum(gates.item.parameter.numel() for gates in self.gates)
         self.working = [gates for gates in self.gates if gates.on_weights]
-        self.handles = [gates.attach() for gates in self.gates if not gates.on_weights]
+        others = [gates for gates in self.gates if not gates.on_weights]
+        self.handles = [gates.item.module.register_forward_hook(gates.gate_output) for gates in others]
 
     def parameters(self) -> ParameterGroup:
         """Return log α of all gates; no weight decay, which would pull them to half open."""
@@ -170,11 +165,7 @@ class L0(Callback):
 
 
 def _gated(phase: Phase, granularity: str) -> Iterator[MaskedTensor]:
-    """Yield the tensors that get gates.
-
-    Raises:
-        ConfigError: if a tensor cannot have such gates.
-    """
+    """Yield the tensors that get gates; raise ConfigError if one cannot have such gates."""
     items = phase.masked()
     if granularity == "weight":
         yield from items
@@ -183,7 +174,7 @@ def _gated(phase: Phase, granularity: str) -> Iterator[MaskedTensor]:
     called, last = _called(phase), output_layer(phase.model)
     for item in items:
         if item.key == "bias" and item.module in weights:
-            continue  # the gates of its weight act on it too
+            continue  # the gates of the layer's weight multiply its bias too
         gateable = isinstance(item.module, PRUNABLE_TYPES) and not isinstance(item.module, TRANSPOSED)
         if not gateable or item.key != "weight" or item.module not in called:
             raise ConfigError(
@@ -197,14 +188,12 @@ def _gated(phase: Phase, granularity: str) -> Iterator[MaskedTensor]:
 
 def _called(phase: Phase) -> set[nn.Module]:
     """Return the modules that a forward pass calls. Attention reads the weights of its `out_proj` without a call."""
-    model, training = phase.model, phase.model.training
     called: set[nn.Module] = set()
-    handles = [module.register_forward_hook(lambda module, *_: called.add(module)) for module in model.modules()]
+    handles = [module.register_forward_hook(lambda module, *_: called.add(module)) for module in phase.model.modules()]
     try:
-        with torch.no_grad(), seeded(phase.seed, "gates"):
-            model.eval()(phase.batch(1)[0][:2])
+        with torch.no_grad(), seeded(phase.seed, "gates"), evaluating(phase.model):
+            phase.model(phase.batch(1)[0][:2])
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     return called

@@ -1,7 +1,5 @@
 """L1 regularization: weights become small enough to be pruned by a threshold."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

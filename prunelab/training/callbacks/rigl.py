@@ -1,7 +1,5 @@
 """RigL: sparse training that grows the weights with the largest gradients."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

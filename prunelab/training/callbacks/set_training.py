@@ -1,7 +1,5 @@
 """SET: sparse training that grows weights at random."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

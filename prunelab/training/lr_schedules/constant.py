@@ -1,7 +1,5 @@
 """A constant learning rate."""
 
-from __future__ import annotations
-
 
 def constant(progress: float) -> float:
     """Return 1.

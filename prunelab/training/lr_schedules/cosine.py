@@ -1,7 +1,5 @@
 """Cosine decay of the learning rate, with an optional warm-up."""
 
-from __future__ import annotations
-
 import math
 
 from prunelab.training.lr_schedules.warmup import rising

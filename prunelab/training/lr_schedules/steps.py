@@ -1,7 +1,5 @@
 """A learning rate that falls in steps, with an optional warm-up."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from prunelab.errors import ConfigError

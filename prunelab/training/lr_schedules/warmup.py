@@ -1,7 +1,5 @@
 """The linear warm-up that learning-rate schedules share."""
 
-from __future__ import annotations
-
 from prunelab.errors import ConfigError
 
 
