@@ -197,7 +197,11 @@ def test_the_yaml_files_are_those_that_are_composed():
     assert len(OPTIONS) > 50
 
 
-@pytest.mark.parametrize(("group", "choice", "key"), OPTIONS, ids=lambda value: value)
+LARGE = ("resnet18", "torchvision", "conv4", "conv6")
+PARAMS = [pytest.param(*one, marks=[pytest.mark.slow] if one[1] in LARGE else []) for one in OPTIONS]
+
+
+@pytest.mark.parametrize(("group", "choice", "key"), PARAMS, ids=lambda value: value)
 def test_an_option_of_a_part_changes_the_names_that_it_should(group, choice, key):
     if group == "schedule" and key == "sparsity" and "sparsity" not in str(NEEDED.get(f"{group}/{choice}")):
         return  # amount decides

@@ -91,6 +91,7 @@ def test_dense_is_the_network_of_round_0(tmp_path, monkeypatch):
     assert zeros == [0, 59_838 // 2]
 
 
+@pytest.mark.slow
 def test_all_forms_are_timed_in_one_race(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("torchao")

@@ -37,6 +37,7 @@ def failure(attempt, at):
     return None
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_at_every_write(tmp_path, monkeypatch, expected):
     write = files._write
 

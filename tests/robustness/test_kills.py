@@ -8,6 +8,7 @@ import pytest
 from harness import finish, is_full, record, result, settings, sizes, start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", sizes(5, 200))
 def test_killed_again_and_again_ends_bit_identical(kills, tmp_path, request):
     draw = random.Random(kills)

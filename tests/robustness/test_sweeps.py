@@ -41,6 +41,7 @@ def final_table(folder):
     return [(job.overrides[-2:], job.status, figure) for job, figure in zip(jobs, figures, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", sizes(6, 30))
 def test_killed_workers_lose_nothing(jobs, tmp_path, request):
     draw = random.Random(jobs)
@@ -70,6 +71,7 @@ def test_killed_workers_lose_nothing(jobs, tmp_path, request):
         record("sweeps", jobs=jobs, killed=killed, missing=0)
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_as_a_whole_goes_on_when_run_again(tmp_path):
     how = command(tmp_path / "outputs", "seed=0,1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     process = subprocess.Popen(how, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -154,6 +156,7 @@ def test_a_failing_job_of_a_sweep_started_again_is_named_in_the_table(tmp_path):
     assert "1 of 2 jobs did not complete" in ended.stdout
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_with_one_worker_and_with_two(tmp_path):
     strategies = "strategy=ln_structured,custom,lottery_ticket"  # the others are these calls with other scores
     for workers_ in (1, 2):
