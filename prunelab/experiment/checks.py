@@ -49,6 +49,14 @@ def try_criterion(bench: Bench) -> None:
     bench.pruner.recorder.load({})
 
 
+def check_live(bench: Bench) -> None:
+    """Raise ConfigError where a live model is to be exported or quantised: a run's files are rebuilt from its config."""
+    wanted = bench.spec.finish
+    if bench.live_model is not None and (wanted.export or wanted.quantize):
+        key = f"export=[{','.join(wanted.export)}]" if wanted.export else f"quantize={wanted.quantize}"
+        raise ConfigError(f"{key}: is for models that the config names; use prunelab.export(result.model, folder, …)")
+
+
 @torch.no_grad()
 def check_output(bench: Bench) -> None:
     """Run the model on two examples; ConfigError unless it takes them and returns logits."""

@@ -95,6 +95,9 @@ def prepare(
     device = devices.prepare(spec.device, spec.threads)
     bench = Bench(spec, device, Hooks(on_batch, interrupt), model, data)
     need_packages(spec.finish)
+    checks.check_live(bench)
+    if model is not None:
+        report.note(live_model=type(model).__name__)
     rounds = planned_rounds(spec, plans.target_sparsity(bench))
     planned = plans.plan(bench, rounds)
     report.note(device=str(device), threads=devices.threads(spec.threads), deterministic=devices.deterministic(device))

@@ -112,4 +112,9 @@ def _summary(folder: Path) -> Json:
         raise ConfigError(f"{folder}: must be the folder of a finished run, with its {SUMMARY}") from error
     if status != "completed" or not isinstance(config, dict):
         raise ConfigError(f"{folder}: its run is {status}; must be completed")
+    if said.get("live_model"):
+        raise ConfigError(
+            f"{folder}: its model was a live module ({said['live_model']}), which no config can rebuild; "
+            "load model.safetensors into a module of yours by load_state_dict"
+        )
     return {"config": config}

@@ -145,3 +145,15 @@ def test_held_out_examples_are_normalised_as_the_others():
 def test_classes_that_only_the_test_split_has_count():
     train, test = tensors()
     assert class_count(as_dataset((train, (test[0], test[1] + 4)))) == 7
+
+
+def test_what_only_a_config_can_rebuild_is_refused_in_one_line(tmp_path):
+    result = run(tmp_path)
+    with pytest.raises(prunelab.ConfigError, match=r"live module \(Sequential\).*load_state_dict"):
+        prunelab.load(result.folder)
+    fresh = module()
+    fresh.load_state_dict(load_file(result.folder / "model.safetensors"))
+    assert all(torch.equal(value, result.model.state_dict()[name]) for name, value in fresh.state_dict().items())
+    for asked in ("export=[onnx]", "quantize=int8_weight"):
+        with pytest.raises(prunelab.ConfigError, match=r"prunelab\.export"):
+            run(tmp_path, asked)
