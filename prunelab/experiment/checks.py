@@ -50,7 +50,7 @@ def try_criterion(bench: Bench) -> None:
 
 
 def check_live(bench: Bench) -> None:
-    """Raise ConfigError where a live model is to be exported or quantised: a run's files are rebuilt from its config."""
+    """Raise ConfigError where a live model is to be exported or quantised: files are rebuilt from the config."""
     wanted = bench.spec.finish
     if bench.live_model is not None and (wanted.export or wanted.quantize):
         key = f"export=[{','.join(wanted.export)}]" if wanted.export else f"quantize={wanted.quantize}"
