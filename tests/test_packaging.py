@@ -26,7 +26,7 @@ def sdist(tmp_path_factory):
     return next(folder.glob("*.tar.gz"))
 
 
-@pytest.fixture(scope="module", params=["checkout", "sdist"])
+@pytest.fixture(scope="module", params=["checkout", pytest.param("sdist", marks=pytest.mark.slow)])
 def wheel(request, sdist, tmp_path_factory):
     folder, tree = tmp_path_factory.mktemp("wheel"), ROOT
     if request.param == "sdist":

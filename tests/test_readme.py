@@ -74,7 +74,18 @@ def quick(command):
     return [item for item in QUICK if item.split("=")[0] not in command]
 
 
-LONG = ("lottery_ticket_figure", "submitit_local", "+sweep=")
+LONG = (
+    "lottery_ticket_figure",
+    "submitit_local",
+    "joblib",
+    "+sweep=",
+    "lottery_ticket seed=0,1",
+    "schedule.macs",
+    "schedule=until",
+    "vit_tiny",
+    "synflow",
+    "export=",
+)
 
 
 @pytest.mark.parametrize(

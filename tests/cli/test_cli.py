@@ -334,7 +334,9 @@ def uninterrupted(cli, tmp_path_factory):
     return numbers(*runs(folder))
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_goes_on_where_it_was(cli, tmp_path, uninterrupted, number, status):
     args = overrides(tmp_path, *LONGER)
     process = start(*args, cwd=tmp_path)

@@ -149,6 +149,7 @@ def test_on_the_test_set_of_mnist():
     assert proof.in_float64 < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), [("lenet5_caffe", 1.4), ("lenet_300_100", 1.4), ("lenet", 1.05)])
 def test_half_of_the_channels_is_faster(name, least):
     """At batch 256, on one thread, in turns; the best of three, since machines have other work.

@@ -96,6 +96,7 @@ def removed(units, amounts):
         yield goes
 
 
+@pytest.mark.slow
 def test_a_run_that_was_broken_off_ends_the_same(tmp_path):
     whole, again = undisturbed_and_resumed(run, tmp_path, 7)
     assert numbers(again.folder) == numbers(whole.folder)

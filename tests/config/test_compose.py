@@ -65,6 +65,7 @@ def test_every_yaml_composes_and_resolves(choice):
     assert len(rounds(spec)) == config.schedule.get("rounds", 1)
 
 
+@pytest.mark.slow
 def test_every_strategy_with_every_schedule():
     for strategy in STRATEGIES:
         for schedule in (choice for choice in CHOICES if choice.startswith("schedule/")):

@@ -142,6 +142,7 @@ def test_a_damaged_bundle_is_said_in_one_line(tmp_path, monkeypatch, kind):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_four_processes_at_once_on_an_empty_cache(data, folder):
     env = {**os.environ, "PRUNELAB_CACHE": str(folder)}
     pipe = functools.partial(subprocess.Popen, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)

@@ -99,6 +99,7 @@ def test_a_set_from_files_that_are_there(small):
     torch.testing.assert_close(deviations, torch.ones(function.shape[0]), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_second_load_needs_neither_files_nor_torchvision(small, python, tmp_path):
     function, _, files = small
     folder = put(files, function)

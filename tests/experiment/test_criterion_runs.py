@@ -92,6 +92,7 @@ def sgd(folder, *more):
     return run(folder, *quick, *more)
 
 
+@pytest.mark.slow
 def test_movement_goes_on_after_an_interruption_as_if_there_had_been_none(tmp_path):
     more = ("train.epochs=2", "amount=0.7")
     expected = sgd(tmp_path / "undisturbed", *more)

@@ -87,6 +87,7 @@ def test_other_models_say_why_they_cannot(tmp_path):
         prunelab.run(prunelab.compose(*overrides(tmp_path), "strategy=layer"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [7, 9])
 def test_gradual_removal_goes_on_where_it_was_broken_off(batch, tmp_path):
     """With batch norm, which tells training from evaluation."""

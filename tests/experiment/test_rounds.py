@@ -81,7 +81,7 @@ def test_gradual_prunes_while_it_trains_along_the_cubic_curve(tmp_path, prunings
     assert len(result.rounds) == 2
 
 
-@pytest.mark.parametrize("batch", [6, 7, 11, 14])
+@pytest.mark.parametrize("batch", [6, 7, *(pytest.param(batch, marks=pytest.mark.slow) for batch in (11, 14))])
 def test_gradual_interrupted_ends_as_if_it_had_not_been(batch, tmp_path):
     expected = run(tmp_path / "undisturbed", *GRADUAL)
     with broken_off(batch):

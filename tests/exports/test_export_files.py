@@ -68,6 +68,7 @@ def test_rows_are_what_lies_there(folder, finished, test_split):
     assert 0 < row.largest_difference <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["int8_weight", "int8_dynamic"])
 def test_int8_is_compared_with_the_network_that_was_rounded(folder, finished, test_split, kind):
     pytest.importorskip("torchao")
@@ -81,6 +82,7 @@ def test_int8_is_compared_with_the_network_that_was_rounded(folder, finished, te
         assert (found.run(x) - finished.model(x)).abs().max() > 1e-4  # it is another network than the dense one
 
 
+@pytest.mark.slow
 def test_int8_that_comes_back_otherwise_is_not_done(folder, finished, test_split, monkeypatch):
     pytest.importorskip("torchao")
     honest = FORMATS["int8_weight"]

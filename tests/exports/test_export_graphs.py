@@ -27,7 +27,7 @@ def apart(run, model, batch):
     return float((run(x) - model(x)).abs().max())
 
 
-@pytest.mark.parametrize("kind", [LeNet, ResidualLeNet, ViT])
+@pytest.mark.parametrize("kind", [LeNet, ResidualLeNet, pytest.param(ViT, marks=pytest.mark.slow)])
 def test_onnx_agrees_at_any_batch_size(tmp_path, kind):
     pytest.importorskip("onnxruntime")
     dense = network(kind)
@@ -46,7 +46,7 @@ def test_an_onnx_graph_has_no_masks(tmp_path):
     assert nodes.count("Gemm") == 3
 
 
-@pytest.mark.parametrize("kind", [LeNet, LSTM, ViT])
+@pytest.mark.parametrize("kind", [LeNet, LSTM, pytest.param(ViT, marks=pytest.mark.slow)])
 def test_torch_export_agrees_at_any_batch_size(tmp_path, kind):
     dense = network(kind)
     graphs.save_program(tmp_path, dense)

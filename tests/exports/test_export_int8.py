@@ -80,7 +80,7 @@ def test_an_attention_layers_own_weights_stay_in_float():
 
 
 @torchao
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["int8_weight", pytest.param("int8_dynamic", marks=pytest.mark.slow)])
 def test_what_was_saved_comes_back_in_a_fresh_process(tmp_path, kind, python):
     found = quantize(sparse_lenet(), kind)
     int8.save(tmp_path, found, Network(sparse_lenet()))

@@ -46,6 +46,7 @@ def test_onnx(tmp_path):
     torch.testing.assert_close(torch.from_numpy(found), model(X).detach(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_several_kinds(tmp_path):
     rows = export(sparse_lenet(), tmp_path, ["torch_export", "csr"], example=X.repeat(40, 1, 1, 1))
     assert [row.files for row in rows] == [("model.pt2",), ("model.csr.safetensors", "model.csr.json")]

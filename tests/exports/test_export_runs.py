@@ -44,6 +44,7 @@ def test_a_missing_package_is_found_before_training(asked, package, tmp_path, mo
         prunelab.run(prunelab.compose(*overrides(tmp_path, asked)))
 
 
+@pytest.mark.slow
 def test_int8_is_in_the_summary(tmp_path):
     pytest.importorskip("torchao")
     result = prunelab.run(prunelab.compose(*overrides(tmp_path, "quantize=int8_weight", "schedule.rounds=1")))

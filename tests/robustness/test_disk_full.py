@@ -12,6 +12,7 @@ from prunelab import compose, run
 from prunelab.stages import files
 
 LIMITS = [0, 2_000, 100_000, 242_000, 600_000]  # bytes a file; the weights have 240,000
+LONG = [pytest.param(limit, marks=pytest.mark.slow) for limit in LIMITS if limit != 242_000]
 SHORT = ("schedule.rounds=1", "data.limit=100", "train.epochs=1")
 LIMITED = """
 import resource, sys
@@ -74,7 +75,7 @@ def test_a_disk_that_fills_up_at_every_write(tmp_path, monkeypatch, expected):
     assert 20 < at < 99
 
 
-@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("limit", [242_000, *LONG])
 def test_a_limit_on_file_size_ends_in_one_line(limit, tmp_path, expected):
     overrides = settings(tmp_path / "outputs", *SHORT, f"hydra.run.dir={tmp_path / 'run'}")
     command = [sys.executable, "-c", LIMITED, str(limit), *overrides]

@@ -147,6 +147,7 @@ def test_a_deadly_job_that_comes_first_leaves_the_three_after_it_whole(tmp_path)
     assert "1 of 4 jobs did not complete" in ended.stdout
 
 
+@pytest.mark.slow
 def test_a_failing_job_of_a_sweep_started_again_is_named_in_the_table(tmp_path):
     ended = run_deadly(tmp_path, "deadly.once", "amount=0.2,1")
     assert ended.returncode == 1

@@ -32,6 +32,7 @@ def test_what_a_ready_sweep_is(name, params, schedule, cli, tmp_path):
     assert hydra.runtime.choices.schedule == schedule
 
 
+@pytest.mark.slow
 def test_it_runs_without_m_and_the_command_line_has_the_last_word(cli, tmp_path):
     result = cli("+sweep=amounts", "amount=0.5,0.9", "seed=0", *overrides(tmp_path, *FAST), cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, ""), result.stderr

@@ -121,6 +121,7 @@ def test_the_same_command_goes_on_or_has_nothing_to_do(undisturbed):
 SOME = [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGTERM))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SOME)
 def test_interrupted_and_started_again_it_has_the_trials_of_an_undisturbed_one(number, undisturbed, tmp_path):
     process = start(tmp_path, *FAST, *SPACE, "--trials", "6")
@@ -164,6 +165,7 @@ def test_two_processes_share_a_study(tmp_path):
     assert all(shares)
 
 
+@pytest.mark.slow
 def test_another_objective_another_seed_and_another_place(tmp_path):
     more = ["--study", "small", "--objective", "macs", "--storage", str(tmp_path / "mine.db"), "--trials", "1"]
     done = search(tmp_path, *FAST, *SPACE, "seed=1", *more)

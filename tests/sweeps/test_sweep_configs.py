@@ -42,7 +42,7 @@ def jobs(folder: Path) -> list[list[str]]:
     return json.loads((sweep / "sweep.json").read_text())["jobs"]
 
 
-@pytest.mark.parametrize("more", [[], ["amount=0.2,0.3"]])
+@pytest.mark.parametrize("more", [[], pytest.param(["amount=0.2,0.3"], marks=pytest.mark.slow)])
 def test_a_config_file_may_define_a_sweep(more, cli, tmp_path):
     args = overrides(tmp_path, "schedule.rounds=1", *more)
     result = cli(*experiment(tmp_path, "basic"), *args, cwd=tmp_path)

@@ -134,6 +134,7 @@ def test_the_training_loss_in_the_rows_is_the_cross_entropy_alone(tmp_path, alph
     assert half.rounds[1].train_loss == plain.rounds[1].train_loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [6, 8])  # 5 in an epoch; in the first and in the second distilled round
 def test_a_broken_off_run_ends_the_same(tmp_path, batch):
     how = ("schedule.rounds=2", "train.epochs=1", *ON)
@@ -162,6 +163,7 @@ def test_with_dropout_and_batch_norm_a_broken_off_run_ends_the_same(tmp_path, mo
     assert all(same(callback.teacher.state_dict(), weights) for callback, weights in teachers)  # running means too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [

@@ -32,6 +32,7 @@ def test_a_strong_penalty_closes_gates_and_a_weak_one_does_not(tmp_path):
 # Which layers
 
 
+@pytest.mark.slow
 def test_rounds_keep_the_gates_as_dense_training_left_them(tmp_path):
     how = ("regularizer=dynamic_gates", "model=residual_lenet", "regularizer.lr=0.5", "optimizer.weight_decay=0.1")
     how = (*how, "train.epochs=2", "schedule.rounds=2", "regularizer.strength=0.5", "data.limit=200")

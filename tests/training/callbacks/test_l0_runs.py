@@ -12,6 +12,7 @@ from prunelab.training.callbacks.l0 import L0
 THRESHOLD = ("strategy=threshold", "allocation.threshold=0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("granularity", "batch"), [("weight", 3), ("channel", 7)])
 def test_a_broken_off_run_ends_the_same(tmp_path, granularity, batch):
     how = ("regularizer=l0", f"regularizer.granularity={granularity}", "regularizer.lr=0.3", *THRESHOLD)
@@ -51,6 +52,7 @@ def test_no_dense_training_is_refused(tmp_path):
         run(tmp_path, "regularizer=l0", "train.epochs=0", *THRESHOLD)
 
 
+@pytest.mark.slow
 def test_l0_on_a_slice(tmp_path):
     """Measured: 84.7% at 92.1%."""
     how = ("experiment=l0", "data.limit=3000", "regularizer.lr=0.2", "train.batch_size=64", "train.epochs=8")

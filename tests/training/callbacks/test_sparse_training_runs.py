@@ -54,6 +54,7 @@ def test_the_masks_at_the_end_are_the_result(tmp_path, counts):
         assert (result.model.state_dict()[name][mask == 0] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_presets_are_sparse_from_the_first_step(tmp_path):
     for name in ("set", "rigl"):
         config = prunelab.compose(f"sparse_training={name}")
