@@ -1,5 +1,6 @@
 """Stages: what is in a name, what is reused, what the command line of the store does."""
 
+import functools
 import os
 import time
 
@@ -20,6 +21,7 @@ def stage(kind="dense", parent=None, **inputs):
     return Stage(kind, parent, inputs, lambda work: None)
 
 
+@functools.cache
 def names(*more):
     """The names of the dense stage and of the first round's that a config leads to."""
     import torch
