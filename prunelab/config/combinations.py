@@ -33,6 +33,10 @@ def check_combination(spec: Spec) -> None:
         _must(spec.allocation.target is Local, spec.allocation, why, "local")
     elif not strategy.rules:
         _check_cell(spec.granularity, spec.allocation, strategy.method, _amounts(spec))
+    if strategy.rules and not any(rule.round_amount for rule in strategy.rules):
+        for given in (given for given, amount in _amounts(spec).items() if amount is not None):
+            why = "every one of strategy.rules has an amount of its own"
+            raise ConfigError(f"{given}: {why}; must be schedule=one_shot amount=null")
     for i, rule in enumerate(strategy.rules):
         own = _amounts(spec) if rule.round_amount else {f"amount={rule.amount}": rule.amount}
         try:

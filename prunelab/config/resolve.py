@@ -74,5 +74,5 @@ def _spec(config: dict[str, Any]) -> Spec:
 def _strategy(config: Mapping[str, Any], trusted: tuple[str, ...]) -> Strategy:
     node = config["strategy"]
     method = None if node["method"] is None else method_component("strategy.method", node["method"], trusted)
-    rules = rule_specs(node["rules"], {axis: config[axis] for axis in AXES}, config["amount"], trusted)
+    rules = rule_specs(node["rules"], {axis: config[axis] for axis in AXES}, trusted)
     return Strategy(node["name"], method, rules, node["layers"], node["count"], node["threshold"])

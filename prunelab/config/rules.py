@@ -25,7 +25,7 @@ AMOUNT = Key("amount", None, "of one rule", "a fraction in [0, 1), or null")
 EXAMPLE = "{match: Conv2d, granularity: channel, allocation: local, amount: 0.2}"
 
 
-def rule_specs(rules: Sequence[Any], axes: Nodes, amount: float | None, trusted: Sequence[str]) -> tuple[RuleSpec, ...]:
+def rule_specs(rules: Sequence[Any], axes: Nodes, trusted: Sequence[str]) -> tuple[RuleSpec, ...]:
     """Return the rules, checked.
 
     Args:
@@ -35,16 +35,12 @@ def rule_specs(rules: Sequence[Any], axes: Nodes, amount: float | None, trusted:
             method: the name of a preset, whose axes are taken; or the dotted name of a pruning method of the user's.
             amount: fraction in [0, 1), or null for an allocation that sets its own sparsity; default: the round's.
         axes: those two groups of the experiment.
-        amount: of the experiment; null if all rules have one of their own.
         trusted: packages that methods may come from.
 
     Raises:
-        ConfigError: for an unknown key, choice or method; for an amount out of range, or one that no rule uses.
+        ConfigError: for an unknown key, choice or method; for an amount out of range.
     """
-    found = tuple(_rule(f"strategy.rules[{i}]", rule, axes, trusted) for i, rule in enumerate(rules))
-    if amount is not None and found and not any(rule.round_amount for rule in found):
-        raise ConfigError(f"amount={amount}: every one of strategy.rules has an amount of its own; must be null")
-    return found
+    return tuple(_rule(f"strategy.rules[{i}]", rule, axes, trusted) for i, rule in enumerate(rules))
 
 
 def method_component(key: str, dotted: str, trusted: Sequence[str]) -> Component:

@@ -6,6 +6,7 @@ import pytest
 
 import prunelab
 from prunelab.config.check import plain
+from prunelab.config.resolve import resolve
 from prunelab.config.rules import rule_specs
 from prunelab.errors import ConfigError
 
@@ -14,8 +15,8 @@ LOCAL = {"_target_": "prunelab.pruning.allocation.local.Local"}
 AXES = {"granularity": WEIGHT, "allocation": LOCAL}
 
 
-def specs(*rules, amount=None, axes=AXES):
-    return rule_specs(rules, axes, amount, ())
+def specs(*rules, axes=AXES):
+    return rule_specs(rules, axes, ())
 
 
 def axes_of(rule):
@@ -51,7 +52,7 @@ def test_options_go_to_the_axis_that_takes_them():
 
 def test_what_a_rule_does_not_say_is_the_experiments():
     channel = plain(prunelab.config.compose.compose_raw("granularity=channel", "allocation=erk"))
-    (rule,) = specs({"match": "*"}, axes={axis: channel[axis] for axis in AXES}, amount=0.5)
+    (rule,) = specs({"match": "*"}, axes={axis: channel[axis] for axis in AXES})
     assert axes_of(rule) == ("channel", "erk")
     assert (rule.amount, rule.round_amount) == (None, True)
 
@@ -89,6 +90,16 @@ def test_what_is_wrong_names_the_rule(rule, said):
     assert "\n" not in str(caught.value)
 
 
-def test_an_amount_that_no_rule_uses_is_refused():
-    with pytest.raises(ConfigError, match=r"amount=0.5: every one of strategy.rules has an amount of its own"):
-        specs({"match": "*", "amount": 0.1}, amount=0.5)
+@pytest.mark.parametrize(
+    ("more", "quoted"),
+    [
+        (["amount=0.5"], "amount=0.5"),
+        (["schedule=linear", "schedule.rounds=2", "schedule.sparsity=0.7"], "schedule=linear"),
+        (["schedule=cubic", "schedule.rounds=2", "schedule.compression=3"], "schedule=cubic"),
+        (["schedule=gradual", "schedule.sparsity=0.7", "schedule.every=1", "schedule.prunings=2"], "schedule=gradual"),
+    ],
+)
+def test_an_amount_or_a_goal_that_no_rule_uses_is_refused(more, quoted):
+    config = prunelab.compose("strategy=mixed", *more)
+    with pytest.raises(ConfigError, match=f"{quoted}: every one of strategy.rules has an amount of its own"):
+        resolve(config)
