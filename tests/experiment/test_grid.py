@@ -99,7 +99,7 @@ def refusal(cell) -> str | None:
     if strategy in ("strategy=nm", "strategy=mixed") and schedule:
         return "amount|Linear"  # they set their own sparsity; residual_lenet has no Linear layer but its output layer
     if "ln_structured" in strategy and "compression=3" in schedule and model == "model=residual_lenet":
-        return "cannot be pruned"  # more than a third of it: normalisation, and the output layer, which keeps its channels
+        return "cannot be pruned"  # more than a third: normalisation and the output layer
     return None
 
 
