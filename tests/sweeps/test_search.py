@@ -178,7 +178,7 @@ def test_another_objective_another_seed_and_another_place(tmp_path):
 def test_what_cannot_run_is_refused_with_its_sentence_and_in_the_end_the_search(tmp_path):
     done = search(tmp_path, *FAST, "strategy=choice(nm,l1)", "amount=interval(0.1,0.5)", "--trials", "2")
     assert done.returncode == 0, done.stderr
-    assert "nm decides by itself how much goes; must be null" in done.stdout
+    assert "allocation=nm sets its own sparsity; amount must be null" in done.stdout
     states = [state for state, _, _ in trials(tmp_path)]
     assert states.count("COMPLETE") == 2
     assert set(states) == {"COMPLETE", "PRUNED"}
