@@ -96,7 +96,7 @@ def _spare(group: Group, goes: list[int], count: int, round_to: int) -> list[int
 
 
 def _blocked(group: Group, unit: int, given: Constants) -> list[tuple[Member, str]]:
-    """The layers that need the unit, each with VARIES or EDGES."""
+    """Return the layers that need the unit, each with VARIES or EDGES."""
     found = []
     for member in group.consumers:
         if _ignored(member, unit):
@@ -123,7 +123,7 @@ def _ignored(member: Member, unit: int) -> bool:
 
 
 def _values(member: Member, unit: int, given: Constants) -> Tensor:
-    """The constants that a layer reads on the channels of a unit; NaN where they vary or are not known."""
+    """Return the constants that a layer reads on the channels of a unit; NaN where they vary or are not known."""
     channels = member.channels.get(unit, [])
     known = given.get(member.name)
     if known is None:

@@ -67,7 +67,7 @@ def _readers(model: nn.Module, example: Tensor, lstm: nn.LSTM) -> list[nn.Linear
 
 
 def _idle(lstm: nn.LSTM, layer: int, readers: list[nn.Linear]) -> list[int]:
-    """The units of a layer that are always 0, or that are read only by units that go as well."""
+    """Return the units of a layer that are always 0, or that are read only by units that go as well."""
     size = lstm.hidden_size
     recurrent = getattr(lstm, f"weight_hh_l{layer}").view(GATES, size, size)
     above = [getattr(lstm, f"weight_ih_l{layer + 1}")] if layer + 1 < lstm.num_layers else [r.weight for r in readers]

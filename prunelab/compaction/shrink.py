@@ -107,7 +107,7 @@ def _layers(trial: _Trial) -> list[str]:
 
 
 def _not_run(model: nn.Module) -> dict[str, str]:
-    """The names of layers that are never run, and why."""
+    """Return why layers are never run, by the names of these layers."""
     gated = {name: module for name, module in model.named_modules() if isinstance(module, Gated)}
     closed = {name: "its gate is closed" for name, module in gated.items() if not module.executed}
     return closed | dict.fromkeys(skipping.skipped(model), "the strategy removed it")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 
 from prunelab.config.component import Component
 from prunelab.config.rounds import rounds
-from prunelab.config.spec import Spec
+from prunelab.config.spec import RuleSpec, Spec
 from prunelab.errors import ConfigError
 from prunelab.pruning.allocation.global_ import Global
 from prunelab.pruning.allocation.local import Local
@@ -33,16 +34,8 @@ def check_combination(spec: Spec) -> None:
         _must(spec.allocation.target is Local, spec.allocation, why, "local")
     elif not strategy.rules:
         _check_cell(spec.granularity, spec.allocation, strategy.method, _amounts(spec))
-    if strategy.rules and not any(rule.round_amount for rule in strategy.rules):
-        for given in (given for given, amount in _amounts(spec).items() if amount is not None):
-            why = "every one of strategy.rules has an amount of its own"
-            raise ConfigError(f"{given}: {why}; must be schedule=one_shot amount=null")
-    for i, rule in enumerate(strategy.rules):
-        own = _amounts(spec) if rule.round_amount else {f"amount={rule.amount}": rule.amount}
-        try:
-            _check_cell(rule.granularity, rule.allocation, rule.method, own)
-        except ConfigError as error:
-            raise ConfigError(f"strategy.rules[{i}] ({rule.match}): {error}") from error
+    if strategy.rules:
+        _check_rules(strategy.rules, _amounts(spec))
     if strategy.layers or all(way.method is not None for way in strategy.rules or [strategy]):
         given = f"criterion.iterations={spec.iterations}" if spec.iterations > 1 else ""
         if spec.criterion.target is not magnitude:
@@ -51,13 +44,26 @@ def check_combination(spec: Spec) -> None:
             raise ConfigError(f"{given}: strategy={strategy.name} does not accept a criterion")
 
 
+def _check_rules(rules: Sequence[RuleSpec], amounts: Amounts) -> None:
+    unused = next((given for given, amount in amounts.items() if amount is not None), None)
+    if unused and not any(rule.round_amount for rule in rules):
+        why = "every one of strategy.rules has an amount of its own"
+        raise ConfigError(f"{unused}: {why}; must be schedule=one_shot amount=null")
+    for i, rule in enumerate(rules):
+        own = amounts if rule.round_amount else {f"amount={rule.amount}": rule.amount}
+        try:
+            _check_cell(rule.granularity, rule.allocation, rule.method, own)
+        except ConfigError as error:
+            raise ConfigError(f"strategy.rules[{i}] ({rule.match}): {error}") from error
+
+
 def _must(fits: bool, part: Component, why: str, allowed: str) -> None:
     if not fits:
         raise ConfigError(f"{part.part}={part.choice}: {why}; must be {allowed}")
 
 
 def _amounts(spec: Spec) -> Amounts:
-    """The amounts of all steps of all rounds; a target of multiply-adds is searched for by amounts, too."""
+    """Return the amounts of all steps of all rounds; a target of multiply-adds is searched for by amounts, too."""
     found = [0.5 if planned.macs else amount for planned in rounds(spec) for amount in planned.amounts]
     given = f"schedule={spec.schedule.choice}"
     return {given if spec.amount is None else f"amount={amount}": amount for amount in found}

@@ -63,14 +63,14 @@ def _no_such_choice(path: str, options: list[str]) -> str:
 
 
 def _unwritable(error: BaseException | None) -> OSError | None:
-    """The first error of the file system among those that led to this one."""
+    """Return the first error of the file system in the chain of causes of this one."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def _siblings(key: str, overrides: Sequence[str], compose: Callable[..., DictConfig]) -> list[str]:
-    """The keys that exist beside `key`."""
+    """Return the keys of the node that contains `key`."""
     part = key.rpartition(".")[0]
     if beside := [name.rpartition(".")[2] for name in names(part)]:
         return beside

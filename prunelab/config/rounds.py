@@ -70,7 +70,7 @@ def check_goal(schedule: Mapping[str, Any], name: str, amount: float | None, by_
 
 
 def _by_macs(rounds: list[Round]) -> list[Round]:
-    """The same path, of multiply-adds instead of weights."""
+    """Return rounds that leave the same fractions, but of multiply-adds instead of weights."""
     left, found = 1.0, []
     for round in rounds:
         if round.every or round.amount is None:

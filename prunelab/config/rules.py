@@ -95,7 +95,7 @@ def _options(axis: str, node: Node, trusted: Sequence[str]) -> list[str]:
 
 
 def _chosen(key: str, group: str, name: object) -> Node:
-    """The config with this choice of a group of `conf/`."""
+    """Return the config with this choice of a group of `conf/`."""
     there = choices(group)
     if name not in there:
         said = "there is no such preset, there are" if group == "strategy" else "must be"
@@ -104,7 +104,7 @@ def _chosen(key: str, group: str, name: object) -> Node:
 
 
 def _preset_axes(key: str, name: str) -> Nodes:
-    """The axes that a preset of `conf/strategy` chooses; refuses a preset that is more than its axes."""
+    """Return the axes that a preset of `conf/strategy` chooses; raise ConfigError if it sets more than axes."""
     chosen, base = _chosen(key, "strategy", name), plain(compose_raw("strategy=global"))
     other = [part for part in chosen if part not in (*AXES, "strategy", "prune", "amount", "schedule", "compact")]
     more = [part for part in other if chosen[part] != base[part]]

@@ -37,7 +37,7 @@ def file_digest(file: Path) -> str:
 
 
 def _file(module: str) -> Path | None:
-    """The source file of a module; None if there is no such module, or it has none."""
+    """Return the source file of a module; None if there is no such module, or it has none."""
     try:
         spec = getattr(sys.modules.get(module), "__spec__", None) or importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError):
@@ -47,7 +47,7 @@ def _file(module: str) -> Path | None:
 
 
 def _imports(module: str, file: Path) -> Iterator[str]:
-    """The modules of the same top-level package that a module's source imports, and their packages."""
+    """Return the modules of the same top-level package that a module's source imports, and their packages."""
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_bytes())):
         names: list[str] = []

@@ -134,7 +134,7 @@ def gzipped_bytes(path: Path) -> int:
 
 
 def _peak(run: Run, x: Tensor) -> tuple[int | None, str | None]:
-    """The peak memory at batch 256, or why it is not known."""
+    """Return the peak memory at batch 256, or why it is not known."""
     if not isinstance(run, nn.Module):
         return None, "another runtime allocates it, and torch cannot see that"
     found = peak_bytes(run, x, (value for _, value in stored(run)), max(BATCHES))

@@ -114,7 +114,7 @@ def save_onnx(folder: Path, network: Network) -> None:
 
 
 def load_onnx(folder: Path, build: Build | None = None) -> OnnxNetwork:
-    """Return `model.onnx` in onnxruntime."""
+    """Return a network that runs `model.onnx` with onnxruntime."""
     return OnnxNetwork(folder / ONNX)
 
 

@@ -24,7 +24,7 @@ def choices(package: ModuleType) -> dict[str, str]:
 def find(package: ModuleType, axis: str, name: str) -> Callable[..., Any]:
     """Return the class or function that a file of a package defines under the file's name.
 
-    Case and underscores do not matter: `taylor`, `Channel`, `ERK`, `MagnitudeIncrease`.
+    Case and underscores are ignored: the file `magnitude_increase.py` may define `MagnitudeIncrease`.
 
     Args:
         package: such as `prunelab.pruning.criteria`.

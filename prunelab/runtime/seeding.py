@@ -46,7 +46,7 @@ def seeded(*parts: int | str) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class HostGenerators:
-    """The states of NumPy's and Python's default generators, as plain data that a checkpoint can store."""
+    """Return the states of NumPy's and Python's default generators, as plain data that a checkpoint can store."""
 
     numpy: tuple[Any, ...]
     python: tuple[Any, ...]

@@ -1,1 +1,1 @@
-"""The store of stages: named by their inputs, written whole or not at all, verified before use."""
+"""Stages: stored results, named by a hash of their inputs, written atomically and verified before use."""

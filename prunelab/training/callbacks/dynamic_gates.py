@@ -72,7 +72,7 @@ class DynamicGates(Callback):
             _give_gate(name, model.get_submodule(name))
 
     def parameters(self) -> ParameterGroup:
-        """Return the gates; no weight decay, which would pull them to the threshold."""
+        """Return the gates as a parameter group without weight decay, which would pull them towards the threshold."""
         return ParameterGroup([layer.gate for layer in self.layers], self.lr)
 
     def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def test_the_presets_are_sparse_from_the_first_step(tmp_path):
         assert config.criterion._target_ == "prunelab.pruning.criteria.random.random"
         result = prunelab.run(prunelab.compose(f"sparse_training={name}", "data.limit=3000", f"outputs={tmp_path}"))
         assert [row.epochs for row in result.rounds] == [0, 4]
-        assert 0.8999 < result.rounds[1].sparsity < 0.91  # of a unit that never fires, what grew stays at 0
+        assert 0.8999 < result.rounds[1].sparsity < 0.91  # weights that grow in a dead unit stay zero
         assert result.rounds[1].test_accuracy > 0.5
 
 
