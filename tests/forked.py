@@ -31,7 +31,7 @@ def run(
     A launcher with workers of its own gets a new process: joblib does not work below a fork server.
     """
     whole = {**os.environ, **(env or {})}
-    if any(arg.startswith("hydra/launcher=") for arg in args):
+    if any(arg.startswith(("hydra/launcher=", "hydra.launcher.")) for arg in args):
         words = [sys.executable, "-m", "prunelab", *args]
         return subprocess.run(words, cwd=cwd, env=whole, capture_output=True, text=True, timeout=timeout)
     with tempfile.TemporaryDirectory() as folder:

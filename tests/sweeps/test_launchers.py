@@ -4,7 +4,7 @@ import importlib.util
 import os
 
 import pytest
-from conftest import overrides
+from conftest import KILLS_ONCE, overrides
 from omegaconf import OmegaConf
 
 from prunelab import report
@@ -13,16 +13,7 @@ from prunelab.sweeps import launchers
 HERE = {
     name: importlib.util.find_spec(f"hydra_plugins.hydra_{name}_launcher") for name in ("joblib", "submitit", "ray")
 }
-ONCE = """
-import os, pathlib
-
-def once(weight):
-    flag = pathlib.Path(__file__).with_name("killed")
-    if not flag.exists():
-        flag.touch()
-        os.kill(os.getpid(), 9)
-    return weight.abs()
-
+DEADLY = f"""{KILLS_ONCE}
 def always(weight):
     os.kill(os.getpid(), 9)
 
@@ -62,7 +53,7 @@ def test_slurm_composes(cli, tmp_path):
 
 
 def run_deadly(cli, folder, methods):
-    (folder / "deadly.py").write_text(ONCE)
+    (folder / "deadly.py").write_text(DEADLY)
     how = ["-m", "hydra/launcher=submitit_local", "strategy=custom", "trusted=[deadly]", f"strategy.method={methods}"]
     return cli(*how, *overrides(folder), cwd=folder, timeout=280)
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import overrides
+from conftest import KILLS_ONCE, overrides
 
 SWEEP = """# @package _global_
 defaults:
@@ -14,17 +14,6 @@ hydra:
   sweeper:
     params:
       seed: "0,1"
-"""
-# Kills the worker of the first job that calls it, once.
-ONCE = """
-import os, pathlib
-
-def once(weight):
-    flag = pathlib.Path(__file__).with_name("killed")
-    if not flag.exists():
-        flag.touch()
-        os.kill(os.getpid(), 9)
-    return weight.abs()
 """
 
 
@@ -57,7 +46,7 @@ def test_a_config_file_may_define_a_sweep(more, cli, tmp_path):
 
 @pytest.mark.slow
 def test_the_same_after_a_worker_was_killed(cli, tmp_path):
-    (tmp_path / "deadly.py").write_text(ONCE)
+    (tmp_path / "deadly.py").write_text(KILLS_ONCE)
     args = overrides(tmp_path, "strategy=custom", "trusted=[deadly]", "strategy.method=deadly.once")
     how = [*experiment(tmp_path, "joblib"), "hydra.launcher.n_jobs=2", "threads=1", *args]
     result = cli(*how, cwd=tmp_path)
