@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -104,14 +105,12 @@ class Pool:
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that processes may still take, by the kernel and the container; sys.maxsize: unknown."""
+    """Return the bytes that processes may still take, by the kernel and the container; sys.maxsize if unknown."""
     found = [sys.maxsize]
-    try:
+    with contextlib.suppress(OSError, KeyError, ValueError):  # ValueError: `max`, no limit
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         found.append(1024 * int(lines["MemAvailable"].split()[0]))
         found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, KeyError, ValueError):  # ValueError: `max`, no limit
-        pass
     return min(found)
 
 

@@ -131,6 +131,7 @@ def test_the_memory_that_is_left_is_less_than_the_machine_has():
     assert 0 < pools.available_memory() <= psutil.virtual_memory().total
 
 
+@pytest.mark.slow
 def test_a_job_stops_when_the_process_of_the_sweep_is_gone(tmp_path):
     process = start("-m", "seed=0,1", *overrides(tmp_path, "train.epochs=500"), cwd=tmp_path)
     try:
