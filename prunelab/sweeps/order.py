@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 # Config keys that change nothing of a dense network, and those that change nothing of a round either. Only the order
 # of the jobs depends on these lists: stages have exact names, and locks.
-ONLY_ROUNDS = ("strategy", "criterion", "granularity", "allocation", "amount", "prune", "finetune", "sparse_training")
-ONLY_ROUNDS += ("rewind",)
+ROUND = (
+    "prune",
+    "strategy",
+    "criterion",
+    "granularity",
+    "allocation",
+    "amount",
+    "finetune",
+    "sparse_training",
+    "rewind",
+)
 NO_STAGE = ("schedule", "tolerance", "control", "compact", "export", "quantize", "latency", "outputs", "reuse")
 
 
@@ -22,7 +31,7 @@ class Job:
     @property
     def dense(self) -> frozenset[str]:
         """The overrides that tell its dense network from those of other jobs."""
-        return self._without(*ONLY_ROUNDS, *NO_STAGE)
+        return self._without(*ROUND, *NO_STAGE)
 
     def clash(self, running: Collection[Job], dense_done: Collection[frozenset[str]]) -> int:
         """Return 2 if a running job computes the same rounds, 1 if it computes the same dense network, else 0."""
