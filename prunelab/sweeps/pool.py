@@ -80,8 +80,9 @@ class Pool:
                         waiting.remove(job)
                         process = self._start(job)
                         running[process.sentinel] = process, job
-                    for sentinel in connection.wait(running, PAUSE):
-                        process, job = running.pop(int(sentinel))  # type: ignore[call-overload]
+                    over = connection.wait(running, PAUSE)
+                    for sentinel in [key for key in running if key in over]:
+                        process, job = running.pop(sentinel)
                         process.join()
                         ended.append(job)
                         killed |= process.exitcode not in (0, 1)
