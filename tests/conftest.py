@@ -45,6 +45,14 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PRUNELAB_CACHE"] = str(config.cache.mkdir("prunelab"))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU")
+
+
 def overrides(folder: Path, *more: str) -> list[str]:
     """An experiment of seconds that leaves everything in `folder`."""
     return [*SECONDS, f"outputs={folder / 'outputs'}", *more]

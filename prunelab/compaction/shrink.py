@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunelab.compaction import attention_heads, channel_cuts, channel_groups, constant_layer, lstm_units, probes
 from prunelab.compaction.channel_cuts import Cut
 from prunelab.compaction.compacted import Compacted, describe
-from prunelab.compaction.proof import prove
+from prunelab.compaction.proof import full_precision, prove
 from prunelab.pruning import skipping
 from prunelab.pruning.gated import Gated
 
@@ -23,6 +23,7 @@ M = TypeVar("M", bound=nn.Module)
 NOTHING = "nothing can be removed: no whole channel, neuron, hidden unit or attention head is zero or unread"
 
 
+@full_precision()
 def compact(model: nn.Module, example: Tensor, round_to: int = 1) -> Compacted:
     """Remove channels, neurons, LSTM units, attention heads and layers that do nothing, and keep the function.
 
