@@ -79,12 +79,11 @@ def pytest(setting: Setting, marker: str) -> Figures:
     workers = str(min(len(os.sched_getaffinity(0)), 12))
     words = ["-q", "-m", marker, "-p", "no:cacheprovider", "-n", workers, "--maxprocesses", workers]
     words += ["tests/pruning"] if setting.quick else []
-    done = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT, capture_output=True, text=True)
-    (setting.work / f"pytest {marker}.txt").write_text(done.stdout + done.stderr)
-    if done.returncode:
-        print(done.stdout[-200_000:], file=sys.stderr)
-    failed = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    last = (done.stdout.strip().splitlines() or [done.stderr[-300:]])[-1]
+    log = setting.work / f"pytest {marker}.txt"
+    with log.open("w") as file:
+        subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+    lines = log.read_text().strip().splitlines() or ["no output"]
+    failed, last = [line.split(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))], lines[-1]
     return {"result": last.strip("= ")} | dict.fromkeys(failed[:40], "failed")
 
 
