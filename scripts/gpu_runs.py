@@ -79,7 +79,7 @@ def pytest(setting: Setting, marker: str) -> Figures:
     workers = str(min(len(os.sched_getaffinity(0)), 12))
     words = ["-q", "-m", marker, "-p", "no:cacheprovider", "-n", workers, "--maxprocesses", workers]
     words += ["tests/pruning"] if setting.quick else []
-    log = setting.work / f"pytest {marker}.txt"
+    log = setting.work / f"pytest-{marker.replace(" ", "-")}.txt"
     with log.open("w") as file:
         subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
     lines = log.read_text().strip().splitlines() or ["no output"]
