@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpu_networks import compaction, csr, global_pruning
+from gpu_networks import compaction, csr, global_pruning, training_step
 from gpu_runs import ROOT, Figures, Setting, default_run, gpu_tests, kill_and_resume, suite
 
 Json = dict[str, Any]
@@ -28,6 +28,7 @@ PARTS: dict[str, tuple[Callable[[Setting], Figures], int]] = {  # with the time 
     "gpu_tests": (gpu_tests, 120),
     "default_run": (default_run, 150),
     "kill_and_resume": (kill_and_resume, 90),
+    "training_step": (training_step, 60),
     "global_pruning": (global_pruning, 60),
     "compaction": (compaction, 90),
     "csr": (csr, 60),

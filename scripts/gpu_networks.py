@@ -24,6 +24,45 @@ def timed(device: str, found: list[float]) -> Iterator[None]:
     found.append(1000 * (done() - start))
 
 
+def training_step(setting: Setting) -> Figures:
+    """A training step of the default experiment (LeNet, batch 64, fused Adam, masks half zero), launched one by one.
+
+    The elapsed time of 300 steps, and, by torch's profiler, the time in which the device computes.
+    """
+    import torch
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    from prunelab import compose
+    from prunelab.config.resolve import resolve
+    from prunelab.experiment.bench import Bench
+    from prunelab.runtime import device
+    from prunelab.training.loop import train_step
+
+    bench = Bench(resolve(compose(f"device={setting.device}")), device.prepare(setting.device, 1))
+    bench.load_data()
+    bench.pruner.prune(0.5)
+    optimizer, took, train = bench.new_optimizer(), list[float](), bench.data.train
+    order = torch.randperm(len(train), device=setting.device).split(64)
+
+    def steps(n: int) -> None:
+        for number in range(n):
+            train_step(bench.model, optimizer, *train.batch(order[number]), number, [])
+
+    steps(20)
+    n = 30 if setting.quick else 300
+    with timed(setting.device, took):
+        steps(n)
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        steps(50)
+    kernels = [e for e in found.key_averages() if e.device_type == DeviceType.CUDA and not e.is_user_annotation]
+    return {
+        "elapsed, ms": round(took[0] / n, 2),
+        "kernels": round(sum(e.count for e in kernels) / 50),
+        "time of these kernels, ms": round(sum(e.self_device_time_total for e in kernels) / 50_000, 2),
+    }
+
+
 def global_pruning(setting: Setting) -> Figures:
     """Half of a ResNet-50's weights (25.5 million) pruned by global magnitude on the device, against torch's function.
 

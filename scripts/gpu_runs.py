@@ -66,7 +66,7 @@ def wait(process: subprocess.Popen[str]) -> None:
 
 def gpu_tests(setting: Setting) -> Figures:
     """`pytest -m gpu`: the tests that need a GPU."""
-    return pytest(setting, "gpu")
+    return pytest(setting, "gpu and not slow")
 
 
 def suite(setting: Setting) -> Figures:
@@ -75,11 +75,11 @@ def suite(setting: Setting) -> Figures:
 
 
 def pytest(setting: Setting, marker: str) -> Figures:
-    """Run the tests with a marker, one process for each core but at most 12."""
-    workers = str(min(len(os.sched_getaffinity(0)), 12))
+    """Run the tests with a marker, one process for each core but at most 16."""
+    workers = str(min(len(os.sched_getaffinity(0)), 16))
     words = ["-q", "-m", marker, "-p", "no:cacheprovider", "-n", workers, "--maxprocesses", workers]
     words += ["tests/pruning"] if setting.quick else []
-    log = setting.work / f"pytest-{marker.replace(" ", "-")}.txt"
+    log = setting.work / f"pytest-{marker.replace(' ', '-')}.txt"
     with log.open("w") as file:
         subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
     lines = log.read_text().strip().splitlines() or ["no output"]

@@ -16,6 +16,7 @@ from prunelab.compaction.compacted import Compacted, describe
 from prunelab.compaction.proof import full_precision, prove
 from prunelab.pruning import skipping
 from prunelab.pruning.gated import Gated
+from prunelab.runtime.recurrent import in_one_piece
 
 FAILS = (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, ArithmeticError)
 EXAMPLES = 4  # of the given batch; more would take longer and find nothing else
@@ -41,7 +42,7 @@ def compact(model: nn.Module, example: Tensor, round_to: int = 1) -> Compacted:
         ValueError: if the model's output is not one tensor.
     """
     channel_groups.need_torch_pruning()
-    dense = deepcopy(model).eval()
+    dense = in_one_piece(deepcopy(model)).eval()
     dense.zero_grad(set_to_none=True)
     inputs = probes.probes(example[:EXAMPLES])
     before = probes.outputs(dense, inputs)
@@ -77,7 +78,7 @@ class _Trial:
         candidate = deepcopy(self.model)
         try:
             change(candidate)
-            found = probes.outputs(candidate, self.inputs)
+            found = probes.outputs(in_one_piece(candidate), self.inputs)
         except FAILS as error:
             return f"the network does not run without them ({_first_line(error)})"
         if [x.shape for x in found] != [x.shape for x in self.expected]:
@@ -95,7 +96,7 @@ def _trial(dense: nn.Module, inputs: list[Tensor], outputs: list[Tensor]) -> _Tr
         double = [probes.double(x) for x in inputs]
         return _Trial(model.double(), double, probes.outputs(model, double))
     except FAILS:
-        return _Trial(deepcopy(dense), inputs, outputs)
+        return _Trial(in_one_piece(deepcopy(dense)), inputs, outputs)
 
 
 def _layers(trial: _Trial) -> list[str]:

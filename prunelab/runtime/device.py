@@ -58,6 +58,8 @@ def prepare(device: str, wanted: int | None) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = False
     if name == "cuda":
         torch.cuda.init()  # seeds reach a GPU from now on; see `seeding.seeded_by`
+        for fused in ("flash", "mem_efficient", "cudnn"):  # attention whose backward pass is not deterministic
+            getattr(torch.backends.cuda, f"enable_{fused}_sdp")(False)
     return torch.device(name)
 
 

