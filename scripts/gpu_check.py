@@ -34,6 +34,7 @@ PARTS: dict[str, tuple[Callable[[Setting], Figures], int]] = {  # with the time 
     "csr": (csr, 60),
     "suite": (suite, 180),
 }
+TITLES = {"gpu_tests": "GPU tests", "csr": "CSR", "suite": "Quick suite"}
 
 
 def machine(device: str) -> Json:
@@ -87,7 +88,7 @@ def page(results: Json) -> str:
     ]
     for name in (name for name in PARTS if name in results["parts"]):
         found, text = results["parts"][name], inspect.getdoc(PARTS[name][0]) or ""
-        lines += ["", f"## {name.replace('_', ' ').capitalize()}", "", text, ""]
+        lines += ["", f"## {TITLES.get(name) or name.replace('_', ' ').capitalize()}", "", text, ""]
         if "error" in found:
             lines += [f"Failed: {found['error']}"]
         else:

@@ -65,7 +65,7 @@ def wait(process: subprocess.Popen[str]) -> None:
 
 
 def gpu_tests(setting: Setting) -> Figures:
-    """`pytest -m gpu`: the tests that need a GPU."""
+    """`pytest -m "gpu and not slow"`: the tests that need a GPU."""
     return pytest(setting, "gpu and not slow")
 
 
@@ -83,7 +83,7 @@ def pytest(setting: Setting, marker: str) -> Figures:
     with log.open("w") as file:
         subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
     lines = log.read_text().strip().splitlines() or ["no output"]
-    failed, last = [line.split(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))], lines[-1]
+    failed, last = [line.split()[1] for line in lines if line.startswith(("FAILED", "ERROR"))], lines[-1]
     return {"result": last.strip("= ")} | dict.fromkeys(failed[:40], "failed")
 
 

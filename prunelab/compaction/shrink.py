@@ -75,7 +75,7 @@ class _Trial:
 
     def attempt(self, change: Callable[[nn.Module], None]) -> str | None:
         """Make a change. If the outputs change too, undo it and return why it is not possible."""
-        candidate = deepcopy(self.model)
+        candidate = in_one_piece(deepcopy(self.model))
         try:
             change(candidate)
             found = probes.outputs(in_one_piece(candidate), self.inputs)
