@@ -214,5 +214,7 @@ def _values(score: Tensor) -> np.ndarray:
     if values.numel():
         low, high = values.aminmax()
         if not (float(low) >= 0 and float(high) < float("inf")):
-            raise ValueError("scores must be finite and ≥ 0: a weight or a score is NaN, infinite or negative")
+            raise ConfigError(
+                "criterion: scores must be finite and ≥ 0; a weight or a score is NaN, infinite or negative"
+            )
     return values.numpy()
