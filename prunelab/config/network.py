@@ -93,6 +93,26 @@ def users_parts(spec: Spec, model: nn.Module | None = None, data: Dataset | None
     ]
 
 
+def materialize(model: nn.Module, shape: tuple[int, ...] | None) -> None:
+    """Give lazy layers, such as `nn.LazyLinear`, their shapes, by running the model on one example of zeros.
+
+    Raises:
+        ConfigError: if the shape of an example is not known.
+    """
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    from prunelab.pruning.prunable import evaluating
+
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    lazy = [name for name, tensor in tensors.items() if is_lazy(tensor)]
+    if lazy and shape is None:
+        raise ConfigError(f"model={type(model).__name__}: {lazy[0]} is lazy; give your data function a `shape`")
+    if lazy and shape is not None:
+        with torch.no_grad(), evaluating(model):
+            model(torch.zeros(1, *shape))
+
+
 def network(spec: Spec | NetworkSpec, facts: DataFacts | None = None) -> nn.Module:
     """Return the network, with the gates of its regularizer and with removable layers marked. Draws its weights.
 
@@ -105,7 +125,6 @@ def network(spec: Spec | NetworkSpec, facts: DataFacts | None = None) -> nn.Modu
     from torch import nn
 
     from prunelab.pruning.layer_removal import mark_layers
-    from prunelab.pruning.prunable import materialize
 
     facts = facts or data_facts(spec.data)
     made = spec.model(**facts.known)

@@ -51,7 +51,7 @@ def as_dataset(
     least, most = min(int(some.min()) for some in labels), max(int(some.max()) for some in labels)
     if least or (classes is not None and most >= classes):
         end = "…" if classes is None else str(classes - 1)
-        raise ConfigError(f"{key}: labels are {least} to {most}; must be the numbers of classes, from 0 to {end}")
+        raise ConfigError(f"{key}: labels are {least} to {most}; must be whole numbers from 0 to {end}")
     if all(some.dtype == torch.int64 for some in labels):
         return data
     return Dataset(**{name: replace(split, labels=split.labels.long()) for name, split in parts.items()})

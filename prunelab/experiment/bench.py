@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunelab.config.network import DataFacts, data_facts, dataset, network
+from prunelab.config.network import DataFacts, data_facts, dataset, materialize, network
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
 from prunelab.errors import ConfigError, one_line
@@ -20,8 +20,8 @@ from prunelab.experiment.pruner import pruner_of
 from prunelab.pruning import skipping
 from prunelab.pruning.criteria.base import Batch
 from prunelab.pruning.layer_removal import LayerRemoval
-from prunelab.pruning.prunable import materialize
 from prunelab.runtime.seeding import permutation, seed_all, seeded
+from prunelab.runtime.user_code import explained
 from prunelab.stages.checkpoint import UNREADABLE
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
@@ -85,7 +85,8 @@ class Bench:
         """Return the model with initial weights drawn by (seed, `draw`), on the device."""
         seed_all(self.spec.seed, draw)
         if self.live_model is not None and draw == "init":
-            live = deepcopy(self.live_model)
+            with explained(self.name, "cannot be copied"):
+                live = deepcopy(self.live_model)
             materialize(live, self.shape)
             return live.to(self.device)
         model = network(self.spec, self.facts) if self.live_model is None else _drawn_again(self.live_model)

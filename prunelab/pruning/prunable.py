@@ -102,22 +102,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def materialize(model: nn.Module, shape: Sequence[int] | None) -> None:
-    """Give lazy layers, such as `nn.LazyLinear`, their shapes, by running the model on one example of zeros.
-
-    Raises:
-        ConfigError: if the shape of an example is not known.
-    """
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    lazy = [name for name, tensor in tensors.items() if is_lazy(tensor)]
-    if lazy and shape is None:
-        raise ConfigError(f"model={type(model).__name__}: {lazy[0]} is lazy; give your data function a `shape`")
-    if lazy and shape is not None:
-        with evaluating(model):
-            model(torch.zeros(1, *shape))
-
-
-@torch.no_grad()
 def _called(model: nn.Module, example: Tensor, layers: Mapping[nn.Module, str]) -> list[str]:
     """Return the names of the layers in the order of their calls; none if the model does not run on the example."""
     order: list[str] = []
