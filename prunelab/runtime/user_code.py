@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 OURS = str(Path(__file__).parents[1])
 STANDARD = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib"))
 INSTALLED = ("site-packages", "dist-packages")
-LIBRARIES = ("prunelab", "torch", "torchvision")  # what these packages define is not the user's
+LIBRARIES = ("prunelab", "torch", "torchvision", "builtins")  # what these packages define is not the user's
 LONGEST = 240  # characters of a message; some of torch's have thousands
 Frames = list[tuple[FrameType, int]]  # with the line that runs, from the outermost one on
 
@@ -44,8 +44,9 @@ class Part:
 
     def owns(self, frame: FrameType) -> bool:
         """Return whether a frame runs this class, function or object itself."""
-        kind = inspect.unwrap(self.target) if callable(self.target) else type(self.target)
-        kinds = inspect.getmro(kind) if inspect.isclass(kind) else (kind,)
+        kind = inspect.unwrap(self.target) if callable(self.target) else self.target
+        kind = kind if inspect.isclass(kind) or inspect.isroutine(kind) else type(kind)
+        kinds = [k for k in (inspect.getmro(kind) if inspect.isclass(kind) else (kind,)) if is_users(k)]
         name = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)  # Python 3.10 has no co_qualname
         here = (frame.f_globals.get("__name__"), name.partition(".")[0])
         holder = type(frame.f_locals.get("self"))
