@@ -37,12 +37,14 @@ def tour(config: DictConfig) -> str:
     import torch
     from torch.nn.utils import prune
 
+    from prunelab.config.network import users_parts
     from prunelab.config.resolve import resolve
     from prunelab.config.rounds import rounds
     from prunelab.experiment.bench import Bench
     from prunelab.pruning.torch_prune import to_torch_prune
     from prunelab.runtime import device
     from prunelab.runtime.seeding import derive
+    from prunelab.runtime.user_code import user_code
 
     spec = resolve(config)
     if spec.strategy.layers:
@@ -52,7 +54,8 @@ def tour(config: DictConfig) -> str:
     module, key = item.module, item.key
     lines = [f"{item.name} of {type(bench.model).__name__}: {module}", "", "before", *_contents(module)]
     amount, weight = rounds(spec)[0].amounts[0], item.parameter.detach().clone()
-    report = bench.pruner.prune(amount, seed=derive(spec.seed, 1, "prune"))
+    with user_code(users_parts(spec)):
+        report = bench.pruner.prune(amount, seed=derive(spec.seed, 1, "prune"))
     gone, size = item.mask.numel() - int(item.kept.sum()), item.mask.numel()
     title = f"after {spec.strategy.name}, amount={amount}: {gone} of {size} pruned in {report.milliseconds:.2f} ms"
     to_torch_prune(bench.masks)

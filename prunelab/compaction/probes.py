@@ -145,7 +145,7 @@ def _constant(least: Tensor, greatest: Tensor) -> Tensor:
 def outputs(model: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
     """Return a model's output for each batch; the model is in eval mode."""
     with torch.no_grad():
-        return [model(x) for x in inputs]
+        return [model(x.clone()) for x in inputs]  # a model may write on its input
 
 
 def agree(one: list[Tensor], other: list[Tensor]) -> bool:

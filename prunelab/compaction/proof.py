@@ -85,7 +85,7 @@ def prove(dense: nn.Module, compact: nn.Module, inputs: Tensor | Iterable[Tensor
     difference, largest, exact, same, count = 0.0, 0.0, 0.0, True, 0
     with in_eval_mode(dense), in_eval_mode(compact):
         for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
-            one, other = dense(batch), compact(batch)
+            one, other = dense(batch.clone()), compact(batch.clone())
             difference, largest = max(difference, _apart(one, other)), max(largest, float(one.abs().max()))
             same = same and (one.dim() < 2 or bool((one.argmax(1) == other.argmax(1)).all()))
             count += len(batch)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from prunelab.errors import ConfigError
+from prunelab.runtime.user_code import describe
 
 # What these keys may name without the package being declared in `trusted`.
 ALLOWED = {
@@ -39,8 +40,8 @@ def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..
     prefixes = check_name(dotted, key, trusted)
     try:
         target = pkgutil.resolve_name(str(dotted))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{key}={dotted}: cannot be imported ({str(error).splitlines()[0]})") from error
+    except Exception as error:
+        raise ConfigError(f"{key}={dotted}: cannot be imported: {describe(error)}") from error
     # `prunelab.models.lenet.torch.hub.load` has an allowed prefix, but was defined elsewhere.
     if not callable(target) or not f"{getattr(target, '__module__', '')}.".startswith(prefixes):
         raise ConfigError(f"{key}={dotted}: must be a class or function defined in {' or '.join(prefixes)}")

@@ -13,6 +13,7 @@ from prunelab.config.schema import allowed
 from prunelab.config.source import source_digest
 from prunelab.config.unknown_key import unknown_key
 from prunelab.errors import ConfigError
+from prunelab.runtime.user_code import Part, is_users, user_code
 
 # Positional arguments with which the targets of a part are called: an optimizer with the parameters, for example. A
 # criterion may be a function of `Evidence`, or a class without positional arguments.
@@ -44,11 +45,13 @@ class Component:
 
         Raises:
             ConfigError: for a ValueError that the target raises; names the key, or else the target.
+            UserCodeError: for any exception of a user's target.
         """
         takes = inspect.signature(self.target).parameters
         more = {key: value for key, value in given.items() if key in takes}
         try:
-            return self.target(*args, **{**more, **self.options})
+            with user_code([self.as_part()] if is_users(self.target) else []):
+                return self.target(*args, **{**more, **self.options})
         except ConfigError:
             raise
         except ValueError as error:
@@ -57,6 +60,10 @@ class Component:
 
     def __str__(self) -> str:
         return f"{self.part}._target_={self.name}"
+
+    def as_part(self) -> Part:
+        """Return the part of a user's that it is in messages."""
+        return Part(str(self), self.target, model=self.part == "model")
 
     @property
     def choice(self) -> str:

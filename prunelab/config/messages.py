@@ -28,6 +28,8 @@ def _explanation(error: BaseException, overrides: Sequence[str], compose: Callab
     given = dict(item.lstrip("+~").partition("=")[::2] for item in overrides)
     if isinstance(error, MissingConfigException) and error.options:
         return _no_such_choice(str(error.missing_cfg_file), list(error.options))
+    if isinstance(error, ConfigError) and re.match(r"[\w.\[\]]+=", str(error)):
+        return _first_line(str(error))  # it names the key already
     if unwritable := _unwritable(error):
         why = f"cannot be written ({unwritable.strerror or unwritable}); outputs= chooses another folder"
         return f"{unwritable.filename}: {why}" if unwritable.filename else str(unwritable)
@@ -46,8 +48,6 @@ def _explanation(error: BaseException, overrides: Sequence[str], compose: Callab
         if isinstance(cause, OmegaConfBaseException) and key:
             may = allowed(key)
             return f"{key}={given.get(key, '…')}: {f'must be {may}' if may else _first_line(str(cause))}"
-    if isinstance(error, ConfigError) and re.match(r"[\w.\[\]]+=", str(error)):
-        return _first_line(str(error))  # it names the key already
     for key in (key for key in (*REQUIRED, *OPTIONAL, "strategy", "experiment") if key in given):
         if "Config group override" in text:
             return f"{key}={given[key]}: must be one of {', '.join(choices(key))}"

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from prunelab.config.component import Component, bind
 from prunelab.errors import ConfigError
+from prunelab.runtime.user_code import Part, is_users
 
 if TYPE_CHECKING:
     from torch import nn
 
     from prunelab.config.spec import Spec
+    from prunelab.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,52 @@ def data_facts(data: Component) -> DataFacts:
     return DataFacts(None if shape is None else tuple(shape), classes)
 
 
+def dataset(data: Component) -> Dataset:
+    """Return the data set, in memory and checked.
+
+    Raises:
+        ConfigError: if it cannot be loaded, or its labels are no classes.
+    """
+    from prunelab.data.live import as_dataset
+
+    facts = data_facts(data)
+    return as_dataset(data(), str(data), facts.shape, facts.classes)
+
+
+def users_parts(spec: Spec, model: nn.Module | None = None, data: Dataset | None = None) -> list[Part]:
+    """Return the parts of an experiment that are a user's: from the user's packages, or live objects."""
+    found = [part.as_part() for part in vars(spec).values() if isinstance(part, Component) and is_users(part.target)]
+    methods = {"strategy.method": spec.strategy.method}
+    methods |= {f"strategy.rules[{i}].method": rule.method for i, rule in enumerate(spec.strategy.rules)}
+    live = {"model": model, "data": data}
+    found += [Part(f"{key}={type(x).__name__}", x, key == "model") for key, x in live.items() if x is not None]
+    return found + [
+        Part(f"{key}={method.name}", method.target)
+        for key, method in methods.items()
+        if method is not None and is_users(method.target)
+    ]
+
+
+def materialize(model: nn.Module, shape: tuple[int, ...] | None) -> None:
+    """Give lazy layers, such as `nn.LazyLinear`, their shapes, by running the model on one example of zeros.
+
+    Raises:
+        ConfigError: if the shape of an example is not known.
+    """
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    from prunelab.pruning.prunable import evaluating
+
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    lazy = [name for name, tensor in tensors.items() if is_lazy(tensor)]
+    if lazy and shape is None:
+        raise ConfigError(f"model={type(model).__name__}: {lazy[0]} is lazy; give your data function a `shape`")
+    if lazy and shape is not None:
+        with torch.no_grad(), evaluating(model):
+            model(torch.zeros(1, *shape))
+
+
 def network(spec: Spec | NetworkSpec, facts: DataFacts | None = None) -> nn.Module:
     """Return the network, with the gates of its regularizer and with removable layers marked. Draws its weights.
 
@@ -82,6 +130,7 @@ def network(spec: Spec | NetworkSpec, facts: DataFacts | None = None) -> nn.Modu
     made = spec.model(**facts.known)
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{spec.model}: must make a torch.nn.Module")
+    materialize(made, facts.shape)
     if spec.regularizer is not None and hasattr(spec.regularizer.target, "prepare"):
         spec.regularizer.target.prepare(made, facts.shape, **spec.regularizer.options)
     if spec.layers:

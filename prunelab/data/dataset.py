@@ -39,10 +39,12 @@ class Split:
         return len(self.labels)
 
     def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Return inputs, float32 [batch, …], and labels of some examples."""
+        """Return inputs, float32 [batch, …], and labels of some examples: copies, which a user's code may write on."""
         inputs = self.inputs[index]
         if inputs.dtype == torch.uint8:
             inputs = inputs.float().sub_(255 * self.mean).mul_(1 / (255 * self.std))
+        elif isinstance(index, slice):
+            inputs = inputs.clone()
         return inputs, self.labels[index]
 
     def to(self, device: torch.device) -> Split:

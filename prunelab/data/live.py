@@ -1,4 +1,6 @@
-"""Conversion of a user's tensors or torch data sets to an in-memory data set."""
+"""Conversion of a user's tensors or torch data sets to an in-memory data set, and the check of its labels."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,59 +9,112 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import TensorDataset
 
 from prunelab.data.dataset import SPLIT_SEED, Dataset, Split, stratified
-from prunelab.errors import ConfigError, one_line
+from prunelab.errors import ConfigError
+from prunelab.runtime.user_code import describe
 
-HELD_OUT = 10  # without a validation split, one in so many training examples is held out
+HELD_OUT = 10  # where a split is not given, one in so many training examples is held out for it
 
 
-def as_dataset(data: Any) -> Dataset:
-    """Return an in-memory data set.
+def as_dataset(
+    data: Any, key: str = "data", shape: tuple[int, ...] | None = None, classes: int | None = None
+) -> Dataset:
+    """Return an in-memory data set, checked.
 
     Args:
-        data: a `prunelab.data.Dataset`; or (train, validation, test), or (train, test), of which each is a
+        data: a `prunelab.data.Dataset`; or (train, validation, test), (train, test) or one set, each of which is a
             `torch.utils.data.Dataset` of (input, label) pairs, a pair of tensors (inputs [n, …], labels [n]), or a
-            `Split`. Without a validation split, a tenth of the training examples is held out, in equal proportions.
+            `Split`. Without a validation split, a tenth of the training examples is held out, in equal proportions;
+            without a test split, another tenth before.
+        key: of the config, for messages.
+        shape: of one example, if it is known.
+        classes: number of classes, if it is known.
 
     Raises:
-        ConfigError: for other data, or labels that are not whole numbers ≥ 0.
+        ConfigError: for other data, or labels that are not one whole number ≥ 0 and < classes for each example.
     """
-    if isinstance(data, Dataset):
+    if not isinstance(data, Dataset):
+        data = _divided(data, key)
+    parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
+    for name, split in parts.items():
+        where = f"{key}: the {name} split"
+        if not isinstance(split, Split):
+            raise ConfigError(f"{where} is a {type(split).__name__}; must be a Split")
+        _check(split, where)
+        for known in (shape, tuple(data.train.inputs.shape[1:])):
+            if known is not None and tuple(split.inputs.shape[1:]) != tuple(known):
+                found = list(split.inputs.shape[1:])
+                raise ConfigError(f"{where} has examples of shape {found}; must be {list(known)}")
+    labels = [split.labels for split in parts.values()]
+    least, most = min(int(some.min()) for some in labels), max(int(some.max()) for some in labels)
+    if least or (classes is not None and most >= classes):
+        end = "…" if classes is None else str(classes - 1)
+        raise ConfigError(f"{key}: labels are {least} to {most}; must be whole numbers from 0 to {end}")
+    if all(some.dtype == torch.int64 for some in labels):
         return data
-    if not isinstance(data, Sequence) or len(data) not in (2, 3):
-        raise ConfigError(f"data={type(data).__name__}: must be a Dataset, (train, test) or (train, validation, test)")
-    splits = [_split(part) for part in data]
-    if len(splits) == 3:
-        return Dataset(*splits)
-    train, test = splits
-    held = torch.zeros(len(train), dtype=torch.bool)
-    held[stratified(train.labels, max(len(train) // HELD_OUT, 1), SPLIT_SEED)] = True
-    rest, validation = (
-        replace(train, inputs=train.inputs[chosen], labels=train.labels[chosen]) for chosen in (~held, held)
-    )
-    return Dataset(rest, validation, test)
+    return Dataset(**{name: replace(split, labels=split.labels.long()) for name, split in parts.items()})
 
 
-def _split(part: Any) -> Split:
-    if isinstance(part, Split):
-        return part
+def _divided(data: Any, key: str) -> Dataset:
+    """Return a data set from up to three sets; those that are missing are held out."""
+    given = [data] if isinstance(data, (TorchDataset, Split)) else data
+    if not isinstance(given, Sequence) or len(given) not in (1, 2, 3) or (given is data and len(given) == 1):
+        wanted = "must be a Dataset, (train, test), (train, validation, test) or one torch Dataset"
+        raise ConfigError(f"{key}={type(data).__name__}: {wanted}" if key == "data" else f"{key}: {wanted}")
+    splits = [_split(part, key) for part in given]
+    if len(splits) == 1:
+        splits = [*_held_out(splits[0], key)]
+    if len(splits) == 2:
+        splits = [*_held_out(splits[0], key), splits[1]]
+    return Dataset(*splits)
+
+
+def _held_out(split: Split, key: str) -> tuple[Split, Split]:
+    """Return the examples that stay, and those that are held out."""
+    if len(split) < 2:
+        raise ConfigError(f"{key}: has too few examples to hold out a split; give (train, validation, test)")
+    held = torch.zeros(len(split), dtype=torch.bool)
+    held[stratified(split.labels.long(), max(len(split) // HELD_OUT, 1), SPLIT_SEED)] = True
+    rest, out = (replace(split, inputs=split.inputs[chosen], labels=split.labels[chosen]) for chosen in (~held, held))
+    return rest, out
+
+
+def _split(part: Any, key: str) -> Split:
+    named = f"{key}={type(part).__name__}" if key == "data" else f"{key}: {type(part).__name__}"
+    if isinstance(part, TensorDataset) and len(part.tensors) == 2:
+        part = part.tensors
     if isinstance(part, TorchDataset):
         try:
             pairs = [part[i] for i in range(len(part))]  # type: ignore[arg-type]
-            inputs = torch.stack([torch.as_tensor(x) for x, _ in pairs])
-            labels = torch.tensor([int(y) for _, y in pairs])
-        except (TypeError, ValueError, RuntimeError) as error:
+            found = [torch.stack([torch.as_tensor(pair[i]) for pair in pairs]) for i in (0, 1) if len(pairs[0]) == 2]
+            inputs, labels = found
+        except Exception as error:
             wanted = "must give pairs (input tensor, whole number) of one shape"
-            raise ConfigError(f"data={type(part).__name__}: {wanted}: {one_line(error)}") from error
+            raise ConfigError(f"{named}: {wanted}: {describe(error)}") from error
+        part = Split(inputs, labels)
     elif isinstance(part, (tuple, list)) and len(part) == 2 and all(isinstance(x, Tensor) for x in part):
-        inputs, labels = part
-    else:
-        raise ConfigError(f"data={type(part).__name__}: must be a torch Dataset, a pair of tensors, or a Split")
-    if labels.dim() != 1 or labels.is_floating_point() or len(labels) != len(inputs):
+        part = Split(*part)
+    elif not isinstance(part, Split):
+        raise ConfigError(f"{named}: must be a torch Dataset, a pair of tensors, or a Split")
+    _check(part, key)
+    return part
+
+
+def _check(split: Split, where: str) -> None:
+    """Raise ConfigError unless there is one label for each example, a whole number ≥ 0."""
+    inputs, labels = split.inputs, split.labels
+    for tensor, name in ((inputs, "inputs"), (labels, "labels")):
+        if not isinstance(tensor, Tensor):
+            raise ConfigError(f"{where}: {name} are a {type(tensor).__name__}; must be a torch.Tensor")
+    count = len(inputs) if inputs.dim() else 0
+    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or len(labels) != count:
+        hint = "; labels.flatten() gives these" if labels.shape == (count, 1) else ""
         raise ConfigError(
-            f"data: labels are {labels.dtype} {list(labels.shape)}; must be whole numbers [{len(inputs)}]"
+            f"{where}: labels are {labels.dtype} {list(labels.shape)}; must be whole numbers [{count}]{hint}"
         )
-    if not len(labels) or int(labels.min()) < 0:
-        raise ConfigError(f"data: labels begin at {int(labels.min()) if len(labels) else None}; must be 0, 1, 2 …")
-    return Split(inputs, labels.long())
+    if not count:
+        raise ConfigError(f"{where}: has no examples")
+    if int(labels.min()) < 0:
+        raise ConfigError(f"{where}: labels begin at {int(labels.min())}; must be 0, 1, 2 …")

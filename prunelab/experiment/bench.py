@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunelab.config.network import DataFacts, data_facts, network
+from prunelab.config.network import DataFacts, data_facts, dataset, materialize, network
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
 from prunelab.errors import ConfigError, one_line
@@ -21,6 +22,7 @@ from prunelab.pruning.criteria.base import Batch
 from prunelab.pruning.layer_removal import LayerRemoval
 from prunelab.runtime.recurrent import in_one_piece
 from prunelab.runtime.seeding import permutation, seed_all, seeded
+from prunelab.runtime.user_code import explained
 from prunelab.stages.checkpoint import UNREADABLE
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
@@ -58,6 +60,8 @@ class Bench:
         data: Dataset | None = None,
     ) -> None:
         self.spec, self.device, self.hooks = spec, device, hooks or Hooks()
+        self.name = str(spec.model) if model is None else f"model={type(model).__name__}"  # for messages
+        self.copies_inputs = False  # whether the network writes on its inputs, and therefore gets copies
         self.live_model, self.live_data = model, data
         known = None if data is None else DataFacts(tuple(data.train.inputs.shape[1:]), class_count(data))
         self.facts = known or data_facts(spec.data)
@@ -82,7 +86,10 @@ class Bench:
         """Return the model with initial weights drawn by (seed, `draw`), on the device."""
         seed_all(self.spec.seed, draw)
         if self.live_model is not None and draw == "init":
-            return deepcopy(self.live_model).to(self.device)
+            with explained(self.name, "cannot be copied"):
+                live = deepcopy(self.live_model)
+            materialize(live, self.shape)
+            return live.to(self.device)
         model = network(self.spec, self.facts) if self.live_model is None else _drawn_again(self.live_model)
         if self.spec.checkpoint is not None and draw == "init":
             load_checkpoint(model, self.spec.checkpoint)
@@ -112,19 +119,28 @@ class Bench:
         model.load_state_dict(self.model.state_dict())
         for name in skipping.skipped(self.model):
             skipping.set_skipped(model.get_submodule(name), True)
+        if self.copies_inputs:
+            model.register_forward_pre_hook(_copied)
         return model.to(self.device)
 
-    def new_optimizer(self, callbacks: list[Callback] | None = None) -> torch.optim.Optimizer:
+    def copy_inputs(self) -> None:
+        """From now on, give the network and its copies a copy of each batch, on which they may write."""
+        self.copies_inputs = True
+        self.model.register_forward_pre_hook(_copied)
+
+    def new_optimizer(
+        self, callbacks: list[Callback] | None = None, model: nn.Module | None = None
+    ) -> torch.optim.Optimizer:
         """Return a new optimizer, as each round needs one: old momentum belongs to other weights."""
         part = self.spec.optimizer
         try:
-            return build_optimizer(part.target, self.model, callbacks or [], **part.options)
+            return build_optimizer(part.target, model or self.model, callbacks or [], **part.options)
         except (ValueError, RuntimeError, TypeError) as error:
             raise ConfigError(f"{part}: {error}") from error
 
     def load_data(self) -> None:
         """Put the data on the device."""
-        data = self.live_data if self.live_data is not None else self.spec.data()
+        data = self.live_data if self.live_data is not None else dataset(self.spec.data)
         self.data = data.to(self.device)
         self.batches = batches(len(self.data.train), self.spec.train.batch_size)
         self.example: Tensor = self.data.train.batch(slice(0, 1))[0]
@@ -184,6 +200,11 @@ def snapshot(model: nn.Module) -> Tensors:
     """Return copies of a model's tensors, on the CPU."""
     state = model.state_dict()
     return {name: value.detach().clone(memory_format=torch.contiguous_format).cpu() for name, value in state.items()}
+
+
+def _copied(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Replace a module's inputs by copies; a forward pre-hook."""
+    return tuple(x.clone() if isinstance(x, Tensor) else x for x in inputs)
 
 
 def _drawn_again(model: nn.Module) -> nn.Module:

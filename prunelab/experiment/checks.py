@@ -1,16 +1,16 @@
-"""Checks before any training: of the lengths of rounds, the criterion, the pruning method and the model's output."""
+"""Checks before any training: of the lengths of rounds, the criterion and the pruning method."""
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
-from prunelab.errors import ConfigError, one_line
-from prunelab.experiment.bench import Bench, class_count
+from prunelab.errors import ConfigError
+from prunelab.experiment.bench import Bench
 from prunelab.pruning.criteria.magnitude import magnitude
 from prunelab.pruning.schedules import Round
+from prunelab.runtime import user_code
 from prunelab.runtime.seeding import seeded
 
 
@@ -57,43 +57,18 @@ def check_live(bench: Bench) -> None:
         raise ConfigError(f"{key}: is for models that the config names; use prunelab.export(result.model, folder, …)")
 
 
-@torch.no_grad()
-def check_output(bench: Bench) -> None:
-    """Run the model on two examples; ConfigError unless it takes them and returns logits."""
-    inputs, _ = bench.data.train.batch(slice(0, 2))
-    classes = class_count(bench.data)
-    name = str(bench.spec.model) if bench.live_model is None else f"model={type(bench.live_model).__name__}"
-    try:
-        output = bench.model.eval()(inputs)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{name}: cannot take the data's {list(bench.example.shape)}: {one_line(error)}") from error
-    if isinstance(output, Tensor):
-        fits = output.dim() == 2 and len(output) == len(inputs) and output.shape[1] >= classes
-        if fits and output.dtype in (torch.float32, torch.float64):
-            return
-        output = f"{output.dtype} {list(output.shape)}".removeprefix("torch.")
-    else:
-        output = type(output).__name__
-    wanted = f"must return logits, float32 [{len(inputs)}, {classes}]"
-    raise ConfigError(f"{name}: returns {output} for {len(inputs)} examples; {wanted}")
+def decides(bench: Bench) -> str:
+    """Return the key of the pruning method, or else of the criterion, for messages."""
+    method = bench.spec.strategy.method
+    return str(bench.spec.criterion) if method is None else f"strategy.method={method.name}"
 
 
 @contextmanager
 def explained(bench: Bench, part: str) -> Iterator[None]:
-    """Turn any error of a user's method or criterion into a ConfigError, and suppress warnings."""
-    method = bench.spec.strategy.method
-    key = str(bench.spec.criterion) if part == "criterion" else f"strategy={bench.spec.strategy.name}"
-    key = f"strategy.method={method.name}" if method is not None else key
+    """Turn any error of a pruning method or criterion into a ConfigError, and suppress warnings."""
+    chosen = part == "criterion" or bench.spec.strategy.method is not None
+    key = decides(bench) if chosen else f"strategy={bench.spec.strategy.name}"
     what = "cannot score this model" if part == "criterion" else "cannot prune this model"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except ConfigError as error:
-        if "=" in str(error).partition(":")[0]:
-            raise  # the message names its key
-        raise ConfigError(f"{key}: {what}: {error}") from error
-    except Exception as error:
-        raise ConfigError(f"{key}: {what}: {one_line(error)}") from error
+    with warnings.catch_warnings(), user_code.explained(key, what, bench.model):
+        warnings.simplefilter("ignore")
+        yield

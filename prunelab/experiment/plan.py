@@ -124,7 +124,7 @@ def _by_macs(bench: Bench, rounds: Sequence[Round]) -> list[PlannedRound]:
         raise ConfigError(f"schedule.macs={macs}: must know the shape of an example; give your data function a `shape`")
     with explained(bench, "strategy"), seeded(bench.spec.seed, "rehearsal"), bench.pruner.undone():
         if bench.layers is None:
-            _prune_by_magnitude(bench, macs_target.MOST)
+            prune_by_magnitude(bench, macs_target.MOST)
         else:
             bench.layers.remove(macs_target.MOST, lambda: 0.0)
             bench.masks.apply()
@@ -138,7 +138,8 @@ def _by_macs(bench: Bench, rounds: Sequence[Round]) -> list[PlannedRound]:
     return [PlannedRound(n, None, None, None, False, round.macs) for n, round in enumerate(rounds, 1)]
 
 
-def _prune_by_magnitude(bench: Bench, amount: float) -> None:
+def prune_by_magnitude(bench: Bench, amount: float | None) -> None:
+    """Prune by magnitude in the place of the experiment's criterion, which may need data."""
     chosen = bench.pruner.criterion
     bench.pruner.criterion = magnitude
     try:

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from prunelab.compaction import macs_target
+from prunelab.errors import ConfigError
 from prunelab.experiment.bench import Bench
+from prunelab.experiment.checks import decides
 from prunelab.pruning import skipping
 from prunelab.runtime.seeding import derive, seeded_by
+from prunelab.runtime.user_code import explained
 from prunelab.training.loop import evaluate
 
 
@@ -43,7 +46,8 @@ def prune(bench: Bench, round: int, amount: float | None, step: int = 1, macs: f
     def by(amount: float | None) -> None:
         losses.asked.clear()
         if bench.layers is None:
-            bench.pruner.prune(amount, seed=derive(*parts), data=partial(bench.sample, round))
+            with explained(decides(bench), "cannot prune this model", only=ConfigError):
+                bench.pruner.prune(amount, seed=derive(*parts), data=partial(bench.sample, round))
             return
         with seeded_by(derive(*parts)):
             bench.layers.remove(amount, losses)

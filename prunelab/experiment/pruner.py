@@ -39,7 +39,9 @@ def pruner_of(spec: Spec, model: nn.Module, initial: Mapping[str, Tensor], examp
 
 def criterion(part: Component) -> Score:
     """Return the criterion that the config names, with its options."""
-    return part() if inspect.isclass(part.target) else functools.partial(part.target, **part.options)
+    if inspect.isclass(part.target):
+        return part()
+    return functools.partial(part.target, **part.options) if part.options else part.target
 
 
 def _rule(rule: RuleSpec) -> Rule:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from torch import nn
 
+from prunelab.config.network import users_parts
 from prunelab.config.rounds import rounds as planned_rounds
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
-from prunelab.experiment import checks
+from prunelab.experiment import checks, gate
 from prunelab.experiment import plan as plans
 from prunelab.experiment import round as stages
 from prunelab.experiment.bench import Bench, Hooks, Tensors
@@ -21,6 +22,7 @@ from prunelab.pruning.schedules import Round
 from prunelab.records import RoundRecord
 from prunelab.runtime import device as devices
 from prunelab.runtime.interrupt import graceful
+from prunelab.runtime.user_code import user_code
 from prunelab.stages.stage import Stage, State
 from prunelab.stages.store import Store
 from prunelab.tracking.run_folder import Origin, RunFolder
@@ -48,7 +50,8 @@ def run(
     Raises:
         ConfigError: for an experiment that cannot run, before any training.
     """
-    with RunFolder(folder, origin, spec) as report, graceful() as interrupt:
+    parts = users_parts(spec, model, data)
+    with RunFolder(folder, origin, spec) as report, user_code(parts), graceful() as interrupt:
         bench, rounds = prepare(spec, report, interrupt, model, data)
         store = Store(Path(spec.outputs) / "stages", reuse=spec.reuse, interrupt=interrupt)
         final_round = train_and_prune(bench, rounds, store, report)
@@ -108,7 +111,7 @@ def prepare(
     planned = plans.plan(bench, rounds)
     report.note(device=str(device), threads=devices.threads(spec.threads), deterministic=devices.deterministic(device))
     bench.load_data()
-    checks.check_output(bench)
+    gate.check(bench, rounds[0])
     checks.try_criterion(bench)
     checks.try_method(bench, rounds)
     try_sparse_training(bench)

@@ -21,7 +21,7 @@ from prunelab.pruning import skipping
 from prunelab.runtime.seeding import seeded
 
 if TYPE_CHECKING:
-    from prunelab.data.dataset import Dataset, Split
+    from prunelab.data.dataset import Split
 
 SUMMARY = "summary.json"
 
@@ -97,11 +97,10 @@ def test_split(network: Network) -> Split:
     Raises:
         ConfigError: if it cannot be loaded, or comes from a package that is not trusted.
     """
-    from prunelab.config.network import from_plain
+    from prunelab.config.network import dataset, from_plain
 
     assert network.config is not None
-    data: Dataset = from_plain(network.config, network.config["trusted"]).data()
-    return data.test
+    return dataset(from_plain(network.config, network.config["trusted"]).data).test
 
 
 def _summary(folder: Path) -> Json:

@@ -109,7 +109,7 @@ def _called(model: nn.Module, example: Tensor, layers: Mapping[nn.Module, str]) 
     try:
         with evaluating(model):
             model(example.clone())  # a model may work in place on its input
-    except Exception:  # `checks.check_output` reports it before training
+    except Exception:  # `experiment/gate.py` reports it before training
         return []
     finally:
         for handle in handles:

@@ -160,10 +160,12 @@ class Pruner:
             if all(group.rule.method is not None or group.rule.criterion is not None for group in self.groups):
                 scores = [item.parameter.detach().abs() for item in self.items]
             else:
-                scores = list(self.criterion(self._evidence(self.items, data)))
+                scores = list(self.criterion(self._evidence(self.items, data)) or ())
             for group, criterion in own:
                 for place, score in zip(group.places, criterion(self._evidence(group.items, data)), strict=True):
                     scores[place] = score
+        if len(scores) != len(self.items) or not all(isinstance(score, Tensor) for score in scores):
+            raise ConfigError(f"criterion: must return {len(self.items)} tensors of scores, one for each weight tensor")
         for item, score in zip(self.items, scores, strict=True):
             if score.shape != item.parameter.shape:
                 raise ConfigError(

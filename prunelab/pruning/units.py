@@ -225,5 +225,6 @@ def _values(score: Tensor) -> Tensor:
     if values.numel():
         low, high = values.aminmax()
         if not (float(low) >= 0 and float(high) < float("inf")):
-            raise ValueError("scores must be finite and ≥ 0: a weight or a score is NaN, infinite or negative")
+            what = "a weight or a score is NaN, infinite or negative"
+            raise ConfigError(f"criterion: scores must be finite and ≥ 0; {what}")
     return values

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunelab.data.dataset import Split
+from prunelab.errors import ConfigError
 from prunelab.records import EpochRecord
 from prunelab.runtime.seeding import permutation
 from prunelab.training.callbacks.base import Callback
@@ -88,6 +89,8 @@ def train_step(
     loss = objective = F.cross_entropy(logits, labels)
     for callback in callbacks:
         objective = callback.objective(objective, inputs, logits)
+        if not isinstance(objective, Tensor) or objective.numel() != 1:
+            raise ConfigError(f"callback={type(callback).__name__}: its objective must return a scalar tensor")
     objective.backward()
     for callback in callbacks:
         callback.before_step(iteration)

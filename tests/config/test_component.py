@@ -78,8 +78,9 @@ def test_given_arguments_never_win_over_the_config_and_are_left_out_if_not_named
     assert theirs("loose", width=7)(shape=5) == {"width": 7}
 
 
-def test_a_value_error_of_the_target_is_one_line_that_names_it(package):
-    with pytest.raises(ConfigError, match=r"^model._target_=theirs.net.wrong: no such thing$"):
+def test_an_error_of_a_user_s_target_is_one_line_that_names_it_and_the_line(package):
+    said = r"^model._target_=theirs.net.wrong: ValueError: no such thing \(.*net.py:10\)$"
+    with pytest.raises(ConfigError, match=said):
         theirs("wrong")()
 
 

@@ -14,7 +14,7 @@ from conftest import overrides, table
 
 import prunelab
 
-TOY = "toy_models"
+TOY = "odd_networks"
 
 
 def run(folder, name, *more):

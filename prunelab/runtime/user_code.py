@@ -1,0 +1,169 @@
+"""Exceptions in a user's code, in one line: the config key, the exception's class, its message, the user's own line."""
+
+from __future__ import annotations
+
+import inspect
+import sysconfig
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from prunelab.errors import ConfigError, one_line
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OURS = str(Path(__file__).parents[1])
+STANDARD = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib"))
+INSTALLED = ("site-packages", "dist-packages")
+LIBRARIES = ("prunelab", "torch", "torchvision", "builtins")  # what these packages define is not the user's
+LONGEST = 240  # characters of a message; some of torch's have thousands
+Frames = list[tuple[FrameType, int]]  # with the line that runs, from the outermost one on
+
+
+class UserCodeError(ConfigError):
+    """An exception that a user's model, data, criterion, pruning method or callback raised; it is the cause."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an experiment that is a user's.
+
+    Attributes:
+        key: for messages, such as `model._target_=mine.Net`.
+        target: the class or function, or the live object.
+        model: whether it is the network, or makes it.
+    """
+
+    key: str
+    target: Any
+    model: bool = False
+
+    def owns(self, frame: FrameType) -> bool:
+        """Return whether a frame runs this class, function or object itself."""
+        kind = inspect.unwrap(self.target) if callable(self.target) else self.target
+        kind = kind if inspect.isclass(kind) or inspect.isroutine(kind) else type(kind)
+        kinds = [k for k in (inspect.getmro(kind) if inspect.isclass(kind) else (kind,)) if is_users(k)]
+        name = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)  # Python 3.10 has no co_qualname
+        here = (frame.f_globals.get("__name__"), name.partition(".")[0])
+        holder = type(frame.f_locals.get("self"))
+        return holder in kinds or any(here == (k.__module__, getattr(k, "__qualname__", None)) for k in kinds)
+
+
+def is_users(target: object) -> bool:
+    """Return whether a class or function comes from neither prunelab nor torch nor torchvision."""
+    module = str(getattr(inspect.unwrap(target) if callable(target) else target, "__module__", ""))
+    return module.partition(".")[0] not in LIBRARIES
+
+
+@contextmanager
+def user_code(parts: Iterable[Part]) -> Iterator[None]:
+    """Turn an exception in one of a user's parts into a `UserCodeError` that names its key.
+
+    An exception counts as the user's if a line of the user's own files or a module of the user's network was running.
+    With no such part, or outside of them, it is raised as it is. So is a ConfigError.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        part = _at_fault(error, list(parts))
+        if part is None:
+            raise
+        raise UserCodeError(f"{part.key}: {describe(error)}") from error
+
+
+@contextmanager
+def explained(key: str, what: str, model: nn.Module | None = None, only: type[Exception] = Exception) -> Iterator[None]:
+    """Turn an error into a ConfigError that names the key and what failed.
+
+    Args:
+        what: such as `cannot score this model`.
+        model: the network in which the module that raised it has a name.
+        only: the class of errors.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        if "=" in str(error).partition(":")[0]:
+            raise  # the message names its key
+        raise ConfigError(f"{key}: {what}: {error}") from error
+    except only as error:
+        raise ConfigError(f"{key}: {what}: {describe(error, model)}") from error
+
+
+def describe(error: BaseException, model: nn.Module | None = None) -> str:
+    """Return the exception's class and message, the module of the network that raised it, and the user's line.
+
+    Args:
+        model: the network in which the module has a name.
+    """
+    frames = _frames(error)
+    names = {} if model is None else {id(module): name for name, module in model.named_modules()}
+    inner = [held for frame, _ in frames if id(held := frame.f_locals.get("self")) in names]
+    within = f" in {names[id(inner[-1])] or 'its forward'} ({type(inner[-1]).__name__})" if inner else ""
+    lines = [f"{_shown(frame.f_code.co_filename)}:{line}" for frame, line in frames if _is_users(frame)]
+    if isinstance(error, SyntaxError) and error.filename:
+        lines = [f"{_shown(error.filename)}:{error.lineno}"]
+    said = one_line(error)
+    said = said if len(said) <= LONGEST else f"{said[:LONGEST]}…"
+    said = "" if said == type(error).__name__ else f": {said}"
+    return f"{type(error).__name__}{within}{said}" + (f" ({lines[-1]})" if lines else "")
+
+
+def raised_in(error: BaseException, kind: type) -> bool:
+    """Return whether a method of an object of this class was running when the exception was raised."""
+    return any(isinstance(frame.f_locals.get("self"), kind) for frame, _ in _frames(error))
+
+
+def _at_fault(error: BaseException, parts: list[Part]) -> Part | None:
+    """Return the part whose code was running, the innermost one if there are several; None if there was none."""
+    frames = [frame for frame, _ in _frames(error)]
+    for frame in reversed(frames):
+        for part in parts:
+            if part.owns(frame):
+                return part
+    models = [part for part in parts if part.model]
+    if models and _calls_module(frames):
+        return models[0]
+    mine = {str(frame.f_globals.get("__name__")) for frame in frames if _is_users(frame)}
+    near = [part for part in parts if getattr(part.target, "__module__", None) in mine] or parts
+    return near[0] if mine and near else None
+
+
+def _calls_module(frames: list[FrameType]) -> bool:
+    """Return whether a module is run by the innermost of prunelab's own frames, or further in."""
+    from torch import nn
+
+    last = max((i for i, frame in enumerate(frames) if _is_ours(frame)), default=-1)
+    return any(isinstance(frame.f_locals.get("self"), nn.Module) for frame in frames[last + 1 :])
+
+
+def _frames(error: BaseException) -> Frames:
+    found, trace = [], error.__traceback__
+    while trace is not None:
+        found.append((trace.tb_frame, trace.tb_lineno))
+        trace = trace.tb_next
+    return found
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(OURS)
+
+
+def _is_users(frame: FrameType) -> bool:
+    """Return whether a frame is in a file that is neither prunelab's, nor Python's, nor an installed package's."""
+    file = frame.f_code.co_filename
+    if _is_ours(frame) or any(f"/{name}/" in file.replace("\\", "/") for name in INSTALLED):
+        return False
+    return frame.f_globals.get("__name__") == "__main__" or not file.startswith(("<", *STANDARD))
+
+
+def _shown(file: str) -> str:
+    """Return a file's path, relative to the working folder if it lies in it."""
+    path, here = Path(file), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else file

@@ -1,0 +1,292 @@
+"""Small networks of the kinds that people prune and that break pruning tools; the comment says which kind."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrizations, spectral_norm
+
+
+def mlp(*middle):
+    return nn.Flatten(), nn.Linear(784, 32), *middle, nn.ReLU(), nn.Linear(32, 10)
+
+
+class MLP(nn.Sequential):  # an ordinary one, which most others extend
+    def __init__(self, *middle):
+        super().__init__(*mlp(*middle))
+
+
+# Weights that are shared or computed
+
+
+class Tied(nn.Module):  # an embedding and its decoder share one weight
+    def __init__(self, d=32):
+        super().__init__()
+        self.emb, self.mix, self.dec = nn.Embedding(32, d), nn.Linear(49 * d, d), nn.Linear(d, 32, bias=False)
+        self.dec.weight = self.emb.weight
+
+    def forward(self, x):
+        t = (F.avg_pool2d(x, 4).flatten(1) * 8 + 8).long().clamp(0, 31)
+        return self.dec(torch.relu(self.mix(self.emb(t).flatten(1))))
+
+
+class Twins(nn.Module):  # two Linear layers share one weight
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.o = nn.Linear(784, 64), nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+        self.c.weight = self.b.weight
+
+    def forward(self, x):
+        return self.o(torch.relu(self.c(torch.relu(self.b(torch.relu(self.a(x.flatten(1))))))))
+
+
+class Repeated(nn.Module):  # one block is used three times, under three names
+    def __init__(self):
+        super().__init__()
+        self.inp, self.out = nn.Linear(784, 64), nn.Linear(64, 10)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(64, 64), nn.ReLU())] * 3)
+
+    def forward(self, x):
+        x = torch.relu(self.inp(x.flatten(1)))
+        for block in self.blocks:
+            x = x + block(x)
+        return self.out(x)
+
+
+class Cosine(nn.Module):  # a layer's weight is read without calling the layer
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(784, 64), nn.Linear(64, 10, bias=False)
+
+    def forward(self, x):
+        x = torch.relu(self.body(x.flatten(1)))
+        return 10 * F.linear(F.normalize(x), F.normalize(self.head.weight))
+
+
+class Spectral(nn.Sequential):  # another pre-forward hook makes the weight
+    def __init__(self):
+        super().__init__(nn.Flatten(), spectral_norm(nn.Linear(784, 64)), nn.ReLU(), nn.Linear(64, 10))
+
+
+class WeightNorm(nn.Sequential):  # a parametrization makes the weight
+    def __init__(self):
+        super().__init__(nn.Flatten(), parametrizations.weight_norm(nn.Linear(784, 64)), nn.ReLU(), nn.Linear(64, 10))
+
+
+class HeadFirst(nn.Module):  # the output layer is defined first
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+# Randomness
+
+
+class NumpyNet(nn.Sequential):  # draws its initial weights from NumPy's generator
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10))
+        with torch.no_grad():
+            self[1].weight.copy_(torch.from_numpy(np.random.randn(16, 784) / 28))
+
+
+class Shuffled(nn.Sequential):  # a random buffer that no state dict holds
+    def __init__(self):
+        super().__init__(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
+        self.register_buffer("order", torch.randperm(784), persistent=False)
+
+    def forward(self, x):
+        return super().forward(x.flatten(1)[:, self.order])
+
+
+class ShuffledAttribute(Shuffled):  # a random tensor that is not even a buffer
+    def __init__(self):
+        super().__init__()
+        del self.order
+        self.order = torch.randperm(784)
+
+
+class ShuffledAndSaved(Shuffled):  # a random buffer that is saved
+    def __init__(self):
+        super().__init__()
+        del self.order
+        self.register_buffer("order", torch.randperm(784))
+
+
+class Counting(MLP):  # trains a buffer that no state dict holds
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("gain", torch.ones(()), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.gain += 1
+        return super().forward(x) * self.gain
+
+
+class FromTheSystem(MLP):  # weights from a generator that no seed reaches
+    def __init__(self):
+        super().__init__()
+        with torch.no_grad():
+            self[1].bias.copy_(torch.frombuffer(bytearray(os.urandom(32)), dtype=torch.uint8) / 256)
+
+
+class FromTheClock(MLP):
+    def __init__(self):
+        super().__init__()
+        with torch.no_grad():
+            self[3].bias.fill_(time.time_ns() % 1_000_003 / 1e6)
+
+
+class Dropout(MLP):
+    def __init__(self):
+        super().__init__(nn.Dropout(0.5))
+
+
+class AlwaysDropout(MLP):  # F.dropout is active in eval mode by default
+    def forward(self, x):
+        return super().forward(F.dropout(x, 0.5))
+
+
+# Inputs and outputs
+
+
+class InPlace(MLP):  # works in place on its input
+    def forward(self, x):
+        x.sub_(0.5).mul_(2)
+        return super().forward(x)
+
+
+class InPlaceLayer(nn.Sequential):  # a layer works in place on a view of the input
+    def __init__(self):
+        super().__init__(nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True)), nn.Linear(784, 10))
+
+
+class Tuple(MLP):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+class Dict(MLP):
+    def forward(self, x):
+        return {"logits": super().forward(x)}
+
+
+class Squeezed(MLP):  # loses the batch dimension of a batch of one
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
+
+class Complex(MLP):
+    def forward(self, x):
+        return torch.complex(super().forward(x), super().forward(x))
+
+
+class NaN(nn.Sequential):  # the standard deviation of one value is NaN
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 10), NoiseFree())
+
+
+class NoiseFree(nn.Module):
+    def forward(self, x):
+        return x / x[:, :1].std(1, keepdim=True)
+
+
+class BFloat16(nn.Module):  # half-precision weights, 77,018 of them prunable
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = (nn.Linear(i, o, dtype=torch.bfloat16) for i, o in ((784, 97), (97, 10)))
+
+    def forward(self, x):
+        return self.b(torch.relu(self.a(x.flatten(1).bfloat16()))).float()
+
+
+class Double(nn.Module):  # float64 inside, float32 data
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(784, 32).double(), nn.Linear(32, 10).double()
+
+    def forward(self, x):
+        return self.b(torch.relu(self.a(x.flatten(1).double())))
+
+
+class OneConvolution(nn.Sequential):  # no Linear layer, for the files that store only these in another form
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 10, 28), nn.Flatten())
+
+
+# Layers that need a batch, and what is made or kept in a forward pass
+
+
+class BatchNorm(MLP):  # cannot train on a batch of one
+    def __init__(self):
+        super().__init__(nn.BatchNorm1d(32))
+
+
+class BatchStd(MLP):  # NaN, without an error, on a batch of one
+    def forward(self, x):
+        return super().forward(x) / (1 + x.std(0).mean() if self.training else 1)
+
+
+class Lazy(nn.Sequential):  # layers without a shape before the first batch
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.LazyLinear(32), nn.LazyBatchNorm1d(), nn.ReLU(), nn.LazyLinear(10))
+
+
+class LazyConv(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.LazyConv2d(4, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
+
+
+class Cache(MLP):  # a buffer that is made in the first forward pass
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", None)
+
+    def forward(self, x):
+        self.scale = torch.ones(28, 28) if self.scale is None else self.scale
+        return super().forward(x * self.scale)
+
+
+class LateParameter(MLP):  # a parameter that is made in the first forward pass
+    def forward(self, x):
+        if not hasattr(self, "gain"):
+            self.gain = nn.Parameter(torch.ones(()))
+        return super().forward(x) * self.gain
+
+
+class KeepsOutput(MLP):  # keeps a tensor with a graph, so that it refuses to be copied
+    def forward(self, x):
+        self.last = super().forward(x)
+        return self.last
+
+
+class FailsInEval(MLP):
+    def forward(self, x):
+        if not self.training:
+            raise KeyError("mode")
+        return super().forward(x)
+
+
+class FailsLater(MLP):  # in the eighth step of training
+    steps = 0
+
+    def forward(self, x):
+        if self.training:
+            type(self).steps += 1
+            if type(self).steps == 8:
+                raise LookupError("nothing\nmore")
+        return super().forward(x)
+
+
+class FailsToBuild(MLP):
+    def __init__(self):
+        super().__init__()
+        Path("/there/is/no/such/file").stat()
