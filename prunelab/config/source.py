@@ -60,7 +60,7 @@ def source_digest(target: object, dotted: str = "") -> str | None:
         elif found.file is not None and found.file.suffix == ".py":
             waiting += _imports(name, found, files[name])
     if not files:
-        return _code_digest(target)
+        return code_digest(target)
     lines = "".join(f"{name} {hashlib.sha256(content).hexdigest()}\n" for name, content in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -149,7 +149,7 @@ def _all_of(package: str) -> Iterator[str]:
             yield ".".join((package, *(part for part in parts if part != "__init__")))
 
 
-def _code_digest(target: object) -> str | None:
+def code_digest(target: object) -> str | None:
     """Return the SHA-256 of the compiled code of a class or function without a file, such as one typed into Python."""
     kinds = target.__mro__ if isinstance(target, type) else ()
     parts = [vars(kind) for kind in kinds if kind.__module__.split(".")[0] not in (*OWN, "builtins")] or [{"": target}]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunelab.config.source import source_digest
+from prunelab.config.source import code_digest, source_digest
 from prunelab.data.cache import digest
 from prunelab.data.dataset import Dataset, Split
 
@@ -71,7 +71,9 @@ def _plain(value: Any, depth: int = DEPTH) -> Any:
     if isinstance(value, nn.Module):
         return [inner(type(value)), digest(dict(value.state_dict()))]
     if callable(value) and hasattr(value, "__qualname__"):
-        return [f"{value.__module__}.{value.__qualname__}", source_digest(value)]
+        cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+        bound = [*cells, *(getattr(value, "__defaults__", None) or ())]
+        return [f"{value.__module__}.{value.__qualname__}", source_digest(value), code_digest(value), inner(bound)]
     if hasattr(value, "__dict__"):
         return [inner(type(value)), {key: inner(item) for key, item in vars(value).items() if key[0] != "_"}]
     return str(value) if type(value).__module__ == "torch" else type(value).__qualname__

@@ -1,5 +1,6 @@
 """Which tensors of a model are pruned: the default choice, and name patterns."""
 
+import inspect
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -75,7 +76,7 @@ def left_out(
     """
     found, seen = dict[str, str](), {id(getattr(*pair)) for pair in chosen}
     for name, module in model.named_modules():
-        if callable(getattr(module, "weight", None)):
+        if inspect.ismethod(getattr(module, "weight", None)):  # it unpacks the weight
             found[name] = f"{type(module).__name__} is quantised, and is not trained"
         elif isinstance(module, PRUNABLE_TYPES) and "weight" not in dict(module.named_parameters(recurse=False)):
             keys = [
