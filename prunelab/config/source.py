@@ -152,12 +152,14 @@ def _all_of(package: str) -> Iterator[str]:
 def code_digest(target: object) -> str | None:
     """Return the SHA-256 of the compiled code of a class or function without a file, such as one typed into Python."""
     kinds = target.__mro__ if isinstance(target, type) else ()
-    parts = [vars(kind) for kind in kinds if kind.__module__.split(".")[0] not in (*OWN, "builtins")] or [{"": target}]
-    codes = [getattr(part, "__code__", None) for content in parts for part in content.values()]
+    own = [vars(kind) for kind in kinds if kind.__module__.split(".")[0] not in (*OWN, "builtins")]
+    parts = [value for content in own for value in content.values()] or [target]
+    codes = [getattr(part, "__code__", None) for part in parts]
     text = "".join(_described(code) for code in codes if isinstance(code, CodeType))
     return hashlib.sha256(text.encode()).hexdigest() if text else None
 
 
 def _described(code: CodeType) -> str:
-    inner = (_described(part) if isinstance(part, CodeType) else repr(part) for part in code.co_consts)
+    constants = (sorted(map(repr, part)) if isinstance(part, frozenset) else part for part in code.co_consts)
+    inner = (_described(part) if isinstance(part, CodeType) else repr(part) for part in constants)
     return f"{code.co_code.hex()} {code.co_names} {' '.join(inner)}"

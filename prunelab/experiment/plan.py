@@ -72,7 +72,8 @@ class _Forecast:
             self.exact &= granularity.weights_per_unit(item) is not None and self.dense[-1] == 1
             self.exact &= kept == self.sizes[-1] or not group.rule.allocation.evenly
         self.alive = sum(count.alive for count in self.counts)
-        self.first = self.left = self._weights()
+        self.first = self._weights()
+        self.left: int | None = self.first
 
     def prune(self, amount: float | None) -> None:
         """Count what a pruning by this amount leaves."""

@@ -1,10 +1,14 @@
 """Small networks of kinds that break pruning tools; which case each stands for is in its comment."""
 
+import random
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm
+
+from prunelab.data.dataset import Dataset, Split, describes
 
 
 class Tied(nn.Module):  # an embedding and its decoder share one weight
@@ -66,6 +70,40 @@ class NumpyNet(nn.Sequential):  # draws its initial weights from NumPy's generat
         super().__init__(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10))
         with torch.no_grad():
             self[1].weight.copy_(torch.from_numpy(np.random.randn(16, 784) / 28))
+
+
+class RandomNet(nn.Sequential):  # draws its initial weights from Python's generator
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 4), nn.ReLU(), nn.Linear(4, 10))
+        with torch.no_grad():
+            for parameter in self.parameters():
+                drawn = [random.uniform(-0.1, 0.1) for _ in range(parameter.numel())]
+                parameter.copy_(torch.tensor(drawn).view_as(parameter))
+
+
+class StochasticNet(nn.Sequential):  # draws random numbers in eval mode too
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10))
+
+    def forward(self, x):
+        return super().forward(x + torch.rand_like(x) * np.random.rand() * random.random())
+
+
+class Noisy(Split):  # augments each batch by random numbers of NumPy and Python
+    def batch(self, index):
+        inputs, labels = super().batch(index)
+        return inputs + float(np.random.rand()) * random.random(), labels
+
+
+@describes(shape=(1, 28, 28), classes=10)
+def noisy(examples=80):
+    """A data set whose content is drawn from the default generators."""
+
+    def split(kind):
+        labels = torch.arange(examples) % 10
+        return kind(torch.rand(examples, 1, 28, 28) + random.random() + labels.view(-1, 1, 1, 1) / 5, labels)
+
+    return Dataset(split(Noisy), split(Split), split(Split))
 
 
 class KeepsOutput(nn.Sequential):  # keeps a tensor with a graph, so that it refuses to be copied
