@@ -96,10 +96,7 @@ class Pruner:
         self.data = data
         if rules and method is not None:
             raise ConfigError(f"method={method.__qualname__}: rules have methods of their own; use one of them")
-        if not rules:
-            unit = find(granularities, "granularity", granularity)() if isinstance(granularity, str) else granularity
-            share = find(allocations, "allocation", allocation)() if isinstance(allocation, str) else allocation
-            rules = [Rule("*", unit, share, method=method)]
+        rules = rules or [_rule(granularity, allocation, method)]
         spares = any(r.granularity.spares_output for r in rules) if output_layer is None else not output_layer
         self.output = output_layers(model, example) if spares else []
         pairs = prunable.select(model, include, exclude, self.output)
@@ -143,7 +140,6 @@ class Pruner:
                 self._in_iterations(amounts, data)
             else:
                 self._decide(self.score(data), amounts)
-        self._remove_followers()
         self.masks.apply()
         self.recorder.load({})
         report = prune_report(self.masks, self.items, before, amount, (time.perf_counter() - start) * 1000)
@@ -219,6 +215,8 @@ class Pruner:
                 group.decide([scores[place] for place in group.places], amount)
             except ConfigError as error:
                 raise ConfigError(f"{group.label}: {error}" if group.label else str(error)) from error
+        for group in self.groups:
+            group.prune_followers(self.masks)
 
     def _in_iterations(self, amounts: Sequence[float | None], data: Batches | None) -> None:
         """Score and prune several times, each time from the first masks, so that the counts are exact.
@@ -234,13 +232,13 @@ class Pruner:
             share = step / self.iterations
             parts = [None if a is None else a if share == 1 else 1 - (1 - a) ** share for a in amounts]
             self._decide(scores, parts)
-            self._remove_followers()
             self.masks.apply()
 
-    @torch.no_grad()
-    def _remove_followers(self) -> None:
-        for group in self.groups:
-            group.prune_followers(self.masks)
+
+def _rule(granularity: str | Granularity, allocation: str | Allocation, method: Method | None) -> Rule:
+    unit = find(granularities, "granularity", granularity)() if isinstance(granularity, str) else granularity
+    share = find(allocations, "allocation", allocation)() if isinstance(allocation, str) else allocation
+    return Rule("*", unit, share, method=method)
 
 
 def named_criterion(name: str) -> Score:
