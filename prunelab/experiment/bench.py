@@ -19,7 +19,11 @@ from prunelab.pruning import skipping
 from prunelab.pruning.adopted_zeros import AdoptedZeros, adopt_zeros
 from prunelab.pruning.criteria.base import Batch
 from prunelab.pruning.layer_removal import LayerRemoval
+<<<<<<< HEAD
 from prunelab.pruning.torch_prune import check_plain
+=======
+from prunelab.runtime.recurrent import in_one_piece
+>>>>>>> main
 from prunelab.runtime.seeding import permutation, seed_all, seeded
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
@@ -109,7 +113,7 @@ class Bench:
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if name in self.dense:
                 tensor.data = self.dense[name].to(self.device)  # shared on a CPU: large networks need the memory
-        return model.eval()
+        return in_one_piece(model).eval()
 
     def copy(self) -> nn.Module:
         """Return a second network with the model's weights and removed layers, on the device, in eval mode."""
@@ -118,7 +122,7 @@ class Bench:
     def _second(self) -> nn.Module:
         """Return a copy of the model; built again if it cannot be copied, such as one that stores an output."""
         try:
-            return deepcopy(self.model)
+            return in_one_piece(deepcopy(self.model))
         except Exception:
             with seeded(self.spec.seed, "init"):
                 model = network(self.spec, self.facts) if self.live_model is None else deepcopy(self.live_model)
