@@ -19,11 +19,8 @@ from prunelab.pruning import skipping
 from prunelab.pruning.adopted_zeros import AdoptedZeros, adopt_zeros
 from prunelab.pruning.criteria.base import Batch
 from prunelab.pruning.layer_removal import LayerRemoval
-<<<<<<< HEAD
 from prunelab.pruning.torch_prune import check_plain
-=======
 from prunelab.runtime.recurrent import in_one_piece
->>>>>>> main
 from prunelab.runtime.seeding import permutation, seed_all, seeded
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
