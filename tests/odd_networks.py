@@ -1,6 +1,7 @@
 """Small networks of the kinds that people prune and that break pruning tools; the comment says which kind."""
 
 import os
+import random
 import time
 from pathlib import Path
 
@@ -95,6 +96,15 @@ class NumpyNet(nn.Sequential):  # draws its initial weights from NumPy's generat
         super().__init__(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10))
         with torch.no_grad():
             self[1].weight.copy_(torch.from_numpy(np.random.randn(16, 784) / 28))
+
+
+class RandomNet(nn.Sequential):  # draws its initial weights from Python's generator
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 4), nn.ReLU(), nn.Linear(4, 10))
+        with torch.no_grad():
+            for parameter in self.parameters():
+                drawn = [random.uniform(-0.1, 0.1) for _ in range(parameter.numel())]
+                parameter.copy_(torch.tensor(drawn).view_as(parameter))
 
 
 class Shuffled(nn.Sequential):  # a random buffer that no state dict holds

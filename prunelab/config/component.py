@@ -97,7 +97,7 @@ def bind(part: str, node: Mapping[str, Any], trusted: Iterable[str] = (), offere
     other = ("_target_", *shared(part))
     options = {key: value for key, value in node.items() if key not in other and value is not None}
     _check_options(part, target, options, {*offered, *OFFERED.get(part, ())})
-    return Component(part, str(node["_target_"]), target, options, source_digest(target))
+    return Component(part, str(node["_target_"]), target, options, source_digest(target, node["_target_"]))
 
 
 def _check_options(part: str, target: Callable[..., Any], options: Mapping[str, Any], offered: set[str]) -> None:

@@ -67,8 +67,8 @@ PART_KEYS = (
     Key(
         "model.checkpoint",
         None,
-        "file of weights that replaces dense training",
-        "null or a file of weights: .safetensors, or a state dict by torch.save",
+        "trained weights that replace dense training",
+        "null or a file: .safetensors, or a state dict by torch.save; or the folder of a run, an export or a stage",
     ),
     Key(
         "criterion.iterations",

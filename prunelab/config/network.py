@@ -102,7 +102,7 @@ def materialize(model: nn.Module, shape: tuple[int, ...] | None) -> None:
     import torch
     from torch.nn.parameter import is_lazy
 
-    from prunelab.pruning.prunable import evaluating
+    from prunelab.pruning.output_layers import evaluating
 
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     lazy = [name for name, tensor in tensors.items() if is_lazy(tensor)]

@@ -57,7 +57,7 @@ def _spec(config: dict[str, Any]) -> Spec:
         checkpoint=config["model"].get("checkpoint"),
         train=Train(train["epochs"], train["batch_size"], train["validate_every"]),
         finetune=Finetune(finetune["epochs"], finetune["lr"], Distill(**distill) if distill["alpha"] else None),
-        selection=Selection(include, tuple(prune["exclude"]), prune["output_layer"]),
+        selection=Selection(include, tuple(prune["exclude"]), prune["output_layer"], prune["adopt_zeros"]),
         iterations=config["criterion"].get("iterations") or 1,
         strategy=_strategy(config, trusted),
         compression=schedule.get("compression"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from prunelab.config.component import Component
@@ -18,12 +19,16 @@ def rounds(spec: Spec, sparsity: float | None = None) -> list[Round]:
     """Return every round that an experiment asks for.
 
     Args:
-        sparsity: of the prunable tensors at which the model reaches `schedule.compression`; not needed without it.
+        sparsity: replaces `schedule.sparsity` where the model decides it: with `schedule.compression`, or if a part of
+            the weights is pruned already; of the weights that are left.
 
     Raises:
         ConfigError: where the schedule's own options do not go together.
     """
-    return planned(spec.schedule, spec.amount, spec.tolerance, spec.macs, sparsity)
+    schedule, options = spec.schedule, spec.schedule.options
+    if sparsity is not None and "sparsity" in options:
+        schedule = replace(schedule, options={**options, "sparsity": sparsity})
+    return planned(schedule, spec.amount, spec.tolerance, spec.macs, sparsity)
 
 
 def planned(

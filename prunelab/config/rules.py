@@ -53,7 +53,7 @@ def method_component(key: str, dotted: str, trusted: Sequence[str]) -> Component
         raise ConfigError(f"{key}{str(error).removeprefix('strategy.method')}") from error
     if inspect.isclass(target) and not issubclass(target, prune.BasePruningMethod):
         raise ConfigError(f"{key}={dotted}: must be a prune.BasePruningMethod or a function score(weight)")
-    return Component("strategy", dotted, target, {}, source_digest(target))
+    return Component("strategy", dotted, target, {}, source_digest(target, dotted))
 
 
 def _rule(key: str, rule: Any, axes: Nodes, trusted: Sequence[str]) -> RuleSpec:

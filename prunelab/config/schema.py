@@ -70,6 +70,7 @@ class Prune:
         "whether the layer that gives the classes may be pruned; null: unless channels are removed",
         "null, true or false",
     )
+    adopt_zeros: bool = key(True, "zeros of a model.checkpoint or a live model count as pruned, and stay zero")
 
 
 @dataclass

@@ -81,6 +81,7 @@ class Selection:
     include: tuple[str, ...] | None
     exclude: tuple[str, ...]
     output_layer: bool | None
+    adopt_zeros: bool
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Generic, ParamSpec
 
@@ -49,8 +50,9 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         """Return the same examples on another device."""
-        mean, std = (x.to(device) if isinstance(x, Tensor) else x for x in (self.mean, self.std))
-        return Split(self.inputs.to(device), self.labels.to(device), mean, std)
+        moved = copy(self)  # a subclass, such as one that augments its batches, stays one
+        vars(moved).update({key: x.to(device) for key, x in vars(self).items() if isinstance(x, Tensor)})
+        return moved
 
 
 @dataclass(frozen=True)

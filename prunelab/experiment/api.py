@@ -44,6 +44,7 @@ def run(
     from prunelab.config.spec import Spec
     from prunelab.data.live import as_dataset
     from prunelab.experiment import run as experiment
+    from prunelab.runtime.seeding import seeded
     from prunelab.tracking.run_folder import Origin
 
     spec = config if isinstance(config, Spec) else resolve(config)
@@ -51,7 +52,9 @@ def run(
     telling, sweeping = compose.telling(), compose.in_sweep()
     # TensorBoard names a run after its folder; a job's folder is a number, so the run has a folder of its own in it.
     origin = Origin(compose.command(), telling, compose.label(telling) if sweeping else "", quiet=sweeping)
-    return experiment.run(spec, where, origin, model, None if data is None else as_dataset(data))
+    with seeded(spec.seed, "data"):  # a data set may draw random numbers
+        own = None if data is None else as_dataset(data)
+    return experiment.run(spec, where, origin, model, own)
 
 
 def load(folder: str | Path, trusted: Sequence[str] = (), compact: bool = False) -> nn.Module:

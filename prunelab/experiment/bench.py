@@ -1,29 +1,29 @@
 """Model, pruner, optimizer and data of one experiment, built from its spec."""
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prunelab.config.network import DataFacts, data_facts, dataset, materialize, network
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
-from prunelab.errors import ConfigError, one_line
+from prunelab.errors import ConfigError
+from prunelab.experiment import live_identity
 from prunelab.experiment.pruner import pruner_of
+from prunelab.experiment.weights_file import Stored, load_weights
 from prunelab.pruning import skipping
+from prunelab.pruning.adopted_zeros import AdoptedZeros, adopt_zeros
 from prunelab.pruning.criteria.base import Batch
 from prunelab.pruning.layer_removal import LayerRemoval
+from prunelab.pruning.torch_prune import check_plain
 from prunelab.runtime.recurrent import in_one_piece
 from prunelab.runtime.seeding import permutation, seed_all, seeded
 from prunelab.runtime.user_code import explained
-from prunelab.stages.checkpoint import UNREADABLE
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
 from prunelab.training.loop import batches
@@ -62,8 +62,9 @@ class Bench:
         self.spec, self.device, self.hooks = spec, device, hooks or Hooks()
         self.name = str(spec.model) if model is None else f"model={type(model).__name__}"  # for messages
         self.copies_inputs = False  # whether the network writes on its inputs, and therefore gets copies
-        self.live_model, self.live_data = model, data
+        self.live_model, self.live_data, self.stored = model, data, Stored()
         known = None if data is None else DataFacts(tuple(data.train.inputs.shape[1:]), class_count(data))
+        self.live_structure = None if model is None else live_identity.structure(model)
         self.facts = known or data_facts(spec.data)
         self.shape = self.facts.shape
         self.model = self.new_model()
@@ -72,6 +73,7 @@ class Bench:
         self.pruner = pruner_of(spec, self.model, self.initial, example)
         self.masks = self.pruner.masks
         self.tensors = [item.name for item in self.pruner.items]
+        self.adopted = self._adopt_zeros()
         removal = spec.strategy
         self.layers = LayerRemoval(self.masks, self.tensors, removal.count, removal.threshold) if spec.layers else None
         self.lr_schedule: Callable[[float], float] = functools.partial(
@@ -81,19 +83,33 @@ class Bench:
         self.new_optimizer()
         self.dense: Tensors = {}  # the weights of round 0, once they are known
         self.batches = 0  # per epoch, once the data are loaded
+        self.data_content: dict[str, str] | None = None  # digests of the user's own data, likewise
 
     def new_model(self, draw: str = "init") -> nn.Module:
         """Return the model with initial weights drawn by (seed, `draw`), on the device."""
         seed_all(self.spec.seed, draw)
+        if self.live_model is not None:
+            check_plain(self.live_model)
         if self.live_model is not None and draw == "init":
             with explained(self.name, "cannot be copied"):
-                live = deepcopy(self.live_model)
-            materialize(live, self.shape)
-            return live.to(self.device)
-        model = network(self.spec, self.facts) if self.live_model is None else _drawn_again(self.live_model)
+                model = deepcopy(self.live_model)
+            materialize(model, self.shape)
+        elif self.live_model is not None:
+            model = _drawn_again(self.live_model)
+        else:
+            model = network(self.spec, self.facts)
         if self.spec.checkpoint is not None and draw == "init":
-            load_checkpoint(model, self.spec.checkpoint)
+            self.stored = load_weights(model, self.spec.checkpoint)
         return model.to(self.device)
+
+    def _adopt_zeros(self) -> AdoptedZeros | None:
+        """Give a trained network's zeros masks. (A network that is yet to be trained may begin with zeros.)"""
+        checkpoint = self.spec.checkpoint
+        if self.stored.layers_removed and not self.spec.layers:
+            raise ConfigError(f"model.checkpoint={checkpoint}: layers were removed from it; needs strategy=layer")
+        if not self.spec.selection.adopt_zeros or (checkpoint is None and self.live_model is None):
+            return None
+        return adopt_zeros(self.masks, self.pruner.groups, self.stored.masks)
 
     def dense_network(self) -> nn.Module:
         """Return a second network with the weights of round 0, without masks, on the device, in eval mode."""
@@ -140,7 +156,10 @@ class Bench:
 
     def load_data(self) -> None:
         """Put the data on the device."""
-        data = self.live_data if self.live_data is not None else dataset(self.spec.data)
+        with seeded(self.spec.seed, "data"):
+            data = self.live_data if self.live_data is not None else dataset(self.spec.data)
+        users = self.live_data is not None or self.spec.data.source is not None
+        self.data_content = live_identity.content(data) if users else None
         self.data = data.to(self.device)
         self.batches = batches(len(self.data.train), self.spec.train.batch_size)
         self.example: Tensor = self.data.train.batch(slice(0, 1))[0]
@@ -217,20 +236,3 @@ def _drawn_again(model: nn.Module) -> nn.Module:
                 raise ConfigError(f"control=reinit: {name} ({type(module).__name__}) has no reset_parameters()")
             reset()
     return copy
-
-
-def load_checkpoint(model: nn.Module, file: str) -> None:
-    """Load trained weights from a .safetensors file or a state dict of `torch.save`; only tensors are unpickled.
-
-    Raises ConfigError if the file cannot be read or does not fit the model.
-    """
-    try:
-        if Path(file).suffix == ".safetensors":
-            state = load_file(file)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch warns of files that are no state dicts; they are refused below
-                state = torch.load(file, map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
-    except (*UNREADABLE, OSError, AttributeError) as error:
-        raise ConfigError(f"model.checkpoint={file}: cannot be loaded into this model: {one_line(error)}") from error

@@ -14,6 +14,7 @@ from prunelab.experiment.prune import Pruning, prune
 from prunelab.pruning.schedules import Round
 from prunelab.records import EpochRecord, RoundRecord, from_plain, plain
 from prunelab.runtime.interrupt import InterruptedRun
+from prunelab.runtime.seeding import seed_all
 from prunelab.stages.checkpoint import Work
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback, Phase
@@ -177,6 +178,7 @@ def _lr_factor(bench: Bench, round: int, iterations: int) -> Callable[[int], flo
 
 def _measure(bench: Bench, round: int, rows: list[EpochRecord], pruned: Pruning) -> RoundRecord:
     """Return the round's record, measured after the last epoch under the final masks."""
+    seed_all(bench.spec.seed, round, "measure")  # a model may draw random numbers in eval mode
     test = evaluate(bench.model, bench.data.test)
     last = rows[-1] if rows else None
     size = counts.count(bench.model, counts.layers(bench.model, bench.example), bench.masks)

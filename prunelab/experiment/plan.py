@@ -8,12 +8,17 @@ from prunelab.compaction import macs_target
 from prunelab.errors import ConfigError
 from prunelab.experiment.bench import Bench
 from prunelab.experiment.checks import explained
+from prunelab.pruning import skipping
 from prunelab.pruning.criteria.magnitude import magnitude
+from prunelab.pruning.prunable import left_out
 from prunelab.pruning.rules import Group
 from prunelab.pruning.schedules import Round
 from prunelab.pruning.units import Count
 from prunelab.records import PlannedRound
 from prunelab.runtime.seeding import seeded
+from prunelab.text import percent
+
+MOST_NOTES = 12
 
 
 def plan(bench: Bench, rounds: Sequence[Round]) -> list[PlannedRound]:
@@ -24,11 +29,11 @@ def plan(bench: Bench, rounds: Sequence[Round]) -> list[PlannedRound]:
     """
     if any(round.macs is not None for round in rounds):
         return _by_macs(bench, rounds)
-    size = bench.masks.counts()[1]
+    kept, size = bench.masks.counts()
     forecasts = (
         [_LayerForecast(bench)] if bench.layers is not None else [_Forecast(bench, g) for g in bench.pruner.groups]
     )
-    rest = size - sum(forecast.size for forecast in forecasts)  # tensors that no rule matches
+    rest = kept - sum(forecast.left or 0 for forecast in forecasts)  # of tensors that are not pruned further
     planned = []
     for number, round in enumerate(rounds, 1):
         for amount in round.amounts:
@@ -46,8 +51,8 @@ class _Forecast:
     """How many weights of a group of tensors are left, by counting units.
 
     Attributes:
-        size: number of weights of the group, including biases that are pruned with them.
-        left: how many of them are left; None if even their number depends on the scores.
+        left: how many weights of the group are left, biases that are pruned with them included; None if even their
+            number depends on the scores.
         exact: whether `left` is exact.
     """
 
@@ -57,14 +62,18 @@ class _Forecast:
         self.together: int | None = None  # units that are left in all tensors, where only their sum is known
         self.sizes: list[int] = []
         self.exact, self.equal = True, True
+        self.dense: list[float] = []  # weights that are left in units that are left ÷ all weights in those
         for item, count in zip(group.items, self.counts, strict=True):
-            followers = sum(f.mask.numel() for f in bench.masks.of(granularity.followers(item)))
-            self.sizes.append(item.parameter.numel() + followers)
-            self.equal &= granularity.weights_per_unit(item) is not None
+            tensors = [item, *bench.masks.of(granularity.followers(item))]
+            self.sizes.append(sum(tensor.mask.numel() for tensor in tensors))
+            kept = sum(int(tensor.kept.sum()) for tensor in tensors)
+            self.dense.append(kept * prod(count.units) / max(self.sizes[-1] * count.alive, 1))
             self.equal &= self.sizes[-1] * prod(self.counts[0].units) == self.sizes[0] * prod(count.units)
-            self.exact &= granularity.weights_per_unit(item) is not None
-        self.size = sum(self.sizes)
-        self.left: int | None = self.size
+            self.exact &= granularity.weights_per_unit(item) is not None and self.dense[-1] == 1
+            self.exact &= kept == self.sizes[-1] or not group.rule.allocation.evenly
+        self.alive = sum(count.alive for count in self.counts)
+        self.first = self._weights()
+        self.left: int | None = self.first
 
     def prune(self, amount: float | None) -> None:
         """Count what a pruning by this amount leaves."""
@@ -79,13 +88,15 @@ class _Forecast:
         if units is None:
             self.exact, self.left = False, None
         elif isinstance(units, int):
-            self.together, all_units = units, sum(prod(count.units) for count in self.counts)
-            self.exact &= self.equal
-            self.left = round(self.size * units / all_units)
+            self.together, self.exact = units, self.exact and self.equal
+            self.left = round(self.first * units / max(self.alive, 1))
         else:
             self.counts = [replace(count, alive=left) for count, left in zip(self.counts, units, strict=True)]
-            parts = zip(self.sizes, self.counts, strict=True)
-            self.left = round(sum(size * count.alive / prod(count.units) for size, count in parts))
+            self.left = self._weights()
+
+    def _weights(self) -> int:
+        parts = zip(self.sizes, self.dense, self.counts, strict=True)
+        return round(sum(size * dense * count.alive / prod(count.units) for size, dense, count in parts))
 
 
 class _LayerForecast:
@@ -94,8 +105,8 @@ class _LayerForecast:
     def __init__(self, bench: Bench) -> None:
         assert bench.layers is not None
         self.layers, self.weights = bench.layers, bench.layers.weights()
-        self.there, self.size = len(self.weights), sum(self.weights)
-        self.left: int | None = self.size
+        self.there = sum(not isinstance(layer, skipping.Skipped) for layer in bench.layers.layers.values())
+        self.left: int | None = round(sum(self.weights) * self.there / len(self.weights))
         self.exact = len(set(self.weights)) == 1
 
     def prune(self, amount: float | None) -> None:
@@ -105,7 +116,7 @@ class _LayerForecast:
             self.exact, self.left = False, None
             return
         self.there -= gone
-        self.left = round(self.size * self.there / len(self.weights))
+        self.left = round(sum(self.weights) * self.there / len(self.weights))
 
 
 def _with_sum(counts: Sequence[Count], total: int) -> list[Count]:
@@ -149,13 +160,33 @@ def prune_by_magnitude(bench: Bench, amount: float | None) -> None:
 
 
 def target_sparsity(bench: Bench) -> float | None:
-    """Return the sparsity of the prunable tensors at which the whole model reaches `schedule.compression`.
+    """Return the sparsity that the rounds must reach, of the weights that they prune and that are not pruned yet.
 
-    Raises ConfigError if too many parameters cannot be pruned.
+    Returns None where `schedule.sparsity` itself is that sparsity, or there is none. Raises ConfigError if it cannot be
+    reached.
     """
-    target = bench.spec.compression
-    if target is None:
+    kept, prunable = bench.masks.counts()
+    goal, key = bench.spec.schedule.options.get("sparsity"), "schedule.sparsity"
+    if bench.spec.compression is not None:
+        goal, key = _sparsity_of_compression(bench, bench.spec.compression), "schedule.compression"
+    if goal is None or bench.spec.macs is not None:
         return None
+    if kept == prunable:
+        return None if key == "schedule.sparsity" else float(goal)
+    followers = [f for g in bench.pruner.groups for item in g.items for f in g.rule.granularity.followers(item)]
+    there = [item for group in bench.pruner.groups for item in group.items] + bench.masks.of(followers)
+    rest = sum(int(item.kept.sum()) for item in there)
+    share = (kept - (1 - goal) * prunable) / rest if rest else 1.0
+    if not 0 < share < 1:
+        raise ConfigError(
+            f"{key}={bench.spec.compression or goal:g}: {percent(1 - kept / prunable)} of the prunable weights are "
+            f"pruned already (prune.adopt_zeros=true), and {rest:,} may be pruned further"
+        )
+    return share
+
+
+def _sparsity_of_compression(bench: Bench, target: float) -> float:
+    """Return the sparsity of the prunable tensors at which the whole model reaches `schedule.compression`."""
     _, prunable = bench.masks.counts()
     whole = sum(parameter.numel() for parameter in bench.model.parameters())
     sparsity = whole * (1 - 1 / target) / prunable
@@ -166,3 +197,23 @@ def target_sparsity(bench: Bench) -> float | None:
             f"must be less than {most:.4g}"
         )
     return sparsity
+
+
+def notes(bench: Bench) -> list[str]:
+    """Return what the table of the plan does not show: weights that are pruned already, layers that are left out."""
+    adopted, places, said = bench.adopted, bench.stored.places, list[str]()
+    if len(places) > 1:
+        said.append(f"model.checkpoint: weights that fit are under {', '.join(places)}; the first are taken")
+    if adopted is not None:
+        for name, (zeros, size) in adopted.zeros.items():
+            said.append(f"{name}: {percent(zeros / size)} zero already, kept as pruned")
+        said += [f"{name}: all zero, which is no pruning; not kept as pruned" for name in adopted.empty]
+    groups, selection = bench.pruner.groups, bench.spec.selection
+    chosen = [(item.module, item.key) for item in bench.pruner.items]
+    if selection.include is None:
+        for name, why in left_out(bench.model, chosen, bench.pruner.output, selection.exclude).items():
+            said.append(f"{name}: not pruned: {why}")
+    ruled = {item.name for group in groups for item in group.items}
+    said += [f"{name}: not pruned: no rule matches it" for name in bench.tensors if name not in ruled]
+    more = len(said) - MOST_NOTES
+    return said if more <= 0 else [*said[:MOST_NOTES], f"and {more} more tensors like these"]

@@ -31,6 +31,7 @@ def pruner_of(spec: Spec, model: nn.Module, initial: Mapping[str, Tensor], examp
         example=example,
         iterations=spec.iterations,
         rules=[_rule(rule) for rule in spec.strategy.rules],
+        adopt_zeros=False,  # of the bench, which knows the masks in a file
         initial=initial,
         seed=spec.seed,
         **({"criterion": criterion(spec.criterion)} | _decision(spec.strategy.method)),

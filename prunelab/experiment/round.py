@@ -3,12 +3,8 @@
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from prunelab.config.component import Component
 from prunelab.data.cache import digest
-from prunelab.data.dataset import Dataset, Split
 from prunelab.experiment import controls, phase
 from prunelab.experiment.bench import Bench, Tensors
 from prunelab.experiment.phase import OnEpoch
@@ -35,10 +31,12 @@ def init(bench: Bench) -> Stage:
     """Return the stage of the initial weights, which are drawn by the seed, loaded from a file, or a live module's."""
 
     def compute(work: Work) -> State:
-        return State(bench.initial)
+        return State(bench.initial, masks)
 
+    masks = bench.masks.state()  # of weights that are pruned already
     source = None if bench.live_model is not None else bench.spec.model.source
-    return Stage("init", None, {"tensors": digest(bench.initial), "source": source}, compute)
+    inputs = {"tensors": digest(bench.initial), "masks": digest(masks) if masks else None, "source": source}
+    return Stage("init", None, inputs, compute)
 
 
 def dense(bench: Bench, initial: State, on_epoch: OnEpoch, until: int | None = None) -> Stage:
@@ -111,9 +109,10 @@ def _inputs(bench: Bench, names: tuple[str, ...]) -> dict[str, Any]:
     """Return fields of the spec, and what else the bits depend on."""
     found = {name: _identity(getattr(bench.spec, name)) for name in names}
     if bench.live_data is not None:
-        found["data"] = _content(bench.live_data)
+        found["data"] = None
+    found["content"] = bench.data_content
     if bench.live_model is not None:
-        found["model"] = None
+        found["model"] = bench.live_structure
     found["hardware"] = device.identity(bench.device, device.threads(bench.spec.threads))
     # What a criterion records during training is a part of every stage.
     records = type(bench.pruner.recorder).state is not Criterion.state
@@ -128,13 +127,3 @@ def _identity(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: _identity(getattr(value, f.name)) for f in fields(value) if f.name != "name"}
     return [_identity(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _content(data: Dataset) -> dict[str, str]:
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
-
-    def tensors(split: Split) -> dict[str, Tensor]:
-        norm = {"mean": torch.as_tensor(split.mean), "std": torch.as_tensor(split.std)}
-        return {"inputs": split.inputs, "labels": split.labels, **norm}
-
-    return {key: digest(tensors(split)) for key, split in splits.items()}

@@ -119,6 +119,8 @@ def prepare(
     epochs = spec.finetune.epochs * len(rounds) * (1 if spec.control is None else 2)
     epochs += bench.dense_epochs + (bench.rewind_iterations() or 0) // bench.batches
     report.plan(planned, epochs, bench.batches)
+    if notes := plans.notes(bench):
+        report.tell("plan_notes", notes, "\n".join(notes))
     return bench, rounds
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError, one_line
-from prunelab.pruning.prunable import evaluating, is_prunable
+from prunelab.pruning.output_layers import evaluating
+from prunelab.pruning.prunable import is_prunable
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

@@ -1,22 +1,22 @@
-"""Which tensors of a model are pruned: the default choice, name patterns, and the output layer."""
+"""Which tensors of a model are pruned: the default choice, and name patterns."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import inspect
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Pairs, named
+from prunelab.pruning.torch_prune import check_plain
 
 PRUNABLE_TYPES = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 def is_prunable(module: nn.Module, key: str) -> bool:
     """Return whether a parameter is pruned by default: the weights of Conv, Linear, recurrent and attention layers."""
-    if isinstance(module, nn.RNNBase):
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
         return key.startswith("weight_")  # weight_ih_l0, weight_hh_l0_reverse, weight_hr_l0 …
     if isinstance(module, nn.MultiheadAttention):
         return key.endswith("proj_weight")  # in_proj_weight; q_, k_ and v_proj_weight where their widths differ
@@ -27,18 +27,19 @@ def select(
     model: nn.Module,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
-    output_layer: str | None = None,
+    output: Collection[str] = (),
 ) -> Pairs:
     """Return the prunable tensors of a model, in the model's own order; a shared tensor once.
 
     Args:
         include: patterns over parameter names (`fc*.weight`, `fc3.bias`); None: every one that `is_prunable`.
         exclude: patterns of parameters that are not pruned.
-        output_layer: name of a module whose parameters are not pruned; None: no such module.
+        output: names of modules whose parameters are not pruned.
 
     Raises:
         ConfigError: for a pattern without a match, a lazy layer without a shape, or if nothing is left to prune.
     """
+    check_plain(model)
     there = {name: (module, key) for name, module, key, _ in named(model)}
     default = {name for name, pair in there.items() if is_prunable(*pair)}
     lazy = [name for name, (module, key) in there.items() if is_lazy(getattr(module, key))]
@@ -46,8 +47,7 @@ def select(
         raise ConfigError(f"model: {', '.join(lazy)} have no shape yet; call the model on a batch before pruning")
     included = default if include is None else _matching(there, "prune.include", include)
     spared = _matching(there, "prune.exclude", exclude)
-    if output_layer is not None:
-        spared |= {name for name in there if name.rpartition(".")[0] == output_layer}
+    spared |= {name for name in there if name.rpartition(".")[0] in output}
     spared_tensors = {id(getattr(*there[name])) for name in spared}  # under whichever name
     chosen: dict[int, tuple[nn.Module, str]] = {}
     for name, pair in there.items():
@@ -55,7 +55,7 @@ def select(
         if name in included and tensor not in spared_tensors:
             chosen.setdefault(tensor, pair)
     if not chosen:
-        why = f" (prune.output_layer=false leaves {output_layer} unpruned)" if output_layer else ""
+        why = f" (prune.output_layer=false leaves {', '.join(output)} unpruned)" if output else ""
         patterns = "null" if include is None else f"[{','.join(include)}]"
         raise ConfigError(
             f"prune.include={patterns}, prune.exclude=[{','.join(exclude)}]: no tensor is left to prune{why}; "
@@ -64,57 +64,36 @@ def select(
     return list(chosen.values())
 
 
-def output_layer(model: nn.Module, example: Tensor | None = None) -> str | None:
-    """Return the name of the Conv or Linear layer that gives the model's output; None without any.
+def left_out(
+    model: nn.Module, chosen: Pairs = (), output: Collection[str] = (), exclude: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return the names of layers and tensors of two or more dimensions that are not pruned, each with the reason.
 
     Args:
-        example: an input batch: the output layer is the layer that is called last on it. None, or if the model cannot
-            run on it: the layer that is defined last.
+        chosen: the tensors that are pruned.
+        output: names of the layers that give the output.
+        exclude: patterns of tensors that are not named, since the user has excluded them.
     """
-    layers: dict[nn.Module, str] = {
-        module: name for name, module in model.named_modules() if isinstance(module, PRUNABLE_TYPES)
-    }
-    called = [] if example is None else _called(model, example, layers)
-    return next(reversed(called or [*layers.values()]), None)
-
-
-def left_out(model: nn.Module) -> dict[str, str]:
-    """Return the names of Conv and Linear layers that are not pruned by default, each with the reason."""
-    found = {}
+    found, seen = dict[str, str](), {id(getattr(*pair)) for pair in chosen}
     for name, module in model.named_modules():
-        if not isinstance(module, PRUNABLE_TYPES) or "weight" in dict(module.named_parameters(recurse=False)):
+        if inspect.ismethod(getattr(module, "weight", None)):  # it unpacks the weight
+            found[name] = f"{type(module).__name__} is quantised, and is not trained"
+        elif isinstance(module, PRUNABLE_TYPES) and "weight" not in dict(module.named_parameters(recurse=False)):
+            keys = [
+                key for key, _ in module.named_parameters() if key.startswith(("weight", "parametrizations.weight"))
+            ]
+            sources = ", ".join(keys) or "other tensors"
+            found[name] = f"its weight is computed from {sources}; prune.include can name these"
+    for name, module, key, parameter in named(model):
+        known = id(parameter) in seen or any(name.startswith(f"{layer}.") for layer in found)
+        if known or parameter.dim() < 2 or any(fnmatchcase(name, pattern) for pattern in exclude):
             continue
-        keys = [key for key, _ in module.named_parameters() if key.startswith(("weight", "parametrizations.weight"))]
-        found[name] = f"its weight is computed from {', '.join(keys) or 'other tensors'}; prune.include can name these"
+        seen.add(id(parameter))
+        if is_prunable(module, key) and name.rpartition(".")[0] in output:
+            found[name] = "it gives the output; prune.output_layer=true prunes it"
+        else:
+            found[name] = f"a tensor of {type(module).__name__} is not pruned by default; prune.include can name it"
     return found
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put all modules into eval mode inside the context; restore each module's mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@torch.no_grad()
-def _called(model: nn.Module, example: Tensor, layers: Mapping[nn.Module, str]) -> list[str]:
-    """Return the names of the layers in the order of their calls; none if the model does not run on the example."""
-    order: list[str] = []
-    handles = [module.register_forward_pre_hook(lambda m, x: order.append(layers[m])) for module in layers]
-    try:
-        with evaluating(model):
-            model(example.clone())  # a model may work in place on its input
-    except Exception:  # `experiment/gate.py` reports it before training
-        return []
-    finally:
-        for handle in handles:
-            handle.remove()
-    return order
 
 
 def _matching(names: Mapping[str, object], key: str, patterns: Sequence[str]) -> set[str]:

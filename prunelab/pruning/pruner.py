@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError, at_least_one
+from prunelab.pruning import adopted_zeros, criteria, prunable
 from prunelab.pruning import allocation as allocations
-from prunelab.pruning import criteria, prunable
 from prunelab.pruning import granularity as granularities
 from prunelab.pruning.criteria.base import (
     Batch,
@@ -28,6 +28,7 @@ from prunelab.pruning.custom import Method
 from prunelab.pruning.granularity.weight import Weight
 from prunelab.pruning.lookup import find
 from prunelab.pruning.masks import MaskedTensor, Masks
+from prunelab.pruning.output_layers import output_layers
 from prunelab.pruning.reports import PruneReport, Summary, prune_report, tensor_report
 from prunelab.pruning.rules import Rule, masked_groups
 from prunelab.pruning.units import Allocation, Granularity
@@ -51,16 +52,17 @@ class Pruner:
         include: patterns of the names of parameters to prune; None: the weights of all Conv, Linear, recurrent and
             attention layers.
         exclude: patterns of the names of parameters not to prune.
-        output_layer: whether the layer that gives the model's output is pruned too; None: only if no whole output
-            channels are removed, since those are the classes.
+        output_layer: whether layers that give the model's output are pruned too; None: only if no whole output channels
+            are removed, since those are the classes.
         data: batches of inputs and labels, such as a DataLoader, for criteria that need training data; or a function
             from a number of examples to such batches.
-        example: an input batch, to find the output layer by running the model, and for criteria that need its shape.
+        example: an input batch, to find the output layers by running the model, and for criteria that need its shape.
         loss: a function of outputs and labels that returns the mean loss of a batch.
         iterations: number ≥ 1 of scorings and prunings within one call of `prune`, which reach its amount in equal
             ratios (Tanaka et al. 2020, algorithm 1, arXiv 2006.05467).
         rules: a granularity and an allocation for each group of tensors, in the place of those two arguments.
         method: a `torch.nn.utils.prune.BasePruningMethod` that decides in the place of criterion and allocation.
+        adopt_zeros: whether weights that are zero already count as pruned and stay zero; see `pruning.adopted_zeros`.
         initial: state dict before any training, for criteria that compare with it; default: the present weights.
         seed: seed of random scores.
 
@@ -84,6 +86,7 @@ class Pruner:
         iterations: int = 1,
         rules: Sequence[Rule] = (),
         method: Method | None = None,
+        adopt_zeros: bool = True,
         initial: Mapping[str, Tensor] | None = None,
         seed: int = 0,
     ) -> None:
@@ -93,16 +96,15 @@ class Pruner:
         self.data = data
         if rules and method is not None:
             raise ConfigError(f"method={method.__qualname__}: rules have methods of their own; use one of them")
-        if not rules:
-            unit = find(granularities, "granularity", granularity)() if isinstance(granularity, str) else granularity
-            share = find(allocations, "allocation", allocation)() if isinstance(allocation, str) else allocation
-            rules = [Rule("*", unit, share, method=method)]
+        rules = rules or [_rule(granularity, allocation, method)]
         spares = any(r.granularity.spares_output for r in rules) if output_layer is None else not output_layer
-        pairs = prunable.select(model, include, exclude, prunable.output_layer(model, example) if spares else None)
+        self.output = output_layers(model, example) if spares else []
+        pairs = prunable.select(model, include, exclude, self.output)
         self.masks = Masks(model)
         self.masks.add(pairs)
         self.items = self.masks.of(pairs)
         self.groups = masked_groups(self.masks, self.items, rules)
+        self.adopted = adopted_zeros.adopt_zeros(self.masks, self.groups) if adopt_zeros else None
         self.recorder.attach(self.masks)
         self.initial = initial
         if self.recorder.needs_initial and initial is None:
@@ -138,7 +140,6 @@ class Pruner:
                 self._in_iterations(amounts, data)
             else:
                 self._decide(self.score(data), amounts)
-        self._remove_followers()
         self.masks.apply()
         self.recorder.load({})
         report = prune_report(self.masks, self.items, before, amount, (time.perf_counter() - start) * 1000)
@@ -216,6 +217,8 @@ class Pruner:
                 group.decide([scores[place] for place in group.places], amount)
             except ConfigError as error:
                 raise ConfigError(f"{group.label}: {error}" if group.label else str(error)) from error
+        for group in self.groups:
+            group.prune_followers(self.masks)
 
     def _in_iterations(self, amounts: Sequence[float | None], data: Batches | None) -> None:
         """Score and prune several times, each time from the first masks, so that the counts are exact.
@@ -231,15 +234,13 @@ class Pruner:
             share = step / self.iterations
             parts = [None if a is None else a if share == 1 else 1 - (1 - a) ** share for a in amounts]
             self._decide(scores, parts)
-            self._remove_followers()
             self.masks.apply()
 
-    @torch.no_grad()
-    def _remove_followers(self) -> None:
-        for group in self.groups:
-            for item in group.items:
-                for follower in self.masks.of(group.rule.granularity.followers(item)):
-                    follower.set(follower.kept & item.kept.flatten(1).any(1))
+
+def _rule(granularity: str | Granularity, allocation: str | Allocation, method: Method | None) -> Rule:
+    unit = find(granularities, "granularity", granularity)() if isinstance(granularity, str) else granularity
+    share = find(allocations, "allocation", allocation)() if isinstance(allocation, str) else allocation
+    return Rule("*", unit, share, method=method)
 
 
 def named_criterion(name: str) -> Score:

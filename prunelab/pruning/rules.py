@@ -94,6 +94,13 @@ class Group:
         for item, gone in zip(self.items, rule.allocation.pruned(units, amount), strict=True):
             item.set(item.kept & ~rule.granularity.spread(gone, item))
 
+    def prune_followers(self, masks: Masks, only_zeros: bool = False) -> None:
+        """Prune the parameters that go along with pruned units; `only_zeros`: those that are zero already."""
+        for item in self.items:
+            for follower in masks.of(self.rule.granularity.followers(item)):
+                stays = item.kept.flatten(1).any(1)
+                follower.set(follower.kept & (stays | (follower.parameter != 0) if only_zeros else stays))
+
 
 def grouped(items: Sequence[MaskedTensor], rules: Sequence[Rule]) -> list[Group]:
     """Return a group for each rule: a tensor belongs to the first rule that matches it, or to no group.

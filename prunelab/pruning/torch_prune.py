@@ -3,6 +3,7 @@
 from torch import nn
 from torch.nn.utils import prune
 
+from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Masks, named
 
 
@@ -22,12 +23,7 @@ def to_torch_prune(masks: Masks) -> nn.Module:
 
 def from_torch_prune(model: nn.Module) -> Masks:
     """Convert a model that torch.nn.utils.prune has pruned, in place, to plain parameters; return their masks."""
-    found = [
-        (module, key.removesuffix("_mask"), mask.clone())
-        for module in model.modules()
-        for key, mask in module.named_buffers(recurse=False)
-        if key.endswith("_mask") and hasattr(module, f"{key.removesuffix('_mask')}_orig")
-    ]
+    found = [(module, key, getattr(module, f"{key}_mask").clone()) for _, module, key in in_torch_form(model)]
     for module, key, _ in found:
         prune.remove(module, key)
     masks = Masks(model)
@@ -37,3 +33,21 @@ def from_torch_prune(model: nn.Module) -> Masks:
             item.set(item.kept & (mask != 0))  # a shared parameter may have a mask in each module
     masks.apply()
     return masks
+
+
+def in_torch_form(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
+    """Return (name, module, key) of each tensor, such as `conv1.weight`, that torch.nn.utils.prune has pruned."""
+    return [
+        (f"{name}.{key.removesuffix('_mask')}".lstrip("."), module, key.removesuffix("_mask"))
+        for name, module in model.named_modules()
+        for key, _ in module.named_buffers(recurse=False)
+        if key.endswith("_mask") and hasattr(module, f"{key.removesuffix('_mask')}_orig")
+    ]
+
+
+def check_plain(model: nn.Module) -> None:
+    """Raise ConfigError for a model in the form of torch.nn.utils.prune, whose weights are no parameters."""
+    for name, _, _ in in_torch_form(model):
+        raise ConfigError(
+            f"model: {name} is in the form of torch.nn.utils.prune; call prunelab.from_torch_prune(model)"
+        )

@@ -106,10 +106,12 @@ class Allocation(ABC):
     Attributes:
         sets_amount: whether it sets its own sparsity, so that `amount` must be null.
         needs_weights: whether it can only prune single weights.
+        evenly: whether `left` takes the living units of a tensor to be evenly spread over its rows.
     """
 
     sets_amount: ClassVar[bool] = False
     needs_weights: ClassVar[bool] = False
+    evenly: ClassVar[bool] = False
 
     @abstractmethod
     def pruned(self, units: Sequence[Units], amount: float | None) -> list[Tensor]:

@@ -65,7 +65,8 @@ class TensorBoard:
         for item in masks:
             surviving = surviving_weights(item)
             if surviving.numel():  # a removed layer has none
-                self.writer.add_histogram(f"surviving/{item.name}", surviving, step)
+                values = surviving.abs() if surviving.is_complex() else surviving
+                self.writer.add_histogram(f"surviving/{item.name}", values, step)
             self.writer.add_image(f"mask/{item.name}", mask_image(item.mask), step, dataformats="HW")
 
     def cost(self, rows: Sequence[FormCost]) -> None:

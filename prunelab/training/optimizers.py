@@ -31,6 +31,8 @@ def build_optimizer(
     groups = [group for callback in callbacks if (group := callback.parameters()) is not None]
     own = {id(parameter) for group in groups for parameter in group.parameters}
     parameters = [parameter for _, parameter in sorted(model.named_parameters()) if id(parameter) not in own]
+    if not all(parameter.is_floating_point() for parameter in parameters):
+        options = {key: value for key, value in options.items() if key != "fused"}  # torch has no fused complex steps
     parts = [{"params": group.parameters, "lr": group.lr, "weight_decay": group.weight_decay} for group in groups]
     optimizer = without_compiler(make)([{"params": parameters}, *parts] if parts else parameters, **options)
     for settings in optimizer.param_groups:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from prunelab.config.component import bind
-from prunelab.config.source import file_digest, source_digest
+from prunelab.config.source import source_digest
 from prunelab.errors import ConfigError
 
 LENET = {"_target_": "prunelab.models.lenet.LeNet"}
@@ -108,11 +108,6 @@ def test_identity_has_the_source_that_the_target_imports_from_its_package(packag
 def test_prunelabs_and_torchs_own_source_is_not_digested():
     assert source_digest(bind("model", LENET).target) is None
     assert source_digest(bind("data", {"_target_": "prunelab.data.mnist.mnist"}).target) is None
-
-
-def test_a_digest_of_a_file(tmp_path):
-    (tmp_path / "file").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
-    assert file_digest(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_the_defaults():
         64,
     )
     assert config.strategy.name == "global"
-    assert config.prune == {"include": None, "exclude": [], "output_layer": None}
+    assert config.prune == {"include": None, "exclude": [], "output_layer": None, "adopt_zeros": True}
 
 
 def test_no_interpolation_of_stored_data_is_resolved():

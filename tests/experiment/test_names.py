@@ -83,7 +83,8 @@ SCHEMA = {
     "outputs": ((), "outputs=elsewhere", set()),
     "reuse": ((), "reuse=false", set()),
     "trusted": ((), "trusted=[mine]", set()),
-    "model.checkpoint": ((), "model.checkpoint={checkpoint}", {"init", "dense"}),
+    "model.checkpoint": ((), "model.checkpoint=FILE", {"init", "dense"}),
+    "prune.adopt_zeros": (("model.checkpoint=FILE",), "prune.adopt_zeros=false", {"init"}),
     "criterion.iterations": ((), "criterion.iterations=3", {"round"}),
     "schedule.rounds": (("schedule=iterative",), "schedule.rounds=7", set()),
     "schedule.compression": (("schedule=linear", "schedule.compression=3"), "schedule.compression=4", {"round"}),
@@ -106,10 +107,12 @@ def test_every_key_of_the_schema_is_here():
 @pytest.mark.parametrize("key", SCHEMA)
 def test_a_key_of_the_schema_changes_the_names_that_it_should(key, tmp_path):
     given, override, expected = SCHEMA[key]
-    if key == "model.checkpoint":
-        spec = resolve(compose(*FEW, "seed=5"))
-        torch.save(Bench(spec, torch.device("cpu")).initial, tmp_path / "net.pt")
-        override = override.format(checkpoint=tmp_path / "net.pt")
+    if key in ("model.checkpoint", "prune.adopt_zeros"):
+        weights = Bench(resolve(compose(*FEW, "seed=5")), torch.device("cpu")).initial
+        weights["fc1.weight"][0] = 0
+        torch.save(weights, tmp_path / "net.pt")
+        given, override = ([o.replace("FILE", str(tmp_path / "net.pt")) for o in some] for some in (given, [override]))
+        override = override[0]
     assert changed(names(*given), names(*given, override)) == expected
 
 

@@ -116,21 +116,6 @@ def test_masks_of_ones_on_a_computed_weight_change_nothing(name, include, tmp_pa
     check_masks(pruned)
 
 
-def test_a_ticket_of_a_model_that_draws_from_numpy_goes_back_to_the_same_weights(tmp_path):
-    more = ("strategy=lottery_ticket", "finetune.epochs=0", "amount=0.5")
-    one = run(tmp_path, "NumpyNet", *more, "schedule.rounds=1")
-    np.random.seed(12345)  # whatever ran in between
-    two = run(tmp_path, "NumpyNet", *more, "schedule.rounds=2")
-    assert [row.reused for row in two.rounds] == [True, True, False]
-    first, _ = saved(one)
-    second, masks = saved(two)
-    kept = masks["1.weight"]
-    assert kept.sum() > 1000
-    assert (second["1.weight"][kept] == first["1.weight"][kept]).all()  # no epoch of fine-tuning: the initial weights
-    fresh = run(tmp_path / "fresh", "NumpyNet", *more, "schedule.rounds=2")
-    assert (saved(fresh)[0]["1.weight"] == second["1.weight"]).all()
-
-
 def test_a_model_that_refuses_to_be_copied_is_run_all_the_same(tmp_path):
     result = run(tmp_path, "KeepsOutput", "schedule.rounds=1")
     check_masks(result)

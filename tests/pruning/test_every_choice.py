@@ -51,7 +51,7 @@ def make(cell, **how):
         torch.manual_seed(0)
         model = Network()
     inputs, labels = data()[0]
-    pruner = Pruner(model, *cell, data=data(), example=inputs, seed=3, **how)
+    pruner = Pruner(model, *cell, data=data(), example=inputs, seed=3, adopt_zeros=False, **how)
     if isinstance(pruner.criterion, Criterion):  # one optimizer step for what is recorded in training
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.01)
         nn.functional.cross_entropy(model(inputs), labels).backward()

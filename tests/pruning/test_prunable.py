@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from networks_to_prune import HeadFirst, Tied, Twins, spectral, weight_normed
+from networks_to_prune import Tied, Twins, spectral, weight_normed
 from torch import nn
+from torch.nn.utils import prune
 
 from prunelab.errors import ConfigError
 from prunelab.models.lenet import LeNet
 from prunelab.pruning.masks import Masks
-from prunelab.pruning.prunable import is_prunable, left_out, output_layer, select
+from prunelab.pruning.prunable import is_prunable, left_out, select
 
 LENET_WEIGHTS = ["conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "fc3.weight"]
 
@@ -59,8 +60,8 @@ def test_patterns_are_case_sensitive():
 
 
 def test_the_output_layer_is_spared():
-    assert selected(LeNet(), None, (), "fc3") == LENET_WEIGHTS[:-1]
-    assert selected(LeNet(), ["fc[23].*"], (), "fc3") == ["fc2.weight", "fc2.bias"]
+    assert selected(LeNet(), None, (), ["fc3"]) == LENET_WEIGHTS[:-1]
+    assert selected(LeNet(), ["fc[23].*"], (), ["fc3"]) == ["fc2.weight", "fc2.bias"]
 
 
 @pytest.mark.parametrize(
@@ -82,14 +83,14 @@ def test_errors_list_the_names(include, exclude, quoted):
 
 def test_an_error_says_that_the_output_layer_is_unpruned():
     with pytest.raises(ConfigError, match=r"prune\.output_layer=false leaves fc unpruned"):
-        select(Net(), ["fc.*"], (), "fc")
+        select(Net(), ["fc.*"], (), ["fc"])
 
 
 def test_a_shared_tensor_is_selected_once_and_spared_under_each_of_its_names():
     assert selected(Twins()) == ["a.weight", "b.weight", "o.weight"]
     for name in ("b", "c"):
         assert selected(Twins(), None, [f"{name}.*"]) == ["a.weight", "o.weight"]
-        assert selected(Twins(), None, (), name) == ["a.weight", "o.weight"]
+        assert selected(Twins(), None, (), [name]) == ["a.weight", "o.weight"]
         assert selected(Twins(), [f"{name}.weight"]) == [f"{name}.weight"]
     assert selected(Tied()) == ["mix.weight", "dec.weight"]  # not the embedding's
     assert selected(Tied(), ["emb.weight"]) == ["emb.weight"]
@@ -115,44 +116,43 @@ def test_the_weights_of_recurrent_layers_are_prunable_and_their_biases_are_not()
     assert {"0.weight_ih_l0", "0.weight_hh_l1_reverse", "0.weight_hr_l0"} <= set(expected)
 
 
-def test_output_layer_by_definition():
-    assert output_layer(LeNet()) == "fc3"
-    assert output_layer(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))) == "0"
-    assert output_layer(nn.BatchNorm1d(2)) is None
-
-
-def test_output_layer_by_running_the_model():
-    model = HeadFirst()
-    assert output_layer(model) == "body.3"
-    assert output_layer(model, torch.zeros(2, 6)) == "head"
-    assert output_layer(model, torch.zeros(2, 7)) == "body.3"  # the model cannot run on it
-
-
-def test_looking_for_the_output_layer_leaves_no_trace():
-    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4, 2))
-    model[0].eval()  # frozen statistics
-    example = torch.ones(2, 4)
-    assert output_layer(model, example) == "4"
-    assert [module.training for module in model.modules()] == [True, False, True, True, True, True]
-    assert int(model[0].num_batches_tracked) == 0
-    assert not any(module._forward_pre_hooks for module in model.modules())
-
-    class InPlace(nn.Sequential):
-        def forward(self, x):
-            return super().forward(x.mul_(2))
-
-    output_layer(InPlace(nn.Linear(4, 2)), example)
-    assert torch.equal(example, torch.ones(2, 4))
-
-
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`")
 def test_layers_whose_weight_is_computed_are_left_out_by_name():
-    said = left_out(nn.Sequential(spectral(), weight_normed(), nn.Linear(2, 2), nn.utils.weight_norm(nn.Linear(2, 2))))
+    model = nn.Sequential(spectral(), weight_normed(), nn.Linear(2, 2), nn.utils.weight_norm(nn.Linear(2, 2)))
+    said = left_out(model, select(model))
     assert list(said) == ["0", "1", "3"]
     assert "weight_orig; prune.include can name these" in said["0"]
     assert "parametrizations.weight.original0, parametrizations.weight.original1" in said["1"]
     assert "weight_g, weight_v" in said["3"]
-    assert left_out(LeNet()) == {}
+    lenet = LeNet()
+    assert left_out(lenet, select(lenet)) == {}
+
+
+def test_other_tensors_and_the_output_layer_are_left_out_by_name():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.matrix, self.gain = nn.Parameter(torch.ones(2, 3)), nn.Parameter(torch.ones(3))
+
+    model = nn.ModuleDict({"a": nn.Embedding(3, 2), "b": nn.Bilinear(2, 2, 2), "c": Own(), "d": nn.Linear(2, 2)})
+    model["e"] = nn.LSTMCell(2, 2)
+    said = left_out(model, select(model, None, ["b.*"], ["d"]), ["d"], ["b.*"])
+    assert list(said) == ["a.weight", "c.matrix", "d.weight"]
+    assert said["a.weight"] == "a tensor of Embedding is not pruned by default; prune.include can name it"
+    assert "gives the output; prune.output_layer=true" in said["d.weight"]
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_quantised_layers_are_left_out_by_name():
+    model = nn.Sequential(torch.ao.nn.quantized.dynamic.Linear(4, 4), nn.Linear(4, 2))
+    assert left_out(model, select(model)) == {"0": "Linear is quantised, and is not trained"}
+
+
+def test_a_model_in_the_form_of_torch_prune_is_refused_in_one_line():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    prune.l1_unstructured(model[1], "weight", 0.5)
+    with pytest.raises(ConfigError, match=r"^model: 1\.weight is in the form of torch.*from_torch_prune\(model\)$"):
+        select(model)
 
 
 def test_layers_without_a_shape_are_refused_in_one_line():

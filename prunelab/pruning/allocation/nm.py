@@ -31,6 +31,7 @@ class NM(Allocation):
 
     sets_amount = True
     needs_weights = True
+    evenly = True
 
     def __init__(self, n: int = 2, m: int = 4) -> None:
         self.n, self.m = at_least_one("allocation.n", n), at_least_one("allocation.m", m)

@@ -18,6 +18,8 @@ class Row(Allocation):
         arXiv 2306.11695.
     """
 
+    evenly = True
+
     def check(self, name: str, units: tuple[int, ...]) -> None:
         """Raise ConfigError where a row is a single unit."""
         if len(units) < 2:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from prunelab.errors import ConfigError, check_number
 from prunelab.pruning.masks import MaskedTensor
-from prunelab.pruning.prunable import PRUNABLE_TYPES, evaluating, output_layer
+from prunelab.pruning.output_layers import evaluating, output_layers
+from prunelab.pruning.prunable import PRUNABLE_TYPES
 from prunelab.runtime.seeding import seeded
 from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_strength
 
@@ -171,7 +172,9 @@ def _gated(phase: Phase, granularity: str) -> Iterator[MaskedTensor]:
         yield from items
         return
     weights = {item.module for item in items if item.key == "weight"}
-    called, last = _called(phase), output_layer(phase.model)
+    called = _called(phase)
+    with seeded(phase.seed, "gates"):
+        last = output_layers(phase.model, phase.batch(1)[0][:1])
     for item in items:
         if item.key == "bias" and item.module in weights:
             continue  # the gates of the layer's weight multiply its bias too
@@ -182,7 +185,7 @@ def _gated(phase: Phase, granularity: str) -> Iterator[MaskedTensor]:
                 f"{type(item.module).__name__}; only weights of Conv and Linear layers that are called can have gates "
                 "on their outputs; prune.exclude leaves a tensor out"
             )
-        if granularity == "layer" or item.name.rpartition(".")[0] != last:
+        if granularity == "layer" or item.name.rpartition(".")[0] not in last:
             yield item
 
 
