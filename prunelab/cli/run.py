@@ -46,13 +46,15 @@ def _experiment(settings: DictConfig) -> None:
             return
         from prunelab.experiment import api
 
-        api.run(settings)
+        problems = api.run(settings).problems
     except EXPECTED as error:
         if isinstance(error, ConfigError):
             composing.discard_run_folder()
         if TRACEBACK_WANTED or composing.in_sweep():
             raise  # a sweep goes on with its next job, and names this one in its table
         _fail(error)
+    if problems and not composing.in_sweep():  # a sweep's table names them
+        sys.exit(max(map(failed, problems)))
 
 
 def main(arguments: Sequence[str]) -> int:

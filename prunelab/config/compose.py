@@ -125,9 +125,11 @@ def run_folder(outputs: str) -> Path:
 
 
 def discard_run_folder() -> None:
-    """Remove the folder that Hydra made for a job that was refused; the jobs of a sweep keep theirs."""
+    """Remove the folder that Hydra made for a job that was refused before training; the jobs of a sweep keep theirs."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if not in_sweep() and str(folder) in map(os.path.abspath, _made):
+    tables = [folder / "epochs.csv", folder / "rounds.csv"]
+    trained = any(path.is_file() and path.read_bytes().count(b"\n") > 1 for path in tables)
+    if not trained and not in_sweep() and str(folder) in map(os.path.abspath, _made):
         shutil.rmtree(folder, ignore_errors=True)
         for parent in list(folder.relative_to(Path.cwd()).parents)[:-1] if folder.is_relative_to(Path.cwd()) else ():
             if any(parent.iterdir()):

@@ -33,11 +33,13 @@ class Result(NamedTuple):
         rounds: one record per round, 0 being the dense network.
         model: the final network, with zeros where it is pruned; the compact one with `compact=true`.
         folder: the run folder.
+        problems: one line for each file that could not be made, and for a proof that failed; all else is there.
     """
 
     rounds: list[RoundRecord]
     model: nn.Module
     folder: Path
+    problems: list[str]
 
 
 def run(
@@ -69,9 +71,9 @@ def run(
                 break
             result = shown
         bench.put(result)
-        final = finish(bench, report)
-        report.finish(result.row.round)
-    return Result(report.rounds, final, folder)
+        final = finish(bench, report, result.row)
+        report.finish()
+    return Result(report.rounds, final, folder, report.problems.lines)
 
 
 def _take(bench: Bench, store: Store, report: RunFolder, number: int, stage: Stage) -> State:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunelab.costs.counts import SHIFTED, SHIFTED_LAYERS, NonzeroWeights
 from prunelab.costs.stored_tensors import contiguous
 from prunelab.errors import ConfigError
-from prunelab.exports import network_files
+from prunelab.exports import fingerprint, network_files
 from prunelab.exports.network_files import Build, Network
 from prunelab.pruning import skipping
 
@@ -129,7 +129,7 @@ def sparsify(model: nn.Module, sparsity: float = SPARSITY, least: int = LEAST) -
     for name, module in list(made.named_modules()):
         if not isinstance(module, nn.Linear):
             continue
-        zeros = float((module.weight == 0).float().mean())
+        zeros = 1 - int(torch.count_nonzero(module.weight)) / max(module.weight.numel(), 1)
         if isinstance(module, skipping.Skipped):
             left[name] = "is removed: the forward pass leaves it out"
         elif type(module) is not nn.Linear or module in directly:
@@ -160,7 +160,7 @@ def save(folder: Path, network: Network) -> None:
     content = {WEIGHTS: to_bytes(contiguous(sparse.model.state_dict()))}
     biased = {name: sparse.model.get_submodule(name).bias is not None for name in sparse.layers}
     said = {"layers": sparse.layers, "biased": biased, "dense": sparse.left}
-    network_files.write(folder, content, network_files.describe(network, content) | said, DESCRIPTION)
+    network_files.write(folder, content, network_files.describe(network, content, sparse.model) | said, DESCRIPTION)
 
 
 def load(folder: Path, build: Build) -> nn.Module:
@@ -180,6 +180,7 @@ def load(folder: Path, build: Build) -> nn.Module:
                 module.matrix  # noqa: B018 - checks the indices
     except (AttributeError, LookupError, TypeError, RuntimeError) as error:
         raise ConfigError(f"{folder / DESCRIPTION}: does not fit the model: {error}") from error
+    fingerprint.check(model, said.get("fingerprint"), folder / WEIGHTS)
     return model.eval()
 
 
