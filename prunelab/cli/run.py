@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -85,12 +86,14 @@ def _start(arguments: Sequence[str], sweep: Sweep) -> bool:
         with sweep.running():
             task()
     except Exception as error:
-        if sweep.started and launchers.killed(error):
-            return True
+        if sweep.started:  # the sweep goes on to its table, which names the jobs that failed
+            sweep.error = error
+            if TRACEBACK_WANTED:
+                traceback.print_exception(error)
+            return launchers.killed(error)
         if TRACEBACK_WANTED or not (isinstance(error, EXPECTED) or composing.is_refusal(error)):
             raise
-        if not sweep.started:
-            _fail(error)
+        _fail(error)
     return False
 
 

@@ -19,7 +19,7 @@ from prunelab.compaction.compacted import Compacted
 from prunelab.compaction.constant_layer import Constant
 from prunelab.costs.stored_tensors import contiguous
 from prunelab.errors import ConfigError
-from prunelab.exports import finished_run, fingerprint
+from prunelab.exports import fingerprint, finished_run
 from prunelab.pruning.skipping import Absent
 from prunelab.stages import files
 

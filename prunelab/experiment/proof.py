@@ -35,8 +35,7 @@ def prove(bench: Bench, folder: Path, reported: RoundRecord, compact: bool) -> N
         compact: whether there is a compact network, which must have the same accuracy.
 
     Raises:
-        ConfigError: names what differs.
-        RuntimeError: if a fresh process cannot load the files.
+        ConfigError: names what differs, or tells why a fresh process cannot load the files.
     """
     test, device, threads = bench.data.test, str(bench.device), devices.threads(bench.spec.threads)
     if bench.live_model is not None:
@@ -48,7 +47,10 @@ def prove(bench: Bench, folder: Path, reported: RoundRecord, compact: bool) -> N
             parts = {key: torch.as_tensor(value).cpu().contiguous() for key, value in vars(test).items()}
             save_file(parts, Path(work) / TEST)
             where = [str(path.resolve()) for path in (folder, Path(work) / TEST)]
-            found = fresh_process.call(recount_files, *where, device, threads, list(bench.spec.trusted), compact)
+            try:
+                found = fresh_process.call(recount_files, *where, device, threads, list(bench.spec.trusted), compact)
+            except RuntimeError as error:
+                raise ConfigError(f"a fresh process cannot load what was saved: {error}") from error
     names = ("the saved network", "the compact network in its files")
     differing = [
         f"{name} has {key}={value:,}, not {getattr(reported, key):,} as reported"

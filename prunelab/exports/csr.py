@@ -185,16 +185,22 @@ def load(folder: Path, build: Build) -> nn.Module:
 
 
 def _put(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
-    """Replace a layer; the name of the model itself is empty."""
-    if name:
-        model.set_submodule(name, layer)
+    """Replace a layer, under all of its names; the name of the model itself is empty."""
+    old = model.get_submodule(name)
+    for other, module in list(model.named_modules(remove_duplicate=False)):
+        if module is old and other:
+            model.set_submodule(other, layer)
     return model if name else layer
 
 
 def read_directly(model: nn.Module) -> set[nn.Module]:
-    """Return the layers whose weights another module reads without calling them: they must keep a dense `weight`."""
+    """Return the layers whose weights another module reads or shares: they must keep a dense `weight`."""
     found: set[nn.Module] = set()
+    owners: dict[nn.Parameter, nn.Module] = {}
     for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if owners.setdefault(parameter, module) is not module:
+                found |= {module, owners[parameter]}
         if isinstance(module, nn.MultiheadAttention):
             found.add(module.out_proj)
         elif isinstance(module, nn.TransformerEncoderLayer):

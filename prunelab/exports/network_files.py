@@ -43,7 +43,7 @@ class Network:
 
 
 def describe(network: Network, content: Mapping[str, bytes], held: nn.Module | None = None) -> Json:
-    """Return what every JSON file says: `format`, `config`, `versions`, `sha256` of the files, `skipped`, `fingerprint`.
+    """Return what every JSON file says: `format`, `config`, `versions`, `sha256` of files, `skipped`, `fingerprint`.
 
     `skipped` names the layers that a strategy removed: their tensors are in the file, all zero, but they are not run.
 

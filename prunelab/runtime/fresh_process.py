@@ -59,7 +59,7 @@ def call(function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> 
     Raises:
         RuntimeError: if it raises an error, which is quoted, or if the process is killed.
     """
-    caller = {"path": sys.path, "folder": os.getcwd(), "environment": dict(os.environ)}
+    caller = {"path": sys.path, "folder": str(Path.cwd()), "environment": dict(os.environ)}
     wanted = {"module": function.__module__, "function": function.__name__}
     question = json.dumps({**wanted, "arguments": arguments, "keywords": keywords, **caller}).encode()
     said = _ask(question + b"\n") if SHARED else _ask_another(question)

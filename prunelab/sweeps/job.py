@@ -35,9 +35,13 @@ def attempt() -> Iterator[bool]:
         dataclasses.replace(noted, tries=noted.tries + 1).write(folder)
         try:
             yield True
-        except Exception as error:
-            report.note_failure(folder, str(error))
+        except (Exception, SystemExit) as error:
+            leaves = isinstance(error, SystemExit)  # the user's code ends the process, and other jobs with it
+            said = f"the job's code called sys.exit({error.code})" if isinstance(error, SystemExit) else str(error)
+            report.note_failure(folder, said or repr(error))
             dataclasses.replace(Tries.now(folder), ended=True).write(folder)
+            if leaves:
+                raise RuntimeError(said) from error
             raise
         dataclasses.replace(Tries.now(folder), ended=True).write(folder)
 
@@ -47,4 +51,4 @@ def is_complete(config: DictConfig) -> bool:
     if not (composing.in_sweep() and config.reuse):
         return False
     earlier = report.read_run(composing.run_folder(config.outputs))
-    return earlier.status == "completed" and earlier.config == composing.plain(config)
+    return earlier.status == "completed" and not earlier.problems and earlier.config == composing.plain(config)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from prunelab.config.spec import Spec
 from prunelab.costs.counts import per_tensor
 from prunelab.costs.form_cost import FormCost
+from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Masks
 from prunelab.records import EpochRecord, LayerRecord, PlannedRound, RoundRecord, plain
 from prunelab.runtime.interrupt import InterruptedRun
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 READABLE = 64  # masks are printed if they have at most so many entries together
 REPLACED = (*FILES.values(), "summary.json", "masks.safetensors", "model.*", "compact.*", "**/events.out.tfevents.*")
 VERSIONED = ("prunelab", "torch", "hydra-core", "omegaconf", "tensorboard", "numpy")
+EXPLAINED = (ConfigError, OSError, ArithmeticError, InterruptedRun)  # whose messages say enough
 log = logging.getLogger(__name__)
 
 
@@ -100,7 +102,8 @@ class RunFolder:
         try:
             if error is not None and self.summary["status"] != "completed":
                 stopped = isinstance(error, (InterruptedRun, KeyboardInterrupt))
-                self.summary |= {"status": "interrupted" if stopped else "failed", "error": str(error) or repr(error)}
+                said = str(error) if isinstance(error, EXPLAINED) else repr(error)
+                self.summary |= {"status": "interrupted" if stopped else "failed", "error": said}
                 log.info("%s: %s", self.summary["status"], self.summary["error"], exc_info=error)
                 self.save()
             self._close()
