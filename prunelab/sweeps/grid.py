@@ -62,10 +62,10 @@ def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
 
     Ends the process if two jobs have the same folder.
     """
-    sweep = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-    assert isinstance(sweep, dict)
-    given = [item.partition("=")[::2] for item in config.hydra.overrides.hydra]
-    if sweep["subdir"] == BY_NUMBER and not any(key == "hydra.sweep.dir" and "$" in value for key, value in given):
+    raw = OmegaConf.to_container(config.hydra, resolve=False)  # an override may hold `${hydra.job.num}`
+    assert isinstance(raw, dict)
+    subdir, given = raw["sweep"]["subdir"], raw["overrides"]["hydra"]
+    if subdir == BY_NUMBER and not any(item.startswith("hydra.sweep.dir=") and "$" in item for item in given):
         return [str(number) for number in range(len(jobs))]
     hydra = HydraConfig.instance()
     found, before = list[str](), hydra.cfg
@@ -81,7 +81,7 @@ def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
         hydra.cfg = before
     for number, name in enumerate(found):
         if (first := found.index(name)) < number:
-            key = f"hydra.sweep.subdir={sweep['subdir']}"
+            key = f"hydra.sweep.subdir={subdir}"
             sys.exit(f"prunelab: {key}: gives jobs {first} and {number} the same folder, {name}")
     return found
 

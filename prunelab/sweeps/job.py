@@ -36,12 +36,11 @@ def attempt() -> Iterator[bool]:
         try:
             yield True
         except (Exception, SystemExit) as error:
-            leaves = isinstance(error, SystemExit)  # the user's code ends the process, and other jobs with it
-            said = f"the job's code called sys.exit({error.code})" if isinstance(error, SystemExit) else str(error)
-            report.note_failure(folder, said or repr(error))
+            leaves = isinstance(error, SystemExit)  # by the user's code, which must not end the other jobs
+            report.note_failure(folder, repr(error) if leaves else str(error))
             dataclasses.replace(Tries.now(folder), ended=True).write(folder)
             if leaves:
-                raise RuntimeError(said) from error
+                raise RuntimeError(repr(error)) from error
             raise
         dataclasses.replace(Tries.now(folder), ended=True).write(folder)
 

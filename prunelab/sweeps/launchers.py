@@ -40,7 +40,7 @@ def prepare(config: DictConfig) -> None:
         return
     # Jobs that run at once with several threads each are ten times slower. A number that the user set is kept.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    given = {item.lstrip("+").partition("=")[0] for item in config.hydra.overrides.hydra}
+    given = {item.lstrip("+").partition("=")[0] for item in OmegaConf.to_container(config.hydra.overrides.hydra)}
     if "hydra.launcher.ray.init.address" in given:  # the user's cluster has its own settings
         return
     for variable, setting in RAY.items():

@@ -67,7 +67,7 @@ def test_the_table_comes_and_names_the_jobs_that_failed(tmp_path, cli):
     jobs = report.read_sweep(tmp_path / "out")
     assert [job.status for job in jobs] == ["failed", "completed", "failed", "failed"]
     assert "3 of 4 jobs did not complete" in done.stdout
-    for number, said in ((0, "dec.weight"), (2, "sys.exit(3)"), (3, "late")):
+    for number, said in ((0, "dec.weight"), (2, "SystemExit(3)"), (3, "late")):
         (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"job {number} failed")]
         assert said in line
 
