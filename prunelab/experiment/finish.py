@@ -47,24 +47,15 @@ def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
     Raises:
         StorageError: if the network cannot be saved.
     """
-    spec, folder, test = bench.spec, report.folder, bench.data.test
-    wanted = spec.finish
-    exports.write(folder, bench.model, bench.masks)
+    exports.write(report.folder, bench.model, bench.masks)
     report.conclude(result.round)
     pruned = model = bench.copy()
-    on_cpu = pruned if bench.device.type == "cpu" else bench.copy().cpu()
-    found: dict[str, Form | nn.Module] = {}
-    with report.problems.part("fingerprint"):
-        report.note(fingerprint=fingerprint.of(on_cpu, exports.examples(test)["random"]))
-    with report.problems.part("cost"):
-        found = {"dense": Form(bench.dense_network().cpu()), "masked": cost_forms.masked(on_cpu, folder)}
-    with report.problems.part("gates"):
-        report.gates(gate_savings.measure(pruned, test))
-    if wanted.compact:
+    found = _pruned(bench, report, pruned)
+    if bench.spec.finish.compact:
         with report.problems.part("compact=true"):
-            compacted = compaction.finish(pruned, test, folder)
+            compacted = compaction.finish(pruned, bench.data.test, report.folder)
             report.tell("compact", compacted.as_json(), str(compacted))
-            found["compact"], model = compaction.form(compacted, folder), compacted.model
+            found["compact"], model = compaction.form(compacted, report.folder), compacted.model
     bench.hooks.interrupt()
     found |= _export(bench, report, pruned, model)
     bench.hooks.interrupt()
@@ -73,8 +64,22 @@ def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
     bench.hooks.interrupt()
     report.save()
     with report.problems.part("proof", decisive=True):
-        proof.prove(bench, folder, result, "compact" in found)
+        proof.prove(bench, report.folder, result, "compact" in found)
     return model
+
+
+def _pruned(bench: Bench, report: RunFolder, pruned: nn.Module) -> dict[str, Form]:
+    """Note the fingerprint of the pruned network and what its gates save; return it and the dense one as forms."""
+    test, found = bench.data.test, dict[str, Form]()
+    on_cpu = pruned if bench.device.type == "cpu" else bench.copy().cpu()
+    with report.problems.part("fingerprint"):
+        report.note(fingerprint=fingerprint.of(on_cpu, exports.examples(test)["random"]))
+    with report.problems.part("cost"):
+        dense, masked = Form(bench.dense_network().cpu()), cost_forms.masked(on_cpu, report.folder)
+        found = {"dense": dense, "masked": masked}
+    with report.problems.part("gates"):
+        report.gates(gate_savings.measure(pruned, test))
+    return found
 
 
 def _export(bench: Bench, report: RunFolder, pruned: nn.Module, model: nn.Module) -> dict[str, Form]:
@@ -94,7 +99,7 @@ def _export(bench: Bench, report: RunFolder, pruned: nn.Module, model: nn.Module
     return found
 
 
-def _count(bench: Bench, report: RunFolder, found: Mapping[str, Form | nn.Module]) -> None:
+def _count(bench: Bench, report: RunFolder, found: Mapping[str, Form]) -> None:
     """Report what each form costs, and whether the compact one meets `schedule.macs`."""
     spec = bench.spec
     others = bool(found.keys() - {"dense", "masked"})

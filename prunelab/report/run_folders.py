@@ -44,8 +44,7 @@ class Run:
         overrides: as given on the command line, e.g. `("strategy=l1", "seed=0")`.
         status: completed, failed, interrupted, unfinished (not ended, or killed) or missing (no summary).
         summary: the content of `summary.json`; empty if there is none.
-        sweep: the folder of its sweep; None for a single run.
-        number: of the job in its sweep.
+        sweep, number: the folder of its sweep, and its number there; None and 0 for a single run.
     """
 
     folder: Path
@@ -81,8 +80,7 @@ class Run:
     @property
     def problems(self) -> list[str]:
         """What could not be made at the end of the run, one line each."""
-        lines = self.summary.get("problems")
-        return [str(line) for line in lines] if isinstance(lines, list) else []
+        return list(map(str, self.summary.get("problems") or ()))
 
     @property
     def result(self) -> Numbers:
@@ -173,7 +171,7 @@ def note_failure(folder: Path, message: str) -> None:
 
 
 def read_sweep(folder: Path) -> list[Run]:
-    """Return the jobs of a sweep in their order, also those that have no folder yet.
+    """Return the jobs of a sweep in their order, also those without a folder.
 
     Raises:
         OSError, ValueError, KeyError, TypeError: `sweep.json` is missing or damaged.
@@ -181,7 +179,7 @@ def read_sweep(folder: Path) -> list[Run]:
     plan = json.loads((folder / SWEEP).read_bytes())
     listed = [tuple(map(str, overrides)) for overrides in plan["jobs"]]
     folders = plan.get("folders") or range(len(listed))  # older versions named a job's folder by its number
-    runs = [read_run(folder / str(name), given, folder) for name, given in zip(folders, listed, strict=True)]
+    runs = (read_run(folder / str(name), given, folder) for name, given in zip(folders, listed, strict=True))
     return [replace(run, number=number) for number, run in enumerate(runs)]
 
 
