@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = network.config or {}
         torch.set_num_threads(device.threads(config.get("threads")))
         test = finished_run.test_split(network)
-        wrong: list[ConfigError] = []
+        wrong: list[Exception] = []
         small = compact_files.of_run(folder, trusted) if (folder / compact_files.SHAPES).is_file() else None
         done = export_files.make(folder, network.model, config, test, kinds, wrong.append, small)
     except (ConfigError, OSError) as error:

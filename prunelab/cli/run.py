@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -45,13 +46,15 @@ def _experiment(settings: DictConfig) -> None:
             return
         from prunelab.experiment import api
 
-        api.run(settings)
+        problems = api.run(settings).problems
     except EXPECTED as error:
         if isinstance(error, ConfigError):
             composing.discard_run_folder()
         if TRACEBACK_WANTED or composing.in_sweep():
             raise  # a sweep goes on with its next job, and names this one in its table
         _fail(error)
+    if problems and not composing.in_sweep():  # a sweep's table names them
+        sys.exit(max(map(failed, problems)))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -83,12 +86,14 @@ def _start(arguments: Sequence[str], sweep: Sweep) -> bool:
             # Not a decorator of `task`, which could not be pickled then.
             hydra.main(config_path=str(composing.folder()), config_name="config", version_base="1.3")(task)()
     except Exception as error:
-        if sweep.started and launchers.killed(error):
-            return True
+        if sweep.started:  # the sweep goes on to its table, which names the jobs that failed
+            sweep.error = error
+            if TRACEBACK_WANTED:
+                traceback.print_exception(error)
+            return launchers.killed(error)
         if TRACEBACK_WANTED or not (isinstance(error, EXPECTED) or composing.is_refusal(error)):
             raise
-        if not sweep.started:
-            _fail(error)
+        _fail(error)
     return False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from prunelab.compaction.compacted import Compacted
 from prunelab.compaction.constant_layer import Constant
 from prunelab.costs.stored_tensors import contiguous
 from prunelab.errors import ConfigError
-from prunelab.exports import finished_run
+from prunelab.exports import fingerprint, finished_run
 from prunelab.pruning.skipping import Absent
 from prunelab.stages import files
 
@@ -114,16 +115,21 @@ def _make_room(model: nn.Module, name: str, shape: list[int]) -> None:
     setattr(module, key, like.new_zeros(shape) if buffer else nn.Parameter(like.new_zeros(shape)))
 
 
-def save(folder: str | Path, compacted: Compacted) -> None:
+def save(folder: str | Path, compacted: Compacted, example: Tensor | None = None) -> None:
     """Write `compact.safetensors` and `compact.json`; `load` reads them.
+
+    Args:
+        example: inputs, [n, …], for the network's fingerprint.
 
     Raises:
         StorageError: if they cannot be written.
     """
     state = contiguous(compacted.model.state_dict())
-    text = json.dumps({**shapes(compacted.model), **compacted.as_json()}, indent=1)
+    small = deepcopy(compacted.model).cpu()
+    mark = None if example is None else fingerprint.of(small, example, exact=False)
+    said = {**shapes(small), **compacted.as_json(), "fingerprint": mark}
     files.write_file(Path(folder) / WEIGHTS, to_bytes(state))
-    files.write_file(Path(folder) / SHAPES, text.encode())
+    files.write_file(Path(folder) / SHAPES, json.dumps(said, indent=1).encode())
 
 
 def load(model: nn.Module, folder: str | Path) -> nn.Module:
@@ -137,7 +143,9 @@ def load(model: nn.Module, folder: str | Path) -> nn.Module:
         OSError: if there are no such files.
     """
     description = json.loads((Path(folder) / SHAPES).read_text())
-    return rebuild(model, description, load_file(Path(folder) / WEIGHTS))
+    small = rebuild(model, description, load_file(Path(folder) / WEIGHTS))
+    fingerprint.check(small, description.get("fingerprint"), Path(folder) / WEIGHTS)
+    return small
 
 
 def of_run(folder: Path, trusted: Iterable[str] = ()) -> nn.Module:

@@ -16,6 +16,7 @@ from prunelab.compaction.proof import prove
 from prunelab.compaction.shrink import compact
 from prunelab.costs.card import Form
 from prunelab.data.dataset import Split
+from prunelab.errors import ConfigError
 
 ROUND_TO = 4  # channels of a convolution in the compact network of a run
 RANDOM, CHUNK = 256, 200  # random inputs of the proof; test examples that are run at once
@@ -28,14 +29,19 @@ def finish(model: nn.Module, test: Split, folder: Path) -> Compacted:
         model: pruned weights are zero; stays as it is.
         test: both networks are compared on it; nothing is chosen by it.
         folder: gets `compact.safetensors` and `compact.json`.
+
+    Raises:
+        ConfigError: if they do not compute the same.
     """
     example, _ = test.batch(slice(0, 1))
     small = compact(model, example, ROUND_TO)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((RANDOM, *example.shape[1:]), generator=generator).to(example)
     proof = prove(model, small.model, noise) + prove(model, small.model, _inputs(test))
+    if not proof.agree:
+        raise ConfigError(f"compact=true: is not written: the compact network does not compute the same: {proof}")
     compacted = replace(small, proof=proof)
-    compact_files.save(folder, compacted)
+    compact_files.save(folder, compacted, example)
     return compacted
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunelab.config import compose
-from prunelab.runtime import device
+from prunelab.runtime import device, fresh_process
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,12 +34,13 @@ def run(
             content.
 
     Returns:
-        The rounds (a list of records, 0 = dense), the final model, and the folder.
+        The rounds (a list of records, 0 = dense), the final model, the folder, and what could not be made.
 
     Raises:
         ConfigError: for an experiment that cannot run, before any training.
     """
     device.limit_threads(config.threads)  # before torch is imported, by what follows
+    fresh_process.start()  # it imports torch meanwhile
     from prunelab.config.resolve import resolve
     from prunelab.config.spec import Spec
     from prunelab.data.live import as_dataset

@@ -1,6 +1,7 @@
-"""The end of an experiment: the network in every form that is asked for, and what each of them costs."""
+"""The end of an experiment: the network in every form that is asked for, what each of them costs, and the proof."""
 
 import importlib.util
+from collections.abc import Mapping
 from copy import deepcopy
 
 from torch import nn
@@ -11,8 +12,10 @@ from prunelab.compaction.channel_groups import need_torch_pruning
 from prunelab.config.spec import Finish
 from prunelab.costs.card import Form, cost_card
 from prunelab.errors import ConfigError
+from prunelab.experiment import proof
 from prunelab.experiment.bench import Bench
-from prunelab.exports import cost_forms, int8
+from prunelab.exports import cost_forms, fingerprint, int8
+from prunelab.records import RoundRecord
 from prunelab.tracking.run_folder import RunFolder
 from prunelab.training.callbacks import gate_savings
 
@@ -30,35 +33,79 @@ def need_packages(wanted: Finish) -> None:
                 raise ConfigError(f"{asked}: needs {package}; pip install 'prunelab[{extra}]'")
 
 
-def finish(bench: Bench, report: RunFolder) -> nn.Module:
-    """Write the network in every form that the spec asks for, with its cost; return the compact or the pruned one."""
-    spec, folder, test = bench.spec, report.folder, bench.data.test
-    wanted = spec.finish
-    exports.write(folder, bench.model, bench.masks)
+def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
+    """Write the network in every form that the spec asks for, with its cost, and prove that the files hold it.
+
+    A part that fails becomes a problem of the run, and the others are made all the same.
+
+    Args:
+        result: the record of the final round.
+
+    Returns:
+        The compact or the pruned network.
+
+    Raises:
+        StorageError: if the network cannot be saved.
+    """
+    exports.write(report.folder, bench.model, bench.masks)
+    report.conclude(result.round)
     pruned = model = bench.copy()
-    found: dict[str, Form | nn.Module] = {
-        "dense": Form(bench.dense_network().cpu()),
-        "masked": cost_forms.masked(pruned if bench.device.type == "cpu" else bench.copy(), folder),
-    }
-    report.gates(gate_savings.measure(pruned, test))
-    if wanted.compact:
-        compacted = compaction.finish(pruned, test, folder)
-        report.tell("compact", compacted.as_json(), str(compacted))
-        found["compact"], model = compaction.form(compacted, folder), compacted.model
+    found = _pruned(bench, report, pruned)
+    if bench.spec.finish.compact:
+        with report.problems.part("compact=true"):
+            compacted = compaction.finish(pruned, bench.data.test, report.folder)
+            report.tell("compact", compacted.as_json(), str(compacted))
+            found["compact"], model = compaction.form(compacted, report.folder), compacted.model
+    bench.hooks.interrupt()
+    found |= _export(bench, report, pruned, model)
+    bench.hooks.interrupt()
+    with report.problems.part("cost"):
+        _count(bench, report, found)
+    bench.hooks.interrupt()
+    report.save()
+    with report.problems.part("proof", decisive=True):
+        proof.prove(bench, report.folder, result, "compact" in found)
+    return model
+
+
+def _pruned(bench: Bench, report: RunFolder, pruned: nn.Module) -> dict[str, Form]:
+    """Note the fingerprint of the pruned network and what its gates save; return it and the dense one as forms."""
+    test, found = bench.data.test, dict[str, Form]()
+    on_cpu = pruned if bench.device.type == "cpu" else bench.copy().cpu()
+    with report.problems.part("fingerprint"):
+        report.note(fingerprint=fingerprint.of(on_cpu, exports.examples(test)["random"]))
+    with report.problems.part("cost"):
+        dense, masked = Form(bench.dense_network().cpu()), cost_forms.masked(on_cpu, report.folder)
+        found = {"dense": dense, "masked": masked}
+    with report.problems.part("gates"):
+        report.gates(gate_savings.measure(pruned, test))
+    return found
+
+
+def _export(bench: Bench, report: RunFolder, pruned: nn.Module, model: nn.Module) -> dict[str, Form]:
+    """Write the files of other formats; return those that were made, as forms for the cost card."""
+    spec, wanted, test, found = bench.spec, bench.spec.finish, bench.data.test, dict[str, Form]()
     kinds = [*wanted.export, *([wanted.quantize] if wanted.quantize else [])]
     if kinds:
-        bench.hooks.interrupt()
-        rows = exports.make(folder, pruned, spec.plain, test, kinds, compact=model)
-        report.tell("export", [row.as_json() for row in rows], exports.table(rows))
-        found |= cost_forms.exported(folder, deepcopy(model).cpu().eval(), kinds, spec.trusted)
+        with report.problems.part(f"export=[{','.join(kinds)}]"):
+            rows = exports.make(report.folder, pruned, spec.plain, test, kinds, report.problems.add, compact=model)
+            report.tell("export", [row.as_json() for row in rows], exports.table(rows))
+            small = deepcopy(model).cpu().eval()
+            found = cost_forms.exported(report.folder, small, [row.kind for row in rows], spec.trusted)
     if wanted.quantize is not None:
-        quantized = int8.quantize(pruned, wanted.quantize, test)
-        report.tell("quantized", quantized.as_json(), str(quantized))
-    bench.hooks.interrupt()
-    others = bool(wanted.compact or kinds)
-    card = cost_card(found, exports.examples(test)["test"], others if wanted.latency is None else wanted.latency)
+        with report.problems.part(f"quantize={wanted.quantize}"):
+            quantized = int8.quantize(pruned, wanted.quantize, test)
+            report.tell("quantized", quantized.as_json(), str(quantized))
+    return found
+
+
+def _count(bench: Bench, report: RunFolder, found: Mapping[str, Form]) -> None:
+    """Report what each form costs, and whether the compact one meets `schedule.macs`."""
+    spec = bench.spec
+    others = bool(found.keys() - {"dense", "masked"})
+    wanted = others if spec.finish.latency is None else spec.finish.latency
+    card = cost_card(found, exports.examples(bench.data.test)["test"], wanted)
     report.cost(card)
-    if spec.macs is not None:
-        macs = {row.form: row.macs for row in card}
+    macs = {row.form: row.macs for row in card}
+    if spec.macs is not None and "compact" in macs:
         report.macs(spec.macs, macs["compact"] / macs["dense"])
-    return model

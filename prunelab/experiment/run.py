@@ -35,11 +35,13 @@ class Result(NamedTuple):
         rounds: one record per round, 0 being the dense network.
         model: the final network, with zeros where it is pruned; the compact one with `compact=true`.
         folder: the run folder.
+        problems: one line for each file that could not be made, and for a proof that failed; all else is there.
     """
 
     rounds: list[RoundRecord]
     model: nn.Module
     folder: Path
+    problems: list[str]
 
 
 def run(
@@ -55,9 +57,9 @@ def run(
         bench, rounds = prepare(spec, report, interrupt, model, data)
         store = Store(Path(spec.outputs) / "stages", reuse=spec.reuse, interrupt=interrupt)
         final_round = train_and_prune(bench, rounds, store, report)
-        final = finish(bench, report)
-        report.finish(final_round)
-    return Result(report.rounds, final, folder)
+        final = finish(bench, report, report.rounds[final_round])
+        report.finish()
+    return Result(report.rounds, final, folder, report.problems.lines)
 
 
 def train_and_prune(bench: Bench, rounds: Sequence[Round], store: Store, report: RunFolder) -> int:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
 
 from prunelab.costs.stored_tensors import contiguous
-from prunelab.exports import network_files
+from prunelab.exports import fingerprint, network_files
 from prunelab.exports.network_files import Build, Network
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def save(folder: Path, network: Network) -> None:
     said = network_files.describe(network, content)
     said["tensors"] = {name: {"shape": list(value.shape), "dtype": str(value.dtype)} for name, value in state.items()}
     said["masks"] = {
-        name: {"shape": list(mask.shape), "kept": int(mask.sum()), "of": mask.numel()}
+        name: {"shape": list(mask.shape), "kept": int(torch.count_nonzero(mask)), "of": mask.numel()}
         for name, mask in network.masks.items()
     }
     network_files.write(folder, content, said, DESCRIPTION)
@@ -58,4 +59,5 @@ def load(folder: Path, build: Build) -> nn.Module:
     said, state = network_files.read(folder, WEIGHTS, DESCRIPTION)
     model = build(said).cpu()
     network_files.fill(model, state, folder / WEIGHTS)
+    fingerprint.check(model, said.get("fingerprint"), folder / WEIGHTS)
     return model.eval()

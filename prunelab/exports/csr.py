@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunelab.costs.counts import SHIFTED, SHIFTED_LAYERS, NonzeroWeights
 from prunelab.costs.stored_tensors import contiguous
 from prunelab.errors import ConfigError
-from prunelab.exports import network_files
+from prunelab.exports import fingerprint, network_files
 from prunelab.exports.network_files import Build, Network
 from prunelab.pruning import skipping
 
@@ -129,7 +129,7 @@ def sparsify(model: nn.Module, sparsity: float = SPARSITY, least: int = LEAST) -
     for name, module in list(made.named_modules()):
         if not isinstance(module, nn.Linear):
             continue
-        zeros = float((module.weight == 0).float().mean())
+        zeros = 1 - int(torch.count_nonzero(module.weight)) / max(module.weight.numel(), 1)
         if isinstance(module, skipping.Skipped):
             left[name] = "is removed: the forward pass leaves it out"
         elif type(module) is not nn.Linear or module in directly:
@@ -160,7 +160,7 @@ def save(folder: Path, network: Network) -> None:
     content = {WEIGHTS: to_bytes(contiguous(sparse.model.state_dict()))}
     biased = {name: sparse.model.get_submodule(name).bias is not None for name in sparse.layers}
     said = {"layers": sparse.layers, "biased": biased, "dense": sparse.left}
-    network_files.write(folder, content, network_files.describe(network, content) | said, DESCRIPTION)
+    network_files.write(folder, content, network_files.describe(network, content, sparse.model) | said, DESCRIPTION)
 
 
 def load(folder: Path, build: Build) -> nn.Module:
@@ -180,20 +180,27 @@ def load(folder: Path, build: Build) -> nn.Module:
                 module.matrix  # noqa: B018 - checks the indices
     except (AttributeError, LookupError, TypeError, RuntimeError) as error:
         raise ConfigError(f"{folder / DESCRIPTION}: does not fit the model: {error}") from error
+    fingerprint.check(model, said.get("fingerprint"), folder / WEIGHTS)
     return model.eval()
 
 
 def _put(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
-    """Replace a layer; the name of the model itself is empty."""
-    if name:
-        model.set_submodule(name, layer)
+    """Replace a layer, under all of its names; the name of the model itself is empty."""
+    old = model.get_submodule(name)
+    for other, module in list(model.named_modules(remove_duplicate=False)):
+        if module is old and other:
+            model.set_submodule(other, layer)
     return model if name else layer
 
 
 def read_directly(model: nn.Module) -> set[nn.Module]:
-    """Return the layers whose weights another module reads without calling them: they must keep a dense `weight`."""
+    """Return the layers whose weights another module reads or shares: they must keep a dense `weight`."""
     found: set[nn.Module] = set()
+    owners: dict[nn.Parameter, nn.Module] = {}
     for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if owners.setdefault(parameter, module) is not module:
+                found |= {module, owners[parameter]}
         if isinstance(module, nn.MultiheadAttention):
             found.add(module.out_proj)
         elif isinstance(module, nn.TransformerEncoderLayer):

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.costs.latency import Run
-from prunelab.errors import ConfigError
-from prunelab.exports import fresh_process, network_files
+from prunelab.errors import ConfigError, one_line
+from prunelab.exports import fresh_outputs, network_files
 from prunelab.exports.checkpoint import MASKS
+from prunelab.exports.fingerprint import random_inputs
 from prunelab.exports.formats import FORMATS
 from prunelab.exports.network_files import Json, Network
 
@@ -74,11 +75,11 @@ def export(
     network = Network(deepcopy(model).cpu().eval(), example.detach().cpu())
     inputs = {"example": example.detach().cpu()}
     if example.is_floating_point():
-        inputs["random"] = _random(example)
+        inputs["random"] = random_inputs(RANDOM, example.shape[1:], example.dtype)
 
     def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
         if FORMATS[kind].graph:
-            return fresh_process.outputs(kind, work, inputs, work)
+            return fresh_outputs.outputs(kind, work, inputs, work)
         loaded = FORMATS[kind].load(work, lambda said: deepcopy(network.model))
         return {name: loaded(x) for name, x in inputs.items()}
 
@@ -91,7 +92,7 @@ def make(
     config: Mapping[str, Any],
     test: Split,
     kinds: Sequence[str],
-    on_error: Callable[[ConfigError], object] | None = None,
+    on_error: Callable[[Exception], object] | None = None,
     compact: nn.Module | None = None,
 ) -> list[Exported]:
     """Write the network of a finished run into its folder in one or more kinds of files.
@@ -118,7 +119,7 @@ def make(
     small = network if compact is None else replace(network, model=deepcopy(compact).cpu().eval())
 
     def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
-        return fresh_process.outputs(kind, work, inputs, work, config["trusted"])
+        return fresh_outputs.outputs(kind, work, inputs, work, config["trusted"])
 
     sources = {kind: small if FORMATS[kind].graph else network for kind in kinds}
     return _write(sources, inputs, folder, outputs, on_error)
@@ -134,12 +135,7 @@ def check(kinds: Iterable[str]) -> None:
 def examples(test: Split) -> dict[str, Tensor]:
     """Return the inputs on which files are compared: `random`, [64, …], and `test`, 256 test examples; on the CPU."""
     images = test.batch(slice(0, IMAGES))[0].cpu()
-    return {"random": _random(images), "test": images}
-
-
-def _random(like: Tensor) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn((RANDOM, *like.shape[1:]), generator=generator).to(like.dtype)
+    return {"random": random_inputs(RANDOM, images.shape[1:], images.dtype), "test": images}
 
 
 def _write(
@@ -147,7 +143,7 @@ def _write(
     inputs: Mapping[str, Tensor],
     folder: Path,
     outputs: Outputs,
-    on_error: Callable[[ConfigError], object] | None = None,
+    on_error: Callable[[Exception], object] | None = None,
 ) -> list[Exported]:
     """Write each kind from its network aside, compare it, and put its files into the folder."""
     done: list[Exported] = []
@@ -156,13 +152,17 @@ def _write(
             work = Path(aside) / kind
             work.mkdir()
             try:
-                done.append(_checked(kind, network, inputs, work, outputs))
-            except ConfigError as error:
+                row = _checked(kind, network, inputs, work, outputs)
+                network_files.write_all(folder, {name: (work / name).read_bytes() for name in row.files})
+            except Exception as error:  # exporters raise anything
+                told = isinstance(error, (ConfigError, OSError))
+                why = f"export={kind}: cannot be made: {type(error).__name__}: {one_line(error)[:300]}"
+                failure = error if told else ConfigError(why)
                 if on_error is None:
-                    raise
-                on_error(error)
-                continue
-            network_files.write_all(folder, {name: (work / name).read_bytes() for name in done[-1].files})
+                    raise failure from error.__cause__ if told else error
+                on_error(failure)
+            else:
+                done.append(row)
     return done
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from prunelab.errors import ConfigError
-from prunelab.exports import network_files
+from prunelab.exports import fingerprint, network_files
 from prunelab.exports.checkpoint import DESCRIPTION, MASKS, WEIGHTS
 from prunelab.exports.network_files import Build, Json, Network
 from prunelab.pruning import skipping
@@ -54,6 +54,7 @@ def read(folder: Path, trusted: Iterable[str] = (), stale: bool = False) -> Netw
     network_files.fill(model, network_files.tensors(folder / WEIGHTS, content[WEIGHTS]), folder / WEIGHTS)
     kept = network_files.tensors(folder / MASKS, content[MASKS])
     skipping.skip_empty(model, kept)
+    fingerprint.check(model, said.get("fingerprint"), folder / WEIGHTS)
     return Network(model, None, kept, {**said["config"], "trusted": list(trusted)})
 
 
@@ -109,11 +110,11 @@ def _summary(folder: Path) -> Json:
         status, config = said["status"], said["config"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ConfigError(f"{folder}: must be the folder of a finished run, with its {SUMMARY}") from error
-    if status != "completed" or not isinstance(config, dict):
+    if "final" not in said or not isinstance(config, dict):  # a run has a final network, even if an export failed
         raise ConfigError(f"{folder}: its run is {status}; must be completed")
     if said.get("live_model"):
         raise ConfigError(
             f"{folder}: its model was a live module ({said['live_model']}), which no config can rebuild; "
             "load model.safetensors into a module of yours by load_state_dict"
         )
-    return {"config": config}
+    return {"config": config, "fingerprint": said.get("fingerprint")}

@@ -14,7 +14,7 @@ from torch import nn
 
 from prunelab.costs.stored_tensors import contiguous, is_quantized, numbers, stored
 from prunelab.errors import ConfigError
-from prunelab.exports import network_files
+from prunelab.exports import fingerprint, network_files
 from prunelab.exports.csr import read_directly
 from prunelab.exports.graphs import need, quiet
 from prunelab.exports.network_files import Build, Json, Network
@@ -147,7 +147,7 @@ def save(folder: Path, quantized: Quantized, network: Network) -> None:
     """
     weights, description = names(quantized.kind)
     content = {weights: _file(quantized.model)}
-    said = network_files.describe(network, content) | {"quantize": quantized.as_json()}
+    said = network_files.describe(network, content, quantized.model) | {"quantize": quantized.as_json()}
     network_files.write(folder, content, said, description)
 
 
@@ -182,6 +182,7 @@ def load(kind: str, folder: Path, build: Build) -> nn.Module:
             own[name].copy_(value)
     except (LookupError, TypeError) as error:
         raise ConfigError(f"{folder / weights}: does not fit the model: {error}") from error
+    fingerprint.check(model, said.get("fingerprint"), folder / weights)
     return model.eval()
 
 

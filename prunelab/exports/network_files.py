@@ -16,6 +16,7 @@ from safetensors.torch import load as from_bytes
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError
+from prunelab.exports import fingerprint
 from prunelab.pruning import skipping
 from prunelab.stages import files
 
@@ -41,13 +42,14 @@ class Network:
     config: Json | None = None
 
 
-def describe(network: Network, content: Mapping[str, bytes]) -> Json:
-    """Return what every JSON file says: `format`, `config`, `versions`, the `sha256` of the files, and `skipped`.
+def describe(network: Network, content: Mapping[str, bytes], held: nn.Module | None = None) -> Json:
+    """Return what every JSON file says: `format`, `config`, `versions`, `sha256` of files, `skipped`, `fingerprint`.
 
     `skipped` names the layers that a strategy removed: their tensors are in the file, all zero, but they are not run.
 
     Args:
         content: the files that the JSON file describes, by name.
+        held: the network that the files hold, if it has other layers.
     """
     from prunelab import __version__
 
@@ -57,6 +59,9 @@ def describe(network: Network, content: Mapping[str, bytes]) -> Json:
         "versions": {"prunelab": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
         "skipped": skipping.skipped(network.model),
+        "fingerprint": None
+        if network.example is None
+        else fingerprint.of(held or network.model, network.example, exact=held is None),
     }
 
 

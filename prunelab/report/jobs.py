@@ -17,6 +17,9 @@ def sweep_text(jobs: Sequence[Run]) -> str:
     failed = [job for job in jobs if job.status != "completed"]
     for job in failed:
         text += f"\njob {job.number} {job.status}: {' '.join(job.overrides)}{job.error and f': {job.error}'}"
+    for job in jobs:
+        for problem in job.problems if job.status == "completed" else ():
+            text += f"\njob {job.number}: {problem}"
     return text + (f"\n{len(failed)} of {len(jobs)} jobs did not complete" if failed else "")
 
 

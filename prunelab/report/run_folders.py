@@ -8,7 +8,7 @@ import math
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Run:
         overrides: as given on the command line, e.g. `("strategy=l1", "seed=0")`.
         status: completed, failed, interrupted, unfinished (not ended, or killed) or missing (no summary).
         summary: the content of `summary.json`; empty if there is none.
-        sweep: the folder of its sweep; None for a single run.
+        sweep, number: the folder of its sweep, and its number there; None and 0 for a single run.
     """
 
     folder: Path
@@ -52,11 +52,7 @@ class Run:
     status: str
     summary: Mapping[str, Any]
     sweep: Path | None = None
-
-    @property
-    def number(self) -> int:
-        """The number of the job in its sweep."""
-        return int(self.folder.name)
+    number: int = 0
 
     @property
     def seed(self) -> int | str:
@@ -80,6 +76,11 @@ class Run:
     def error(self) -> str:
         """The first line of the error message; empty if there is none."""
         return next(iter(str(self.summary.get("error") or "").strip().splitlines()), "")
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be made at the end of the run, one line each."""
+        return list(map(str, self.summary.get("problems") or ()))
 
     @property
     def result(self) -> Numbers:
@@ -170,14 +171,16 @@ def note_failure(folder: Path, message: str) -> None:
 
 
 def read_sweep(folder: Path) -> list[Run]:
-    """Return the jobs of a sweep in their order, also those that have no folder yet.
+    """Return the jobs of a sweep in their order, also those without a folder.
 
     Raises:
         OSError, ValueError, KeyError, TypeError: `sweep.json` is missing or damaged.
     """
-    jobs = json.loads((folder / SWEEP).read_bytes())["jobs"]
-    listed = [tuple(map(str, overrides)) for overrides in jobs]
-    return [read_run(folder / str(job), overrides, folder) for job, overrides in enumerate(listed)]
+    plan = json.loads((folder / SWEEP).read_bytes())
+    listed = [tuple(map(str, overrides)) for overrides in plan["jobs"]]
+    folders = plan.get("folders") or range(len(listed))  # older versions named a job's folder by its number
+    runs = (read_run(folder / str(name), given, folder) for name, given in zip(folders, listed, strict=True))
+    return [replace(run, number=number) for number, run in enumerate(runs)]
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:

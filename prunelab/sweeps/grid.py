@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelab.config import compose as composing
 from prunelab.errors import ConfigError
 from prunelab.sweeps import launchers
 from prunelab.sweeps.sweep import RUNNING, Sweep
+
+BY_NUMBER = "${hydra.job.num}"  # the default of hydra.sweep.subdir
 
 
 class SweepCallback(Callback):
@@ -32,7 +36,7 @@ class SweepCallback(Callback):
         if not sweep.started:
             _check(config, jobs)
         launchers.prepare(config)
-        sweep.begin(Path(config.hydra.sweep.dir), jobs)
+        sweep.begin(Path(config.hydra.sweep.dir), jobs, folders(config, jobs))
 
 
 def grid(config: DictConfig) -> list[list[str]]:
@@ -51,6 +55,35 @@ def grid(config: DictConfig) -> list[list[str]]:
                 f"prunelab: {override.input_line}: must list its values in a sweep; prunelab search takes intervals"
             )
     return [list(job) for job in itertools.product(*choices.values())]
+
+
+def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Return the folder of every job below the folder of the sweep, as Hydra names it when it comes to the job.
+
+    Ends the process if two jobs have the same folder.
+    """
+    raw = OmegaConf.to_container(config.hydra, resolve=False)  # an override may hold `${hydra.job.num}`
+    assert isinstance(raw, dict)
+    subdir, given = raw["sweep"]["subdir"], raw["overrides"]["hydra"]
+    if subdir == BY_NUMBER and not any(item.startswith("hydra.sweep.dir=") and "$" in item for item in given):
+        return [str(number) for number in range(len(jobs))]
+    hydra = HydraConfig.instance()
+    found, before = list[str](), hydra.cfg
+    try:
+        for number, overrides in enumerate(jobs):
+            job = GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
+            with open_dict(job):
+                job.hydra.job.num, job.hydra.job.id = number, str(number)
+            hydra.set_config(job)  # which `${hydra:…}` reads
+            folder = Path(str(job.hydra.sweep.dir), str(job.hydra.sweep.subdir))
+            found.append(os.path.relpath(folder, config.hydra.sweep.dir))
+    finally:
+        hydra.cfg = before
+    for number, name in enumerate(found):
+        if (first := found.index(name)) < number:
+            key = f"hydra.sweep.subdir={subdir}"
+            sys.exit(f"prunelab: {key}: gives jobs {first} and {number} the same folder, {name}")
+    return found
 
 
 def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:

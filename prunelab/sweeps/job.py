@@ -35,9 +35,12 @@ def attempt() -> Iterator[bool]:
         dataclasses.replace(noted, tries=noted.tries + 1).write(folder)
         try:
             yield True
-        except Exception as error:
-            report.note_failure(folder, str(error))
+        except (Exception, SystemExit) as error:
+            leaves = isinstance(error, SystemExit)  # by the user's code, which must not end the other jobs
+            report.note_failure(folder, repr(error) if leaves else str(error))
             dataclasses.replace(Tries.now(folder), ended=True).write(folder)
+            if leaves:
+                raise RuntimeError(repr(error)) from error
             raise
         dataclasses.replace(Tries.now(folder), ended=True).write(folder)
 
@@ -47,4 +50,4 @@ def is_complete(config: DictConfig) -> bool:
     if not (composing.in_sweep() and config.reuse):
         return False
     earlier = report.read_run(composing.run_folder(config.outputs))
-    return earlier.status == "completed" and earlier.config == composing.plain(config)
+    return earlier.status == "completed" and not earlier.problems and earlier.config == composing.plain(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
@@ -47,7 +48,8 @@ def prepare(config: DictConfig) -> None:
         return
     # Jobs that run at once with several threads each are ten times slower. A number that the user set is kept.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    given = {item.lstrip("+").partition("=")[0] for item in config.hydra.overrides.hydra}
+    overrides: Any = OmegaConf.to_container(config.hydra.overrides.hydra)  # may hold `${hydra.job.num}`, unresolved
+    given = {item.lstrip("+").partition("=")[0] for item in overrides}
     if "hydra.launcher.ray.init.address" in given:  # the user's cluster has its own settings
         return
     for variable, setting in RAY.items():

@@ -20,10 +20,12 @@ class Plan:
     Attributes:
         jobs: the overrides of each job; a job's number is its index.
         turn: the numbers of the jobs to run now; None for all.
+        folders: of each job, below the folder of the sweep; empty: the job's number.
     """
 
     jobs: Sequence[Sequence[str]]
     turn: Sequence[int] | None = None
+    folders: Sequence[str] = ()
 
     @classmethod
     def read(cls, folder: Path) -> Plan | None:

@@ -16,12 +16,17 @@ PAUSE = 0.5  # seconds between two looks
 
 
 class Progress:
-    """Watch the folders of a sweep's jobs, in a thread; works with any launcher that shares the file system."""
+    """Watch the folders of a sweep's jobs, in a thread; works with any launcher that shares the file system.
 
-    def __init__(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
-        self.folder = folder
+    Args:
+        jobs: the overrides of each job.
+        folders: the folder of each job.
+    """
+
+    def __init__(self, jobs: Sequence[Sequence[str]], folders: Sequence[Path]) -> None:
+        self.folders = folders
         self.names = report.names(jobs)
-        runs = (report.read_run(folder / str(number)) for number in range(len(jobs)))
+        runs = map(report.read_run, folders)
         self.before = {number for number, run in enumerate(runs) if run.status == "completed"}
         self.pending = set(range(len(jobs)))
         self.running: dict[int, tuple[int, float]] = {}  # by number: which try, and when it was first seen
@@ -42,7 +47,7 @@ class Progress:
     def look(self) -> None:
         """Print a line for each job that ended since the last look."""
         for number in sorted(self.pending):
-            note = Tries.read(self.folder / str(number))
+            note = Tries.read(self.folders[number])
             if note is None:
                 continue
             if note.ended:
@@ -58,10 +63,10 @@ class Progress:
     def _end(self, number: int) -> None:
         self.pending.discard(number)
         _, began = self.running.pop(number, (0, None))
-        job = report.read_run(self.folder / str(number))
+        job = report.read_run(self.folders[number])
         done = job.status == "completed"
         if done and number in self.before:
-            written = (self.folder / str(number) / "summary.json").stat().st_mtime
+            written = (self.folders[number] / "summary.json").stat().st_mtime
             if written < self.since:
                 return  # completed before this sweep began: neither printed nor timed
         if began is not None:

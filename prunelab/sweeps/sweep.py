@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from prunelab import report
+from prunelab.errors import one_line
+from prunelab.runtime import fresh_process
 from prunelab.stages import files
 from prunelab.sweeps import launchers
 from prunelab.sweeps.notes import Plan, Tries, lock
@@ -30,9 +32,10 @@ class Sweep:
     def __init__(self) -> None:
         self.folder = Path()
         self.started = False
+        self.error: Exception | None = None  # of the launcher or of a job
         self._turn: list[int] | None = None  # the jobs of the next start; None for all
         self._history: list[dict[int, Tries]] = []  # what was left before each start
-        self._jobs: Sequence[Sequence[str]] = ()
+        self._folders: Sequence[Path] = ()
         self._progress: Progress | None = None
 
     @contextmanager
@@ -44,17 +47,23 @@ class Sweep:
         finally:
             RUNNING.reset(token)
 
-    def begin(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
-        """Write `sweep.json`, to name missing jobs. At the first start, forget notes of earlier sweeps."""
-        Plan(jobs, self._turn).write(folder)
+    def begin(self, folder: Path, jobs: Sequence[Sequence[str]], folders: Sequence[str]) -> None:
+        """Write `sweep.json`, to name missing jobs. At the first start, forget notes of earlier sweeps.
+
+        Args:
+            folders: of each job, below the sweep's `folder`.
+        """
+        Plan(jobs, self._turn, folders).write(folder)
         if self.started:
             return
-        for note in folder.glob(f"*/{Tries.FILE}"):
-            note.unlink()
+        self._folders = [folder / name for name in folders]
+        for place in self._folders:
+            (place / Tries.FILE).unlink(missing_ok=True)
+        fresh_process.start()  # one for all jobs
         print(f"{len(jobs)} jobs → {folder}", flush=True)
-        self.started, self.folder, self._jobs = True, folder, jobs
+        self.started, self.folder = True, folder
         self._history.append(self._left())
-        self._progress = Progress(folder, jobs)
+        self._progress = Progress(jobs, self._folders)
 
     def go_on(self, *, killed: bool) -> bool:
         """Return whether to start again for the jobs that did not end, and say so."""
@@ -89,23 +98,29 @@ class Sweep:
         self._progress.stop()
         jobs = report.read_sweep(self.folder)
         print(report.sweep_text(jobs))
+        if self.error is not None and not any(job.error and job.error in str(self.error) for job in jobs):
+            print(f"prunelab: {type(self.error).__name__}: {one_line(self.error)}", file=sys.stderr)
         if any(job.status == "completed" for job in jobs):
             from prunelab.report import dashboard  # late, since it takes a second
 
-            with files.writing(self.folder):
-                dashboard.write(self.folder)
+            try:
+                with files.writing(self.folder):
+                    dashboard.write(self.folder)
+            except Exception as error:  # all jobs are done, and the table is there
+                print(f"prunelab: the sweep's dashboard cannot be written: {one_line(error)}", file=sys.stderr)
+                return False
             print(f"\n{where(self.folder)}\nreport       prunelab report {self.folder}")
-        return all(job.status == "completed" for job in jobs)
+        return all(job.status == "completed" and not job.problems for job in jobs)
 
     def _left(self) -> dict[int, Tries]:
         """The jobs that did not end since the first start, by number."""
-        notes = {number: Tries.now(self.folder / str(number)) for number in range(len(self._jobs))}
+        notes = {number: Tries.now(folder) for number, folder in enumerate(self._folders)}
         return {number: note for number, note in notes.items() if not note.ended}
 
     def _wait(self) -> None:
         """Return when no job runs any more. Submitit leaves the other jobs running where a worker is killed."""
         launchers.shut_down()
-        for number in range(len(self._jobs)):
+        for number in range(len(self._folders)):
             with lock(self.folder, number):
                 pass
 

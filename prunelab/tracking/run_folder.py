@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from prunelab.config.spec import Spec
 from prunelab.costs.counts import per_tensor
 from prunelab.costs.form_cost import FormCost
+from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Masks
 from prunelab.records import EpochRecord, LayerRecord, PlannedRound, RoundRecord, plain
 from prunelab.runtime.interrupt import InterruptedRun
@@ -26,6 +27,7 @@ from prunelab.text import percent
 from prunelab.tracking import cost_table
 from prunelab.tracking.console import Console, without_layers
 from prunelab.tracking.csv_files import FILES, CsvFiles
+from prunelab.tracking.problems import Problems
 from prunelab.training.callbacks.gate_savings import GateSavings
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 READABLE = 64  # masks are printed if they have at most so many entries together
 REPLACED = (*FILES.values(), "summary.json", "masks.safetensors", "model.*", "compact.*", "**/events.out.tfevents.*")
 VERSIONED = ("prunelab", "torch", "hydra-core", "omegaconf", "tensorboard", "numpy")
+EXPLAINED = (ConfigError, OSError, ArithmeticError, InterruptedRun)  # whose messages say enough
 log = logging.getLogger(__name__)
 
 
@@ -70,6 +73,8 @@ class RunFolder:
         self.folder, self.origin = folder, origin
         self.console = Console(quiet=origin.quiet)
         self.rounds: list[RoundRecord] = []
+        self.problems = Problems()
+        self.final = 0  # the round of the result
         self.round, self.stage = 0, ""
         self.started = time.perf_counter()
         self.summary: dict[str, Any] = {
@@ -84,7 +89,7 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
             for old in (found for pattern in REPLACED for found in folder.glob(pattern)):
                 old.unlink(missing_ok=True)
-        self._write_summary()
+        self.save()
         with files.writing(folder):
             self.tables = CsvFiles(folder)
         self._board: TensorBoard | None = None
@@ -97,9 +102,10 @@ class RunFolder:
         try:
             if error is not None and self.summary["status"] != "completed":
                 stopped = isinstance(error, (InterruptedRun, KeyboardInterrupt))
-                self.summary |= {"status": "interrupted" if stopped else "failed", "error": str(error) or repr(error)}
+                said = str(error) if isinstance(error, EXPLAINED) else repr(error)
+                self.summary |= {"status": "interrupted" if stopped else "failed", "error": said}
                 log.info("%s: %s", self.summary["status"], self.summary["error"], exc_info=error)
-                self._write_summary()
+                self.save()
             self._close()
         except files.StorageError:
             if error is None:
@@ -112,7 +118,7 @@ class RunFolder:
     def plan(self, plan: Sequence[PlannedRound], epochs: int, batches: int) -> None:
         """Show the plan, and start the progress bar of `epochs` of `batches` each."""
         self.note(plan=[plain(round) for round in plan])
-        self._write_summary()
+        self.save()
         self.console.plan(plan, epochs, batches)
 
     def begin(self, round: int, stage: str) -> None:
@@ -188,18 +194,26 @@ class RunFolder:
             share, saved = percent(savings.layers_executed), percent(savings.time_saved)
             self.console.say(f"gates: {share} of the layers are executed, which saves {saved} of the time\n")
 
-    def finish(self, final: int) -> None:
-        """Complete the summary and TensorBoard, and print the table of rounds; `final` is the round of the result."""
-        with files.writing(self.folder):
-            self.board.finish(self.rounds, final)
-        self._close()
+    def conclude(self, final: int) -> None:
+        """Write the result into the summary; `final` is its round. Files and proof are still to come."""
+        self.final = final
+        self.note(dense=plain(self.rounds[0]), final=plain(self.rounds[final]))
+        self.save()
+
+    def finish(self) -> None:
+        """Complete the summary and TensorBoard, and print the table of rounds."""
+        with self.problems.part("TensorBoard"), files.writing(self.folder):
+            self.board.finish(self.rounds, self.final)
+        with self.problems.part("tables"):
+            self._close()
         self.summary |= {
-            "status": "completed",
+            "status": "failed" if self.problems.decisive else "completed",
             "seconds": time.perf_counter() - self.started,
-            "dense": plain(self.rounds[0]),
-            "final": plain(self.rounds[final]),
+            "problems": self.problems.lines,
         }
-        self._write_summary()
+        if self.problems.decisive:
+            self.note(error=self.problems.decisive)
+        self.save()
         self.console.finish(self.rounds, self.folder)
 
     @property
@@ -217,7 +231,8 @@ class RunFolder:
             if self._board is not None:
                 self._board.close()
 
-    def _write_summary(self) -> None:
+    def save(self) -> None:
+        """Write the summary."""
         files.write_file(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())
 
 

@@ -12,7 +12,7 @@ import prunelab
 from prunelab import exports as export
 from prunelab.errors import ConfigError
 from prunelab.exports import checkpoint, finished_run
-from prunelab.exports import fresh_process as fresh
+from prunelab.exports import fresh_outputs as fresh
 from prunelab.models.lenet import LeNet300100
 
 FILES = ("model.safetensors", "masks.safetensors", "model.json")

@@ -1,6 +1,7 @@
 """Nothing is called done before a fresh process has loaded it and agreed."""
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -12,7 +13,7 @@ from prunelab.costs import latency as timing
 from prunelab.data.mnist import mnist
 from prunelab.errors import ConfigError
 from prunelab.exports import checkpoint, cost_forms, export_files, finished_run
-from prunelab.exports import fresh_process as fresh
+from prunelab.exports import fresh_outputs as fresh
 from prunelab.exports.formats import FORMATS
 
 
@@ -45,6 +46,8 @@ def test_the_command_says_what_cannot_be_made_and_makes_the_rest(folder):
     from safetensors.torch import load_file, save_file
 
     save_file({name: value + 1 for name, value in load_file(state).items()}, state)  # not a zero left
+    summary = folder / "summary.json"
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), "fingerprint": None}))
     done = command(folder, "csr", "safetensors")
     assert done.returncode == 1
     assert done.stderr.startswith("prunelab: export=csr: no layer can be stored as CSR")

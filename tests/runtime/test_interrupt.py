@@ -37,9 +37,9 @@ def test_an_error_of_the_run_is_not_hidden_by_it():
 def test_a_run_that_was_over_when_it_came_is_completed(tmp_path, monkeypatch):
     finish = RunFolder.finish
 
-    def late(self, final):
+    def late(self):
         os.kill(os.getpid(), signal.SIGTERM)
-        finish(self, final)
+        finish(self)
 
     monkeypatch.setattr(RunFolder, "finish", late)
     with pytest.raises(InterruptedRun):

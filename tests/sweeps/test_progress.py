@@ -21,7 +21,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def watched(tmp_path, clock):
-    made = progress.Progress(tmp_path, JOBS)
+    made = progress.Progress(JOBS, [tmp_path / str(n) for n in range(len(JOBS))])
     yield made
     made.stop()
 
@@ -87,7 +87,7 @@ def test_a_failed_job_says_why_in_its_line(watched, tmp_path, capsys):
 def test_what_was_complete_before_is_counted_silently_and_costs_no_time(tmp_path, clock, capsys):
     end(tmp_path, 0)
     os.utime(tmp_path / "0" / "summary.json", (1, 1))
-    watched = progress.Progress(tmp_path, JOBS)
+    watched = progress.Progress(JOBS, [tmp_path / str(n) for n in range(len(JOBS))])
     assert printed(watched, capsys) == []
     begin(tmp_path, 1)
     printed(watched, capsys)
