@@ -48,9 +48,11 @@ def prove(bench: Bench, folder: Path, reported: RoundRecord, compact: bool) -> N
         with TemporaryDirectory(prefix=".proof.", dir=folder) as work:
             parts = {key: torch.as_tensor(value).cpu().contiguous() for key, value in vars(test).items()}
             save_file(parts, Path(work) / TEST)
-            where = [str(path.resolve()) for path in (folder, Path(work) / TEST)]
+            run, split = str(folder.resolve()), str((Path(work) / TEST).resolve())
             try:
-                found = fresh_process.call(recount_files, *where, device, threads, list(bench.spec.trusted), compact)
+                found = fresh_process.call(
+                    recount_files, run, split, device, threads, list(bench.spec.trusted), compact
+                )
             except RuntimeError as error:
                 raise ConfigError(f"a fresh process cannot load what was saved: {error}") from error
     names = ("the saved network", "the compact network in its files")

@@ -28,7 +28,8 @@ from prunelab.errors import ConfigError, one_line
 ADDRESS = "PRUNELAB_FRESH_PROCESS"  # the environment variable that tells workers the server's socket
 SHARED = sys.platform == "linux"  # elsewhere a fork after `import torch` is not safe
 COMMAND = (sys.executable, "-m", "prunelab.runtime.fresh_process")
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def start() -> None:
@@ -98,7 +99,8 @@ def serve(listener: socket.socket, alive: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
-    while alive not in select.select([listener, alive], [], [])[0]:
+    waited_for: list[Any] = [listener, alive]
+    while alive not in select.select(waited_for, [], [])[0]:
         connection, _ = listener.accept()
         question = json.loads(connection.makefile("rb").readline() or "{}")
         with contextlib.suppress(Exception):  # the answer tells of it
