@@ -368,12 +368,6 @@ def test_a_constant_that_differs_by_position_stays():
     ]
 
 
-def test_without_torch_pruning_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch_pruning", None)
-    with pytest.raises(ConfigError, match=r"pip install 'prunelab\[compact\]'"):
-        compact(LeNet(), torch.randn(1, 1, 28, 28))
-
-
 class Two(nn.Module):
     def __init__(self):
         super().__init__()
