@@ -22,6 +22,7 @@ from prunelab.costs.counts import TRANSPOSED
 Constants = dict[str, Tensor]
 Reason = tuple[str, tuple[str, ...]]  # a sentence, and the names of layers that end it
 VARIES, EDGES = "varies", "edges"
+TOGETHER = "they can only go together with others of the layer, which have weights"
 
 
 @dataclass
@@ -87,7 +88,7 @@ def decide(group: Group, given: Constants, round_to: layer_weights.Rounding) -> 
         if member.live[channel]
     ]
     reasons: dict[int, Reason] = {unit: (why, ()) for unit, why in group.obstacles.items()}
-    reasons |= {unit: _reason(group, unit, found) for unit, found in blocked.items() if unit not in cut.units}
+    reasons |= {unit: _reason(group, unit, found, given) for unit, found in blocked.items() if unit not in cut.units}
     reasons |= {unit: (why, ()) for unit, why in (*spared.items(), *uneven.items())}
     return cut, _why(group, reasons)
 
@@ -198,7 +199,7 @@ def apply(model: nn.Module, cuts: list[Cut]) -> None:
     layer_weights.cut(model, together.tensors)
 
 
-def _reason(group: Group, unit: int, found: list[tuple[Member, str]]) -> Reason:
+def _reason(group: Group, unit: int, found: list[tuple[Member, str]], given: Constants) -> Reason:
     edges = tuple(member.name for member, why in found if why == EDGES)
     if edges:
         return "the output is constant but not zero, and meets the zero padding of", edges
@@ -206,6 +207,8 @@ def _reason(group: Group, unit: int, found: list[tuple[Member, str]]) -> Reason:
     if alive:
         return "the same channels are also written by", alive
     readers = tuple(member.name for member, _ in found)
+    if not any(reader in given for reader in readers):
+        return "nothing is known about the values where the weights are used without calling", readers
     return "the values vary, or differ between positions, where they are read by", readers
 
 
@@ -215,9 +218,11 @@ def _why(group: Group, reasons: dict[int, Reason]) -> list[str]:
     others: dict[tuple[str, str], dict[str, None]] = {}  # a dict, to keep their order
     for unit, (reason, names) in reasons.items():
         for member in group.producers:
-            if unit in member.channels and not member.uses(unit):
-                counted[member.name, reason] += 1
-                others.setdefault((member.name, reason), {}).update(dict.fromkeys(names))
+            dead = sum(not member.live[channel] for channel in member.channels.get(unit, ()))
+            said, ends = (TOGETHER, ()) if member.uses(unit) else (reason, names)
+            if dead:
+                counted[member.name, said] += dead
+                others.setdefault((member.name, said), {}).update(dict.fromkeys(ends))
     return [
         f"{name}: {_channels(count)}: {reason} {_few(list(others[name, reason]))}".rstrip()
         for (name, reason), count in counted.items()

@@ -13,6 +13,7 @@ from prunelab.costs.counts import CONVS, TRANSPOSED
 
 LAYERS = (*CONVS, *TRANSPOSED, nn.Linear)
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}  # by the mode of nn.RNNBase: rows of each unit
+INTO = ("weight_ih_l0", "weight_ih_l0_reverse")  # the weights of an nn.RNNBase that read its input
 READS, WRITES = "reads", "writes"
 Rounding = tuple[int, int]  # the multiple that stays of a convolution's channels, and of other layers'
 
@@ -31,7 +32,9 @@ class Owner:
             return READS if dim == isinstance(self.module, (*CONVS, nn.Linear)) else WRITES
         if isinstance(self.module, nn.Embedding) and dim == 1:
             return WRITES
-        reads = isinstance(self.module, nn.RNNBase) and self.tensor.startswith("weight_ih_l0") and dim == 1
+        reads = (
+            isinstance(self.module, nn.RNNBase) and self.tensor in ("weight_ih_l0", "weight_ih_l0_reverse") and dim == 1
+        )
         return READS if reads else None
 
 
@@ -65,9 +68,7 @@ def is_depthwise(module: nn.Module) -> bool:
 def blocks(module: nn.Module) -> Tensor:
     """Return the weights as [groups, out ÷ groups, in ÷ groups, kernel]; a view, but of recurrent layers."""
     if isinstance(module, nn.RNNBase):
-        return torch.cat([w for name, w in module.named_parameters() if name.startswith("weight_ih_l0")])[
-            None, ..., None
-        ]
+        return torch.cat([weight for name, weight in module.named_parameters() if name in INTO])[None, ..., None]
     weight = module.weight
     assert isinstance(weight, Tensor)
     if isinstance(module, nn.Embedding):

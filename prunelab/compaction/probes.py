@@ -52,12 +52,12 @@ def with_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     return [with_tensors(change, part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def run(model: nn.Module, inputs: Inputs) -> Any:
+def run(model: nn.Module, inputs: Inputs, copy: bool = True) -> Any:
     """Return a model's output. It gets copies of the tensors, since it may write on them."""
-    copies = with_tensors(torch.clone, inputs)
-    if isinstance(copies, dict):
-        return model(**copies)
-    return model(copies) if isinstance(copies, Tensor) else model(*copies)
+    inputs = with_tensors(torch.clone, inputs) if copy else inputs
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(inputs) if isinstance(inputs, Tensor) else model(*inputs)
 
 
 def probes(example: Inputs, seed: int = 0) -> list[Inputs]:

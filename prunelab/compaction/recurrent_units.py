@@ -11,8 +11,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from prunelab.compaction.channel_cuts import Cut
 from prunelab.compaction.channel_groups import UNSEEN
+from prunelab.compaction.even_groups import FASTER
 from prunelab.compaction.layer_weights import GATES, READS, Rounding, live, multiple, owners
 from prunelab.compaction.links import Key, Links, along
+from prunelab.compaction.probes import tensors
 
 if TYPE_CHECKING:
     from prunelab.compaction.channel_trace import Trace
@@ -47,6 +49,8 @@ def label(trace: Trace, rnn: nn.RNNBase, inputs: list[Any], output: Any) -> None
         trace.put(state, (stacked if state.dim() == 2 else stacked.unsqueeze(1)).expand(state.shape))
     if len(inputs) > 1 and inputs[1] is not None:
         trace.links.fix(torch.cat([*units, *inner]), f"{trace.place} starts from a state that is given")
+        for state in tensors(inputs[1]):
+            trace.fix(state, f"{trace.place} starts from them")
 
 
 def decide(name: str, rnn: nn.RNNBase, model: nn.Module, links: Links, round_to: Rounding) -> tuple[Cut, list[str]]:
@@ -70,7 +74,8 @@ def decide(name: str, rnn: nn.RNNBase, model: nn.Module, links: Links, round_to:
     fewest = min(*map(len, found.values()), rnn.hidden_size - 1)
     by = multiple(rnn, round_to)
     spare = (fewest - rnn.hidden_size) % by
-    fewest -= spare if spare <= fewest else 0
+    rounded = 0 < spare <= fewest
+    fewest -= spare if rounded else 0
     cut = Cut(name)
     for slot, units in found.items():
         for unit in list(units)[:fewest]:
@@ -81,9 +86,8 @@ def decide(name: str, rnn: nn.RNNBase, model: nn.Module, links: Links, round_to:
     if more:
         what = "all layers and directions" if rnn.bidirectional else "all layers"
         same = f"{what} of {'an LSTM' if isinstance(rnn, nn.LSTM) else 'a ' + type(rnn).__name__} have one width"
-        why_more = (
-            f"channels by {by} are faster" if spare and fewest else same if len(found) > 1 else "one must be left"
-        )
+        alone = same if len(found) > 1 else "one must be left"
+        why_more = FASTER.format(by) if rounded else alone
         said.append(f"{name}: {more} hidden units that do nothing stay: {why_more}")
     return cut, said
 
@@ -144,9 +148,8 @@ def _always_zero(rnn: nn.RNNBase, slot: Slot) -> Tensor:
     """
     rows = slice(NEW[rnn.mode] * rnn.hidden_size, (NEW[rnn.mode] + 1) * rnn.hidden_size)
     ending = f"l{slot[0]}{slot[1]}"
-    alive = rnn.get_parameter(f"weight_ih_{ending}")[rows].any(1) | rnn.get_parameter(f"weight_hh_{ending}")[rows].any(
-        1
-    )
+    into, back = (rnn.get_parameter(f"weight_{kind}_{ending}")[rows] for kind in ("ih", "hh"))
+    alive = into.any(1) | back.any(1)
     if rnn.bias:
         one, other = (rnn.get_parameter(f"bias_{kind}_{ending}")[rows] for kind in ("ih", "hh"))
         alive |= (one != 0) | (other != 0) if isinstance(rnn, nn.GRU) else one + other != 0

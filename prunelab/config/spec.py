@@ -112,6 +112,7 @@ class Finish:
     """What is made of the result."""
 
     compact: bool
+    round_to: int | None
     export: tuple[str, ...]
     quantize: str | None
     latency: bool | None

@@ -39,7 +39,7 @@ def finish(bench: Bench, report: RunFolder) -> nn.Module:
     }
     report.gates(gate_savings.measure(pruned, test))
     if wanted.compact:
-        compacted = compaction.finish(pruned, test, folder)
+        compacted = compaction.finish(pruned, test, folder, wanted.round_to)
         report.tell("compact", compacted.as_json(), str(compacted))
         found["compact"], model = compaction.form(compacted, folder), compacted.model
     kinds = [*wanted.export, *([wanted.quantize] if wanted.quantize else [])]

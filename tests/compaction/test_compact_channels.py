@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +9,6 @@ from torch import nn
 from toy_networks import apart, parameters, settle, zero_channels
 
 from prunelab.compaction import compact
-from prunelab.errors import ConfigError
 from prunelab.models.lenet import LeNet
 
 

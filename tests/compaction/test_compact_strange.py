@@ -7,22 +7,9 @@ import torch
 import torch.nn.functional as F
 from test_compact_random import random_zeros
 from torch import nn
-from toy_networks import apart, settle
+from toy_networks import Net, apart, settle
 
 from prunelab.compaction import compact
-
-
-class Net(nn.Module):
-    """Layers by name, and a function of them."""
-
-    def __init__(self, run, **layers):
-        super().__init__()
-        self.run = run
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x):
-        return self.run(self, x)
 
 
 def shared(m, x):
