@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import isnan, nan
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from prunelab.costs.counts import TRANSPOSED
 Constants = dict[str, Tensor]
 Reason = tuple[str, tuple[str, ...]]  # a sentence, and the names of layers that end it
 VARIES, EDGES = "varies", "edges"
-TOGETHER = "they can only go together with others of the layer, which have weights"
+TOGETHER = "they can only go together with others, which have weights"
 
 
 @dataclass
@@ -96,14 +97,14 @@ def decide(group: Group, given: Constants, round_to: layer_weights.Rounding) -> 
 def _blocked(group: Group, unit: int, given: Constants) -> list[tuple[Member, str]]:
     """Return the layers that need the unit, each with VARIES or EDGES."""
     found = []
+    may_be = _may_be_constant(group, unit)
     for member in group.consumers:
         if not member.uses(unit):
             continue
-        values = _values(member, unit, given)
-        fixed = isinstance(member.module, nn.RNNBase) and bool(values.any())
-        if fixed or bool(values.isnan().any()) or not _may_be_constant(group, unit):
+        values = _values(member, unit, given).tolist() if may_be else [nan]
+        if any(map(isnan, values)) or (any(values) and isinstance(member.module, nn.RNNBase)):
             found.append((member, VARIES))
-        elif bool(values.any()) and not _reads_no_edges(member.module):
+        elif any(values) and not _reads_no_edges(member.module):
             found.append((member, EDGES))
     return found
 
@@ -112,8 +113,7 @@ def _may_be_constant(group: Group, unit: int) -> bool:
     """Whether the weights explain that a channel is constant, so that it is no accident of the random inputs."""
     writers = [member for member in group.producers if member.uses(unit)]
     depthwise = any(is_depthwise(member.module) and member not in writers for member in group.producers)
-    scales = [(norm.module.weight, norm.channels.get(unit, [])) for norm in group.norms]
-    stopped = any(isinstance(scale, Tensor) and not bool(scale[channels].all()) for scale, channels in scales)
+    stopped = any(not norm.live[channel] for norm in group.norms for channel in norm.channels.get(unit, ()))
     return depthwise or stopped or all(is_depthwise(member.module) for member in writers)
 
 

@@ -19,7 +19,7 @@ class Member:
     """A layer in a group, and its channels that belong to each unit: unit → channels.
 
     Attributes:
-        live: for each channel, whether a weight of it is not zero.
+        live: for each channel that the layer reads, or writes, or scales, whether a weight of it is not zero.
     """
 
     name: str
@@ -121,6 +121,6 @@ def _add(
 def _note(members: list[Member], owner: Owner, side: str, unit: int, channels: list[int]) -> None:
     member = next((member for member in members if member.module is owner.module), None)
     if member is None:
-        members.append(member := Member(owner.name, owner.module, live(owner.module, side) if side else []))
+        members.append(member := Member(owner.name, owner.module, live(owner.module, side)))
     known = member.channels.setdefault(unit, [])
     known += [channel for channel in channels if channel not in known]

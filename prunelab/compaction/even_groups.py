@@ -59,7 +59,7 @@ def _uneven(sides: list[Member], goes: dict[int, None]) -> list[int]:
     whole: set[int] = set(range(count))
     going = []  # of each side and group: the units that go
     for member in sides:
-        size = _width(member) // count
+        size = len(member.live) // count
         found: list[list[int]] = [[] for _ in range(count)]
         for unit in goes:
             for channel in member.channels.get(unit, ()):
@@ -76,10 +76,6 @@ def _uneven(sides: list[Member], goes: dict[int, None]) -> list[int]:
         for units in rest:
             stay += units[: len(units) - fewest]
     return stay
-
-
-def _width(member: Member) -> int:
-    return len(member.live) or sum(map(len, member.channels.values()))
 
 
 def _count(member: Member) -> int:

@@ -79,7 +79,9 @@ def blocks(module: nn.Module) -> Tensor:
 
 
 def live(module: nn.Module, side: str) -> list[bool]:
-    """Return for each channel that a layer reads, or writes, whether a weight of it is not zero."""
+    """Return for each channel that a layer reads, or writes, or else scales, whether a weight of it is not zero."""
+    if side not in (READS, WRITES):
+        return list((module.weight != 0).tolist())  # type: ignore[operator, union-attr]
     alive = blocks(module).detach() != 0
     return list(alive.any(3).any(1 if side == READS else 2).flatten().tolist())
 

@@ -2,16 +2,13 @@
 
 import json
 
-import pytest
 import torch
 from conftest import overrides
 from safetensors.torch import load_file
 
 import prunelab
 from prunelab import compaction as compact
-from prunelab.compaction import channel_groups as channels
 from prunelab.data.mnist import mnist
-from prunelab.errors import ConfigError
 from prunelab.models.lenet import LeNet
 
 
@@ -30,16 +27,6 @@ def test_strategy_channel_ends_with_a_smaller_network_that_computes_the_same(tmp
         expected = masked.eval()(inputs)
         for model in (result.model, stored):
             assert torch.allclose(model.eval()(inputs), expected, atol=1e-5)
-
-
-def test_a_missing_package_is_found_before_training(tmp_path, monkeypatch):
-    def missing():
-        raise ConfigError("compact=true: needs torch-pruning")
-
-    monkeypatch.setattr("prunelab.experiment.finish.need_torch_pruning", missing)
-    assert channels.need_torch_pruning() is None
-    with pytest.raises(ConfigError, match="torch-pruning"):
-        prunelab.run(prunelab.compose(*overrides(tmp_path, "compact=true")))
 
 
 def test_a_network_without_empty_channels_stays_and_says_so(tmp_path):
