@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from prunelab.compaction.constant_layer import NORMS
-from prunelab.compaction.layer_weights import READS, WRITES, Owner, groups, is_depthwise, live, owners
+from prunelab.compaction.layer_weights import LAYERS, READS, WRITES, Owner, groups, is_depthwise, live, owners
 from prunelab.compaction.links import Key, Links
 
 UNSEEN = "they are the network's output, or no layer reads them"
@@ -71,6 +71,16 @@ def find(model: nn.Module, links: Links) -> list[Group]:
         group.producers.sort(key=lambda member: order[member.name])
         group.consumers.sort(key=lambda member: order[member.name])
     return sorted((group for group in found.values() if group.producers), key=lambda group: order[group.root])
+
+
+def computed(model: nn.Module) -> list[str]:
+    """Return sentences on layers with empty channels whose weights are computed, as weight normalization does."""
+    return [
+        f"{name}: {count} channels without weights stay: its weight is computed from other tensors"
+        for name, module in model.named_modules()
+        if isinstance(module, LAYERS) and "weight" not in dict(module.named_parameters(recurse=False))
+        if (count := live(module, WRITES).count(False))
+    ]
 
 
 def _clusters(merged: dict[int, dict[Key, list[int]]], held: dict[str, list[Owner]]) -> dict[int, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Any, TypeAlias
 
 import torch
@@ -25,7 +25,7 @@ SCALES = (1.0, 1e3, 1e6)
 BATCH = 4
 MOST, VALUES = 16, 1 << 17  # examples, and input values, that are run to find constants
 ROUNDING = 1e-12  # relative rounding error of a sum in another order, in float64
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}  # of outputs; absolute up to 1, then relative
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}  # of outputs, relative; in float32 absolute up to 1
 COARSE = 1e-2  # for half precision
 WIDE = (nn.RNNBase, nn.MultiheadAttention)  # their outputs are taken to vary
 
@@ -187,11 +187,17 @@ def tolerance(model: nn.Module) -> float:
 
 
 def agree(one: list[Tensor], other: list[Tensor], tolerance: float) -> bool:
-    """Return whether two networks' outputs are the same, apart from rounding."""
-    return len(one) == len(other) and all(
-        a.shape == b.shape and apart(a, b) <= max(tolerance, TOLERANCE.get(a.dtype, 0.0)) * max(1.0, size(a))
-        for a, b in zip(one, other, strict=True)
-    )
+    """Return whether two networks' outputs are the same, apart from rounding; never if there is NaN or infinity.
+
+    In float64 the outputs' size counts, however small, since those of an untrained network may be 1e-20.
+    """
+
+    def same(a: Tensor, b: Tensor) -> bool:
+        relative = max(tolerance, TOLERANCE.get(a.dtype, 0.0))
+        allowed = relative * (size(a) if relative == TOLERANCE[torch.float64] else max(1.0, size(a)))
+        return a.shape == b.shape and isfinite(difference := apart(a, b)) and difference <= allowed
+
+    return len(one) == len(other) and all(map(same, one, other))
 
 
 def apart(one: Tensor, other: Tensor) -> float:

@@ -32,7 +32,7 @@ from prunelab.pruning.gated import Gated
 FAILS = (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, ArithmeticError)
 EXAMPLES = 4  # of the given batch; more would take longer and find nothing else
 M = TypeVar("M", bound=nn.Module)
-NOTHING = "nothing can be removed: no whole channel, neuron, hidden unit or attention head is zero or unread"
+NOTHING = "nothing can be removed: no layer has a channel, neuron, hidden unit or attention head that is zero or unread"
 
 
 def compact(model: nn.Module, example: Inputs, round_to: int | Rounding = 1) -> Compacted:
@@ -60,7 +60,7 @@ def compact(model: nn.Module, example: Inputs, round_to: int | Rounding = 1) -> 
     inputs = probes.probes(probes.with_tensors(lambda x: x[:EXAMPLES] if x.dim() else x, example))
     before = probes.outputs(dense, inputs)
     if not before or not probes.agree(before, probes.outputs(dense, inputs), probes.tolerance(dense)):
-        why = "must return the same tensors, without NaN, whenever it gets the same input in eval mode"
+        why = "must return the same finite tensors whenever it gets the same input in eval mode"
         raise ConfigError(f"model={type(model).__name__}: {why}; compaction compares them")
     trial = _trial(dense, inputs, before)
     kept = _layers(trial) + _channels(trial, rounding) + _heads(trial) + _cells(trial)
@@ -136,7 +136,10 @@ def _channels(trial: _Trial, round_to: Rounding) -> list[str]:
     """
     refused: dict[str, str] = {}
     while True:
-        decided = list(_decide(trial, round_to))
+        try:
+            decided = list(_decide(trial, round_to))
+        except FAILS:
+            return ["channels and hidden units stay: the network's operations cannot be followed, as in TorchScript"]
         cuts = [cut for cut, _ in decided if cut and cut.root not in refused]
         if not cuts:
             said = [*refused.values(), *(sentence for _, sentences in decided for sentence in sentences)]
@@ -155,6 +158,7 @@ def _decide(trial: _Trial, round_to: Rounding) -> Iterator[tuple[Cut, list[str]]
     links = channel_trace.trace(trial.model, trial.example)
     for group in channel_groups.find(trial.model, links):
         yield channel_cuts.decide(group, given, round_to)
+    yield Cut(""), channel_groups.computed(trial.model)
     for name, rnn in _of_type(trial.model, nn.RNNBase):
         yield recurrent_units.decide(name, rnn, trial.model, links, round_to)
 
