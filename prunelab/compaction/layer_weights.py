@@ -159,7 +159,7 @@ def _left_of_groups(module: nn.Module, sides: Mapping[int, set[int]]) -> Tensor:
         if rows or columns:
             left.append(whole[group][rows][:, columns])
     stacked = torch.stack(left)
-    module.groups = len(left)
+    module.groups = len(left)  # type: ignore[assignment]
     stacked = stacked.transpose(1, 2) if swapped else stacked
     return stacked.flatten(0, 1).unflatten(-1, weight.shape[2:])
 
@@ -177,11 +177,11 @@ def _fit(module: nn.Module) -> None:
     if isinstance(module, nn.RNNBase):
         module.hidden_size = module.weight_hh_l0.shape[0] // GATES[module.mode]
         module.input_size = module.weight_ih_l0.shape[1]
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, (*CONVS, *TRANSPOSED)):
+    elif isinstance(module, LAYERS):
         count, out, inner, _ = blocks(module).shape
-        module.out_channels, module.in_channels = count * out, count * inner
+        sizes = ("out_features", "in_features") if isinstance(module, nn.Linear) else ("out_channels", "in_channels")
+        for size, per_group in zip(sizes, (out, inner), strict=True):
+            setattr(module, size, count * per_group)
     elif isinstance(module, nn.Embedding):
         module.embedding_dim = module.weight.shape[1]
     elif isinstance(module, nn.PReLU):

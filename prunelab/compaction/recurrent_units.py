@@ -35,8 +35,9 @@ def label(trace: Trace, rnn: nn.RNNBase, inputs: list[Any], output: Any) -> None
     labels = trace.label(x)
     directions = [suffix for layer, suffix in slots(rnn) if layer == 0]
     read = [trace.stored(rnn.get_parameter(f"weight_ih_l0{suffix}"), 1) for suffix in directions]
-    for own in read if labels is not None else []:
-        trace.links.merge(labels, along(own, x.dim() - 1, x.shape))
+    for into in read:
+        if labels is not None:
+            trace.links.merge(labels, along(into, x.dim() - 1, x.shape))
     units = [trace.stored(rnn.get_parameter(f"weight_hh_l{i}{suffix}"), 1) for i, suffix in slots(rnn)]
     trace.put(states, along(torch.cat(units[-len(directions) :]), states.dim() - 1, states.shape))
     hidden, *cell = output[1] if isinstance(output[1], tuple) else (output[1],)
