@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from prunelab.compaction import operations, recurrent_units
 from prunelab.compaction.layer_weights import LAYERS
-from prunelab.compaction.links import INPUT, NONE, Links, along, varies
+from prunelab.compaction.links import INPUT, NONE, Links, along
 from prunelab.compaction.operations import ALONG, bound, carried, fits, option, replaced
 from prunelab.compaction.probes import Inputs, run, tensors, with_tensors
 
@@ -42,11 +42,7 @@ def trace(model: nn.Module, inputs: Inputs) -> Links:
 
 
 class Trace(TorchFunctionMode):
-    """Follows the operations of a network while it is entered.
-
-    Attributes:
-        links: the indices of the network's tensors.
-    """
+    """Follows the operations of a network while it is entered."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -86,8 +82,7 @@ class Trace(TorchFunctionMode):
 
     def fix(self, tensor: Any, why: str) -> None:
         """Say why the channels of a tensor cannot be cut."""
-        labels = self.label(tensor)
-        if labels is not None:
+        if (labels := self.label(tensor)) is not None:
             self.links.fix(labels, why)
 
     def watch(self, name: str, module: nn.Module) -> Iterator[Any]:
@@ -130,6 +125,8 @@ class Trace(TorchFunctionMode):
             self._layer(name, args, kwargs, result)
         elif operations.MOVES.fullmatch(name):
             self._move(func, args, kwargs, result)
+            if operations.JOINS.fullmatch(name):
+                self._join([self.label(x) for x in args[0]], option(args, kwargs, 1, "dim", 0), name == "stack")
         elif name == "setitem":
             self._assign(*args)
         elif name == "embedding":
@@ -138,8 +135,10 @@ class Trace(TorchFunctionMode):
             self._norm(name, args, kwargs, result)
         elif name in ALONG or operations.REDUCES.fullmatch(name):
             self._combine_along(name, args, kwargs, result)
-        elif name == "glu":
-            self._gate(args[0], option(args, kwargs, 1, "dim", -1), result)
+        elif name == "glu" and (labels := self.label(args[0])) is not None:
+            left, right = labels.chunk(2, option(args, kwargs, 1, "dim", -1))
+            self.links.merge(left, right)
+            self.put(result, left)
         elif operations.PRODUCTS.fullmatch(name):
             self._stop(name, args, kwargs, "multiplies them with one another")
         else:
@@ -153,8 +152,7 @@ class Trace(TorchFunctionMode):
             return
         read = self.stored(weight, 1 - transposed, x.shape[dim])
         write = self.stored(weight, transposed, output.shape[dim])
-        labels = self.label(x)
-        if labels is not None:
+        if (labels := self.label(x)) is not None:
             self.links.merge(labels, along(read, dim, x.shape))
         if id(bias) in self._names:
             self.links.merge(self.stored(bias, 0), write)
@@ -173,6 +171,14 @@ class Trace(TorchFunctionMode):
         moved = func(replaced(args[0], every), *args[1:], **kwargs)
         for tensor, found in zip(tensors(result), tensors(moved), strict=True):
             self.put(tensor, found)
+
+    def _join(self, parts: list[Tensor | None], dim: int, new: bool) -> None:
+        """Merge the channels of tensors that are put side by side along another dimension."""
+        labels = [part for part in parts if part is not None]
+        for part in labels[1:]:
+            if new or dim % part.dim() not in (*self.links.varies(part), *self.links.varies(labels[0])):
+                one, other = (x if new else x.narrow(dim, 0, 1) for x in (labels[0], part))
+                self.links.merge(one, other)
 
     def _assign(self, x: Tensor, index: Any, value: Any) -> None:
         labels, given = self.label(x), self.label(value)
@@ -203,19 +209,12 @@ class Trace(TorchFunctionMode):
             self._elements(name, args, kwargs, result)
             return
         dims = operations.combined_dims(name, args, kwargs)
-        if set(varies(labels)) & set(dims):
+        if set(self.links.varies(labels)) & set(dims):
             self._stop(name, [x], {}, ALONG.get(name))
         elif name in ALONG:
             self.put(first, labels)
         elif first.dim():
             self.put(first, labels.amax(dims, keepdim=first.dim() == x.dim()))
-
-    def _gate(self, x: Tensor, dim: int, output: Tensor) -> None:
-        labels = self.label(x)
-        if labels is not None:
-            left, right = labels.chunk(2, dim)
-            self.links.merge(left, right)
-            self.put(output, left)
 
     def _elements(self, name: str, args: Any, kwargs: dict[str, Any], result: Any) -> None:
         """An operation on single elements; or one, such as pooling, that keeps the channels' dimension."""
@@ -230,13 +229,13 @@ class Trace(TorchFunctionMode):
                 if id(x) in self._names and self.label(x) is None and fits(x.shape, output.shape):
                     self._spread(x, whole)
             self.put(output, whole)
-        elif len(labels) == 1 and (moved := carried(labels[0], output.shape)) is not None:
+        elif len(labels) == 1 and (moved := carried(labels[0], self.links.varies(labels[0]), output.shape)) is not None:
             self.put(output, moved)
         elif labels:
             self._stop(name, args, kwargs)
 
     def _spread(self, parameter: Tensor, labels: Tensor) -> None:
-        for dim in varies(labels):
+        for dim in self.links.varies(labels):
             own = dim - labels.dim() + parameter.dim()
             if own >= 0 and parameter.shape[own] > 1:
                 self.links.merge(labels, along(self.stored(parameter, own), dim, labels.shape))

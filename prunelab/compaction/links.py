@@ -63,6 +63,16 @@ class Links:
             if number > INPUT:
                 self.why.setdefault(self.find(number), why)
 
+    def varies(self, labels: Tensor) -> list[int]:
+        """Return the dimensions along which labels are not all merged."""
+        core = labels
+        for dim in range(labels.dim()):
+            core = core.narrow(dim, 0, min(1, core.shape[dim])) if not labels.stride(dim) else core
+        numbers, places = core.unique(return_inverse=True)
+        found = torch.tensor([self.find(number) if number > INPUT else number for number in numbers.tolist()])
+        core = found[places] if len(found) else core
+        return [dim for dim, size in enumerate(core.shape) if size > 1 and bool((core != core.narrow(dim, 0, 1)).any())]
+
     def merged(self) -> dict[int, dict[Key, list[int]]]:
         """Return the indices that belong together: by their smallest number, key → indices."""
         found: dict[int, dict[Key, list[int]]] = {}
@@ -70,15 +80,6 @@ class Links:
             for index in range(self.sizes[key]):
                 found.setdefault(self.find(first + index), {}).setdefault(key, []).append(index)
         return found
-
-
-def varies(labels: Tensor) -> list[int]:
-    """Return the dimensions along which labels are not all the same."""
-    return [
-        dim
-        for dim, size in enumerate(labels.shape)
-        if size > 1 and labels.stride(dim) and bool((labels != labels.narrow(dim, 0, 1)).any())
-    ]
 
 
 def along(numbers: Tensor, dim: int, shape: torch.Size) -> Tensor:

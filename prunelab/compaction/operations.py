@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunelab.compaction.links import varies
-
 MOVES = re.compile(
     "view|reshape|flatten|unflatten|ravel|transpose|permute|t|T|mT|movedim|moveaxis|swapaxes|swapdims|adjoint|squeeze|"
     "unsqueeze|expand|expand_as|view_as|reshape_as|repeat|tile|repeat_interleave|cat|concat|concatenate|stack|"
@@ -18,6 +16,7 @@ MOVES = re.compile(
     "take_along_dim|gather|flip|fliplr|flipud|roll|rot90|unfold|diagonal|pixel_shuffle|pixel_unshuffle|"
     "channel_shuffle|contiguous|clone|detach|data|real"
 )
+JOINS = re.compile("cat|concat|concatenate|stack")
 REDUCES = re.compile(
     "mean|sum|amax|amin|max|min|std|var|std_mean|var_mean|norm|vector_norm|prod|logsumexp|median|argmax|argmin|all|"
     "any|nanmean|nansum"
@@ -64,9 +63,15 @@ def fits(shape: torch.Size, whole: torch.Size) -> bool:
     return own >= 0 and all(a in (1, b) for a, b in zip(shape, whole[own:], strict=True))
 
 
-def carried(labels: Tensor, shape: torch.Size) -> Tensor | None:
-    """Return labels of an output whose channels are those of its only operand; None if that is not clear."""
-    dims, core = varies(labels), labels
+def carried(labels: Tensor, dims: list[int], shape: torch.Size) -> Tensor | None:
+    """Return labels of an output whose channels are those of its only operand; None if that is not clear.
+
+    Args:
+        labels: of the operand.
+        dims: along which they vary.
+        shape: of the output.
+    """
+    core = labels
     for dim in range(labels.dim()):
         core = core if dim in dims else core.narrow(dim, 0, min(1, core.shape[dim]))
     if len(shape) == labels.dim() and all(labels.shape[dim] == shape[dim] for dim in dims):

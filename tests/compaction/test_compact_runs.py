@@ -1,6 +1,7 @@
 """Compaction as a part of an experiment."""
 
 import json
+import re
 
 import torch
 from conftest import overrides
@@ -35,3 +36,22 @@ def test_a_network_without_empty_channels_stays_and_says_so(tmp_path):
     assert summary["compact"]["removed"] == []
     assert [row["parameters"] for row in summary["cost"] if row["form"] == "compact"] == [60_074]
     assert summary["compact"]["kept_because"]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("compact.round_to=8", "round_to=8: rounds what compaction leaves; needs compact=true"),
+        ("compact.round_to=0", "round_to=0: must be null or a whole number ≥ 1"),
+    ],
+)
+def test_a_multiple_that_cannot_be_is_refused(override, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        prunelab.compose(override)
+
+
+def test_a_run_leaves_multiples_of_channels_and_neurons(tmp_path):
+    few = overrides(tmp_path, "strategy=channel", "amount=0.55", "schedule.rounds=1", "compact.round_to=5")
+    small = prunelab.run(prunelab.compose(*few)).model
+    widths = [small.conv2.out_channels, small.fc1.out_features, small.fc2.out_features]
+    assert widths == [10, 55, 40]  # of 16, 120 and 84: 7, 54 and 38 have weights, and 6 channels have no multiple but 5
