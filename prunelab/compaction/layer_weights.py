@@ -175,8 +175,8 @@ def _resize(module: nn.Module, width: int) -> None:
 def _fit(module: nn.Module) -> None:
     """Set the sizes that a module keeps beside its tensors."""
     if isinstance(module, nn.RNNBase):
-        module.hidden_size = module.weight_hh_l0.shape[0] // GATES[module.mode]
-        module.input_size = module.weight_ih_l0.shape[1]
+        module.hidden_size = module.get_parameter("weight_hh_l0").shape[0] // GATES[module.mode]
+        module.input_size = module.get_parameter("weight_ih_l0").shape[1]
     elif isinstance(module, LAYERS):
         count, out, inner, _ = blocks(module).shape
         sizes = ("out_features", "in_features") if isinstance(module, nn.Linear) else ("out_channels", "in_channels")
