@@ -24,10 +24,11 @@ from prunelab.compaction.channel_cuts import Cut
 from prunelab.compaction.compacted import Compacted, describe
 from prunelab.compaction.layer_weights import LAYERS, Rounding
 from prunelab.compaction.probes import Inputs
-from prunelab.compaction.proof import prove
+from prunelab.compaction.proof import full_precision, prove
 from prunelab.errors import ConfigError, at_least_one
 from prunelab.pruning import skipping
 from prunelab.pruning.gated import Gated
+from prunelab.runtime.recurrent import in_one_piece
 
 FAILS = (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, ArithmeticError)
 EXAMPLES = 4  # of the given batch; more would take longer and find nothing else
@@ -35,6 +36,7 @@ M = TypeVar("M", bound=nn.Module)
 NOTHING = "nothing can be removed: no layer has a channel, neuron, hidden unit or attention head that is zero or unread"
 
 
+@full_precision()
 def compact(model: nn.Module, example: Inputs, round_to: int | Rounding = 1) -> Compacted:
     """Remove channels, neurons, recurrent units, attention heads and layers that do nothing, and keep the function.
 
@@ -55,7 +57,7 @@ def compact(model: nn.Module, example: Inputs, round_to: int | Rounding = 1) -> 
     rounding = (round_to, round_to) if isinstance(round_to, int) else round_to
     for value in rounding:
         at_least_one("round_to", value)
-    dense = _copy(model).eval()
+    dense = in_one_piece(_copy(model)).eval()
     dense.zero_grad(set_to_none=True)
     inputs = probes.probes(probes.with_tensors(lambda x: x[:EXAMPLES] if x.dim() else x, example))
     before = probes.outputs(dense, inputs)
@@ -88,12 +90,12 @@ class _Trial:
 
     def attempt(self, change: Callable[[nn.Module], None]) -> str | None:
         """Make a change. If the outputs change too, undo it and return why it is not possible."""
-        candidate = deepcopy(self.model)
+        candidate = in_one_piece(deepcopy(self.model))
         try:
             change(candidate)
-            found = probes.outputs(candidate, self.inputs)
+            found = probes.outputs(in_one_piece(candidate), self.inputs)
         except FAILS:
-            return "the network's code counts on all of them"
+            return "the network's code needs all of them, as where it takes them apart in fixed sizes"
         if [x.shape for x in found] != [x.shape for x in self.expected]:
             return "they are part of the network's output"
         if not probes.agree(self.expected, found, probes.tolerance(candidate)):
@@ -109,7 +111,7 @@ def _trial(dense: nn.Module, inputs: list[Inputs], outputs: list[Tensor]) -> _Tr
         double = [probes.double(x) for x in inputs]
         return _Trial(model.double(), double, probes.outputs(model, double))
     except FAILS:
-        return _Trial(deepcopy(dense), inputs, outputs)
+        return _Trial(in_one_piece(deepcopy(dense)), inputs, outputs)
 
 
 def _layers(trial: _Trial) -> list[str]:
