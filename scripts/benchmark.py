@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 QUICK, TRIES = 320, 5  # examples of each split in a smoke test; number of timings of the start-up
 BASELINES = {"baseline, 0 workers": 0, "baseline, 2 workers": 2}
+STRATEGIES, SEEDS = "l1,global,ln_structured,random,lottery_ticket", 4  # a sweep of 20 jobs with 4 dense networks
 TIMES = {"whole": "whole process", "processor": "processor", "loop": "loop"}
 Figures = dict[str, Any]
 
@@ -148,6 +149,20 @@ def first_batch(bench: Bench) -> float:
     return float(json.loads(output.splitlines()[-1])["seconds"])
 
 
+def sweep(bench: Bench, seeds: int, plain: float) -> Figures:
+    """Run a sweep of default jobs on all cores, one thread each, and one after the other.
+
+    Args:
+        seeds: number of seeds, each under five strategies.
+        plain: seconds of one plain script.
+    """
+    words = ["-m", "prunelab", "-m", f"strategy={STRATEGIES}", f"seed=range({seeds})", *bench.overrides()[1:]]
+    jobs = seeds * len(STRATEGIES.split(","))
+    pool = bench.call(*words, OMP_NUM_THREADS="1").seconds
+    basic = bench.call(*words, "hydra/launcher=basic").seconds
+    return {"jobs": jobs, "pool": pool, "basic": basic, "plain": jobs * plain}
+
+
 def startup(bench: Bench) -> Figures:
     """Return median start-up times; that to the first batch also without the import of torch, which is unavoidable."""
     command = ("-m", "prunelab")
@@ -187,6 +202,13 @@ def report(figures: Figures) -> str:
         "",
         *bookkeeping_lines(figures["bookkeeping"]),
     ]
+    if "sweep" in figures:
+        took = figures["sweep"]
+        lines += ["", f"sweep of {took['jobs']} jobs, all cores, one thread each: {took['pool']:.1f} s"]
+        lines += [
+            f"ratio, {name + ':':<34}{took[kind] / took['pool']:.2f} ({took[kind]:.1f} s)"
+            for kind, name in {"basic": "one job after the other", "plain": "as many plain scripts"}.items()
+        ]
     if "startup" in figures:
         lines += ["", f"start-up, medians of {TRIES}"]
         lines += [f"  {name:<34}{seconds:>6.2f} s" for name, seconds in figures["startup"].items()]
@@ -231,6 +253,7 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="also time the start-up",
     )
+    parser.add_argument("--sweep", action="store_true", help="also time a sweep of 20 jobs (5 with --quick)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return parser.parse_args()
 
@@ -252,6 +275,9 @@ def main() -> None:
         figures["runs"] = compare(bench, args.repeats)
         figures["ratios"] = {what: ratio(figures["runs"], what) for what in TIMES}
         figures["bookkeeping"] = bookkeeping(bench)
+        if args.sweep:
+            plain = min(median(run["whole"] for run in figures["runs"][name]) for name in BASELINES)
+            figures["sweep"] = sweep(bench, 1 if args.quick else SEEDS, plain)
         if args.startup:
             figures["startup"] = startup(bench)
     if args.json:

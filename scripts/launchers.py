@@ -16,7 +16,7 @@ from pathlib import Path
 
 from prunelab import report
 
-LAUNCHERS = {"basic": None, "joblib": "joblib", "submitit_local": "submitit", "ray": "ray"}
+LAUNCHERS = {"basic": None, "pool": None, "submitit_local": "submitit", "ray": "ray"}
 SWEEP = ["strategy=l1,global", "seed=0,1", "data=synthetic", "data.examples=200", "train.epochs=1"]
 LISTEN = "0A"  # the state of a listening socket in /proc/net/tcp
 

@@ -28,10 +28,10 @@ def run(
 ) -> subprocess.CompletedProcess:
     """Run `python -m prunelab <args>` to its end, as `subprocess.run` with captured text would.
 
-    A launcher with workers of its own gets a new process: joblib does not work below a fork server.
+    A launcher with workers of its own gets a new process: some do not work below a fork server.
     """
     whole = {**os.environ, **(env or {})}
-    if any(arg.startswith(("hydra/launcher=", "hydra.launcher.")) for arg in args):
+    if any(arg.startswith(("hydra/launcher=", "hydra.launcher.")) and not arg.endswith("=basic") for arg in args):
         words = [sys.executable, "-m", "prunelab", *args]
         return subprocess.run(words, cwd=cwd, env=whole, capture_output=True, text=True, timeout=timeout)
     with tempfile.TemporaryDirectory() as folder:

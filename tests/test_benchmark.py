@@ -16,11 +16,13 @@ SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmark.py"
 
 @pytest.mark.slow
 def test_a_quick_benchmark_prints_ratios_accuracies_and_bookkeeping(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "--quick", "--json", "figures.json"]
+    command = [sys.executable, str(SCRIPT), "--quick", "--sweep", "--json", "figures.json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     for name in ("whole process", "processor", "loop"):
         assert re.search(rf"^ratio, {name}: +{NUMBER} \({NUMBER} to {NUMBER}\)$", done.stdout, re.M), done.stdout
+    for name in ("one job after the other", "as many plain scripts"):
+        assert re.search(rf"^ratio, {name}: +{NUMBER} \(\d+\.\d s\)$", done.stdout, re.M), done.stdout
     for name in ("prunelab", "baseline, 0 workers", "baseline, 2 workers"):
         assert re.search(rf"^{name}( +{NUMBER} s){{3}} +{NUMBER}% +67\.2%$", done.stdout, re.M), done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DATA = {path for path in (ROOT / "prunelab").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+PACKAGES = [*(ROOT / "prunelab").rglob("*"), *(ROOT / "hydra_plugins").rglob("*")]
+DATA = {path for path in PACKAGES if path.is_file() and "__pycache__" not in path.parts}
 
 
 def build(*arguments):
@@ -66,8 +67,8 @@ def test_a_wheel_runs_from_another_folder(wheel, tmp_path):
     assert call("-c", "import prunelab; print(prunelab.__file__)").strip() == str(site / "prunelab" / "__init__.py")
     version = call(str(site / "bin" / "prunelab"), "--version").split()[-1]
     assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text()
-    call("-m", "prunelab", "data.limit=200", "train.epochs=1", "schedule.rounds=1")
-    assert len(list((tmp_path / "outputs").glob("*/*/rounds.csv"))) == 1
+    call("-m", "prunelab", "-m", "data.limit=200", "train.epochs=1", "schedule.rounds=1")  # Hydra finds the launcher
+    assert len(list((tmp_path / "outputs").glob("*/*/*/rounds.csv"))) == 1
     pytest.importorskip("jinja2")
     call("-m", "prunelab", "report", "outputs", "--out", "page.html")
     assert "test accuracy" in (tmp_path / "page.html").read_text().lower()

@@ -77,7 +77,8 @@ def quick(command):
 LONG = (
     "lottery_ticket_figure",
     "submitit_local",
-    "joblib",
+    "launcher=basic",
+    "n_jobs",
     "+sweep=",
     "lottery_ticket seed=0,1",
     "schedule.macs",

@@ -31,7 +31,6 @@ EXPECTED = (ConfigError, HydraException, OmegaConfBaseException, ArithmeticError
 TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 
-@hydra.main(config_path=str(composing.folder()), config_name="config", version_base="1.3")
 def task(settings: DictConfig) -> None:
     """Run one experiment in the folder that Hydra made for it."""
     with job.attempt() as wanted:
@@ -81,7 +80,8 @@ def _start(arguments: Sequence[str], sweep: Sweep) -> bool:
     sys.argv[1:] = sweep.arguments(composing.spelled(arguments))  # where Hydra reads it
     try:
         with sweep.running():
-            task()
+            # Not a decorator of `task`, which could not be pickled then.
+            hydra.main(config_path=str(composing.folder()), config_name="config", version_base="1.3")(task)()
     except Exception as error:
         if sweep.started and launchers.killed(error):
             return True

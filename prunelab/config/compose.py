@@ -160,5 +160,11 @@ def command() -> str:
 
 # On import, since every process that composes needs them, a launcher's workers too. Cached, as Hydra's own `now` is.
 ConfigStore.instance().store(name="schema", node=Config)
+for launcher in (
+    "pool",
+    "joblib",
+):  # joblib: the name of 0.1.0; where Hydra's plugin is installed, its keys are valid too
+    pool = {"_target_": "hydra_plugins.prunelab_pool.PoolLauncher", "n_jobs": None}
+    ConfigStore.instance().store(group="hydra/launcher", name=launcher, node=pool)
 OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("help_keys", help_table.table, replace=True)

@@ -4,19 +4,17 @@ A pruned weight is zero in its parameter, so the forward pass is that of a plain
 weights change: to gradients as they accumulate, after every optimizer step, after every `load_state_dict`.
 """
 
-import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from prunelab.pruning import skipping
+from prunelab.pruning.mask_hooks import LoadHook, enforced_after_steps, remove, weak
 
 Pairs = Sequence[tuple[nn.Module, str]]
 
@@ -85,8 +83,8 @@ class Masks:
         self._tensors: dict[int, MaskedTensor] = {}  # by the parameter's identity
         self._owners: set[nn.Module] = set()
         self._handles: list[RemovableHandle] = []
-        weakref.finalize(self, _remove, self._handles)
-        _enforced_after_steps().add(self)
+        weakref.finalize(self, remove, self._handles)
+        enforced_after_steps().add(self)
 
     def add(self, pairs: Pairs) -> None:
         """Give parameters, such as `(model.fc, "weight")`, masks of ones; those that have a mask keep it."""
@@ -104,7 +102,7 @@ class Masks:
             self._hook(item)
             for owner in {owner for owner, _ in owners} - self._owners:
                 self._owners.add(owner)
-                self._handles.append(owner.register_load_state_dict_post_hook(_LoadHook(self)))
+                self._handles.append(owner.register_load_state_dict_post_hook(LoadHook(self)))
         self._tensors = {place: self._tensors[place] for place in uses if place in self._tensors} | self._tensors
 
     def __iter__(self) -> Iterator[MaskedTensor]:
@@ -164,8 +162,8 @@ class Masks:
 
     def detach(self) -> None:
         """Remove all masks and hooks; the zeros stay in the parameters."""
-        _remove(self._handles)
-        _enforced_after_steps().discard(self)
+        remove(self._handles)
+        enforced_after_steps().discard(self)
         self._tensors.clear()
         self._owners.clear()
 
@@ -188,7 +186,7 @@ class Masks:
 
     def _hook(self, item: MaskedTensor) -> None:
         if item.parameter.requires_grad and not item.hooked:
-            self._handles.append(item.parameter.register_post_accumulate_grad_hook(_weak(item.mask_gradient)))
+            self._handles.append(item.parameter.register_post_accumulate_grad_hook(weak(item.mask_gradient)))
             item.hooked = True
 
     def _follow(self, item: MaskedTensor, parameter: object) -> None:
@@ -200,55 +198,6 @@ class Masks:
         for owner, key in item.owners:
             setattr(owner, key, parameter)
         self._hook(item)
-
-
-@functools.cache
-def _enforced_after_steps() -> "weakref.WeakSet[Masks]":
-    """Return the masks of this process that are enforced after optimizer steps.
-
-    One hook serves all of them and is never removed: torch fails ("mutated during iteration") if the garbage collector
-    removes a hook while an optimizer calls the others.
-    """
-    enforced = weakref.WeakSet[Masks]()
-
-    def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        for masks in list(enforced):
-            masks.after_step(optimizer)
-
-    register_optimizer_step_post_hook(after_step)
-    return enforced
-
-
-class _LoadHook:
-    """Hook that applies the masks after `load_state_dict` and keeps them alive. A copy of it does nothing."""
-
-    def __init__(self, masks: Masks | None = None) -> None:
-        self.masks = masks
-
-    def __call__(self, module: nn.Module, keys: Any) -> None:
-        if self.masks is not None:
-            self.masks.after_load(module)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _LoadHook, ()
-
-
-def _weak(method: Callable[..., None]) -> Callable[..., None]:
-    """Return a function that calls a method as long as its object exists."""
-    reference = weakref.WeakMethod(method)
-
-    def call(*args: Any) -> None:
-        found = reference()
-        if found is not None:
-            found(*args)
-
-    return call
-
-
-def _remove(handles: list[RemovableHandle]) -> None:
-    for handle in handles:
-        handle.remove()
-    handles.clear()
 
 
 def named(model: nn.Module) -> list[tuple[str, nn.Module, str, nn.Parameter]]:

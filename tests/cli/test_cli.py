@@ -274,8 +274,11 @@ def test_stages_lists_what_a_run_stored(cli, normal):
 # A sweep
 
 
+BASIC = "hydra/launcher=basic"  # quicker here than the pool, whose server would import torch anew
+
+
 def test_a_failing_job_neither_stops_the_others_nor_goes_unnoticed(cli, tmp_path):
-    result = cli("-m", *overrides(tmp_path, "schedule.rounds=1", "amount=0.2,1,0.3"), cwd=tmp_path)
+    result = cli("-m", BASIC, *overrides(tmp_path, "schedule.rounds=1", "amount=0.2,1,0.3"), cwd=tmp_path)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
@@ -290,7 +293,7 @@ def test_a_failing_job_neither_stops_the_others_nor_goes_unnoticed(cli, tmp_path
 
 def test_a_sweep_over_strategies_and_seeds_ends_with_a_table(cli, tmp_path):
     args = overrides(tmp_path, "schedule.rounds=1", "strategy=l1,lottery_ticket", "seed=0,1")
-    result = cli("-m", *args, cwd=tmp_path)
+    result = cli("-m", BASIC, *args, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     jobs = [line.split()[:3] for line in result.stdout.splitlines() if re.match(r"[0-3] {2,}strategy=", line)]
     assert jobs == [

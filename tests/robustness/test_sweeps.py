@@ -1,5 +1,6 @@
-"""Workers killed under the joblib launcher: the sweep goes on, and ends with the table of an undisturbed one."""
+"""Processes of the pool killed: the sweep goes on, and ends with the table of an undisturbed one."""
 
+import contextlib
 import os
 import random
 import signal
@@ -15,22 +16,28 @@ from prunelab import report
 
 
 def command(outputs, *more):
-    quiet = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    return [sys.executable, "-m", "prunelab", "-m", *quiet, *settings(outputs, "schedule.rounds=2"), *more]
+    return [
+        sys.executable,
+        "-m",
+        "prunelab",
+        "-m",
+        "hydra.launcher.n_jobs=2",
+        *settings(outputs, "schedule.rounds=2"),
+        *more,
+    ]
+
+
+def children(parent):
+    found = []
+    for task in Path(f"/proc/{parent}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it has ended
+            found += map(int, task.read_text().split())
+    return found
 
 
 def workers(parent):
-    """The pool's processes: children of the sweep that are neither trackers nor managers."""
-    found = []
-    for task in Path(f"/proc/{parent}/task").glob("*/children"):
-        for child in task.read_text().split():
-            try:
-                line = Path(f"/proc/{child}/cmdline").read_text()
-            except OSError:
-                continue
-            if "popen_loky" in line:
-                found.append(int(child))
-    return found
+    """The pool's processes: children of its server, which is a child of the sweep."""
+    return [child for server in children(parent) for child in children(server)]
 
 
 def final_table(folder):
@@ -158,13 +165,13 @@ def test_a_failing_job_of_a_sweep_started_again_is_named_in_the_table(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_bits_with_one_worker_and_with_two(tmp_path):
+def test_the_pool_gives_the_bits_of_one_job_after_the_other(tmp_path):
     strategies = "strategy=ln_structured,custom,lottery_ticket"  # the others are these calls with other scores
-    for workers_ in (1, 2):
-        how = command(tmp_path / f"outputs-{workers_}", strategies, f"hydra.sweep.dir={tmp_path / str(workers_)}")
+    for name, launcher in (("basic", "hydra/launcher=basic"), ("pool", "hydra.launcher.n_jobs=2")):
+        how = command(tmp_path / f"outputs-{name}", strategies, "threads=1", f"hydra.sweep.dir={tmp_path / name}")
         how = [part for part in how if not part.startswith("schedule.rounds")]  # custom has one
-        how = [part if not part.startswith("hydra.launcher.n_jobs") else f"{part[:-1]}{workers_}" for part in how]
+        how = [launcher if part.startswith("hydra.launcher.n_jobs") else part for part in how]
         subprocess.run(how, check=True, capture_output=True)
     for job in range(3):
-        one, two = (tmp_path / number / str(job) for number in ("1", "2"))
+        one, two = (tmp_path / name / str(job) for name in ("basic", "pool"))
         assert result(one) == result(two)

@@ -9,10 +9,9 @@ from omegaconf import OmegaConf
 
 from prunelab import report
 from prunelab.sweeps import launchers
+from prunelab.sweeps.pool import WorkerKilledError
 
-HERE = {
-    name: importlib.util.find_spec(f"hydra_plugins.hydra_{name}_launcher") for name in ("joblib", "submitit", "ray")
-}
+HERE = {name: importlib.util.find_spec(f"hydra_plugins.hydra_{name}_launcher") for name in ("submitit", "ray")}
 DEADLY = f"""{KILLS_ONCE}
 def always(weight):
     os.kill(os.getpid(), 9)
@@ -28,9 +27,9 @@ def sweep_of(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+@pytest.mark.parametrize("launcher", ["pool", "joblib", "submitit_local", "ray"])
 def test_one_line_starts_a_sweep_with_one_thread_a_job(launcher, cli, tmp_path, monkeypatch):
-    if not HERE[launcher.partition("_")[0]]:
+    if launcher not in ("pool", "joblib") and not HERE[launcher.partition("_")[0]]:
         pytest.skip(f"{launcher} is not installed; scripts/launchers.py shows it")
     monkeypatch.delenv("OMP_NUM_THREADS")
     result = cli("-m", f"hydra/launcher={launcher}", "seed=0,1,2", *overrides(tmp_path), cwd=tmp_path)
@@ -75,11 +74,12 @@ def test_a_job_that_always_kills_its_worker_costs_the_others_nothing(cli, tmp_pa
     assert [job.status for job in sweep_of(tmp_path)] == ["unfinished", "completed", "completed"]
 
 
-def config(name, target=None, given=()):
+def config(name, target=None, given=(), n_jobs=None):
     """As much of a sweep's config as `prepare` reads. The target is a plugin that is always there."""
     basic = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+    ray = {"init": {"address": None}, "remote": {}}
     hydra = {
-        "launcher": {"_target_": target or basic, "timeout_min": 60, "ray": {"init": {"address": None}, "remote": {}}},
+        "launcher": {"_target_": target or basic, "timeout_min": 60, "n_jobs": n_jobs, "ray": ray},
         "runtime": {"choices": {"hydra/launcher": name}},
         "overrides": {"hydra": list(given)},
         "sweeper": {"max_batch_size": None},
@@ -94,7 +94,7 @@ def environment(monkeypatch):
     return os.environ
 
 
-@pytest.mark.parametrize(("name", "before", "after"), [("basic", {}, None), ("joblib", {}, "1"), ("joblib", 3, "3")])
+@pytest.mark.parametrize(("name", "before", "after"), [("basic", {}, None), ("pool", {}, "1"), ("pool", 3, "3")])
 def test_workers_inherit_one_thread_unless_the_user_said_how_many(name, before, after, environment):
     if before:
         environment["OMP_NUM_THREADS"] = str(before)
@@ -129,6 +129,20 @@ def test_a_launcher_that_is_not_there_is_one_line():
         launchers.prepare(config("mine", "hydra_plugins.mine.Launcher"))
 
 
+@pytest.mark.parametrize(("given", "used"), [(None, None), (-1, None), (3, 3)])
+def test_joblib_is_another_name_of_the_pool(given, used, environment):
+    asked = config("joblib", "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", n_jobs=given)
+    launchers.prepare(asked)
+    assert asked.hydra.launcher == {"_target_": launchers.POOL, "n_jobs": used}
+
+
+@pytest.mark.parametrize("given", [0, -2, 1.5, "many", True])
+def test_a_number_of_jobs_that_is_none_is_refused(given, environment):
+    with pytest.raises(SystemExit, match=f"hydra.launcher.n_jobs={given}: must be null"):
+        launchers.prepare(config("pool", n_jobs=given))
+
+
 def test_only_the_end_of_a_worker_counts_as_one():
-    assert launchers.killed(type("TerminatedWorkerError", (Exception,), {})())
+    assert launchers.killed(WorkerKilledError())
+    assert launchers.killed(type("UncompletedJobError", (Exception,), {})())  # submitit's
     assert not launchers.killed(ValueError())

@@ -48,7 +48,7 @@ def test_a_config_file_may_define_a_sweep(more, cli, tmp_path):
 def test_the_same_after_a_worker_was_killed(cli, tmp_path):
     (tmp_path / "deadly.py").write_text(KILLS_ONCE)
     args = overrides(tmp_path, "strategy=custom", "trusted=[deadly]", "strategy.method=deadly.once")
-    how = [*experiment(tmp_path, "joblib"), "hydra.launcher.n_jobs=2", "threads=1", *args]
+    how = [*experiment(tmp_path, "pool"), "hydra.launcher.n_jobs=2", "threads=1", *args]
     result = cli(*how, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("a worker was killed") == 1
