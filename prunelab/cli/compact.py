@@ -42,7 +42,7 @@ def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[Compacted, list[Form
     network = finished_run.read(folder, trusted, stale=True)
     device.prepare("cpu", (network.config or {}).get("threads"))
     test = finished_run.test_split(network)
-    compacted = finish.finish(network.model, test, folder)
+    compacted = finish.finish(network.model, test, folder, (network.config or {}).get("round_to"))
     forms = {"pruned": Form(network.model), "compact": finish.form(compacted, folder)}
     return compacted, cost_card(forms, examples(test)["test"])
 

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _start(arguments: Sequence[str], sweep: Sweep) -> bool:
     """Hand the command line to Hydra once. Return whether a worker of the sweep was killed."""
-    sys.argv[1:] = sweep.arguments(arguments)  # where Hydra reads it
+    sys.argv[1:] = sweep.arguments(composing.spelled(arguments))  # where Hydra reads it
     try:
         with sweep.running():
             # Not a decorator of `task`, which could not be pickled then.

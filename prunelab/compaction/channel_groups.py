@@ -1,191 +1,140 @@
-"""Groups of channels that can only be cut together, from torch-pruning's dependency graph, and cutting them."""
+"""Groups of channels that layers share, from what the trace has found to belong together."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunelab.compaction.constant_layer import NORMS
-from prunelab.costs.counts import CONVS, TRANSPOSED
-from prunelab.errors import ConfigError
+from prunelab.compaction.layer_weights import LAYERS, READS, WRITES, Owner, groups, is_depthwise, live, owners
+from prunelab.compaction.links import Key, Links
 
-LAYERS = (*CONVS, *TRANSPOSED, nn.Linear)
-PER_CHANNEL = (*NORMS, nn.PReLU, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-MIXES = {"LayerNorm": "normalizes over all channels", "GroupNorm": "normalizes over groups of channels"}
+Lives = dict[tuple[nn.Module, str], list[bool]]
+UNSEEN = "they are the network's output, or no layer reads them"
 
 
 @dataclass
 class Member:
-    """A layer in a group, and its channels that belong to each unit: unit → channels."""
+    """A layer in a group, and its channels that belong to each unit: unit → channels.
+
+    Attributes:
+        live: for each channel that the layer reads, or writes, or scales, whether a weight of it is not zero.
+    """
 
     name: str
     module: nn.Module
+    live: list[bool]
     channels: dict[int, list[int]] = field(default_factory=dict)
+
+    def uses(self, unit: int) -> bool:
+        """Return whether the layer has weights for a unit."""
+        return any(self.live[channel] for channel in self.channels.get(unit, ()))
 
 
 @dataclass
 class Group:
-    """Layers that share channels. A unit is one channel of `root`, with the channels of other layers coupled to it.
+    """Layers that share channels. A unit is what can only be cut together: one channel of several layers, or more.
 
     Attributes:
-        root: the name of one of the producers.
-        units: channels of `root`.
+        units: numbers, as in `Links`.
         producers: layers that write the channels, depthwise convolutions included.
         consumers: layers that read the channels and sum over them.
         norms: layers that scale and shift each channel.
-        obstacle: why no unit can be cut; None: units can be cut.
+        obstacles: why a unit cannot be cut.
+        tensors: what is cut with a unit.
     """
 
-    root: str
-    units: list[int]
-    producers: list[Member]
-    consumers: list[Member]
+    units: list[int] = field(default_factory=list)
+    producers: list[Member] = field(default_factory=list)
+    consumers: list[Member] = field(default_factory=list)
     norms: list[Member] = field(default_factory=list)
-    obstacle: str | None = None
+    obstacles: dict[int, str] = field(default_factory=dict)
+    tensors: dict[int, dict[Key, list[int]]] = field(default_factory=dict)
+
+    @property
+    def root(self) -> str:
+        """The name of one of the producers."""
+        return self.producers[0].name
 
 
-def need_torch_pruning() -> None:
-    """Raise ConfigError if torch-pruning is not installed."""
-    try:
-        import torch_pruning  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("compact=true: needs torch-pruning; pip install 'prunelab[compact]'") from error
+def find(model: nn.Module, links: Links) -> list[Group]:
+    """Return all groups of channels that Conv, Linear and Embedding layers write; a channel is in one group."""
+    merged, held = links.merged(), owners(model)
+    order = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    clusters = _clusters(merged, held)
+    found: dict[int, Group] = {}
+    known: Lives = {}
+    for unit, keys in merged.items():
+        group = found.setdefault(clusters[unit], Group())
+        _add(group, unit, keys, held, links.why, known)
+    for group in found.values():
+        group.producers.sort(key=lambda member: order[member.name])
+        group.consumers.sort(key=lambda member: order[member.name])
+    return sorted((group for group in found.values() if group.producers), key=lambda group: order[group.root])
 
 
-def graph(model: nn.Module, example: Tensor) -> Any:
-    """Return torch-pruning's dependency graph of a model in eval mode.
-
-    Source: Fang et al. 2023, "DepGraph: towards any structural pruning", arXiv 2301.12900.
-    """
-    import torch_pruning  # an optional package
-
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)  # torch-pruning traces the autograd graph
-    with torch.enable_grad():
-        return torch_pruning.DependencyGraph().build_dependency(model, example, verbose=False)
+def computed(model: nn.Module) -> list[str]:
+    """Return sentences on layers with empty channels whose weights are computed, as weight normalization does."""
+    return [
+        f"{name}: {count} channels without weights stay: its weight is computed from other tensors"
+        for name, module in model.named_modules()
+        if isinstance(module, LAYERS) and "weight" not in dict(module.named_parameters(recurse=False))
+        if (count := live(module, WRITES).count(False))
+    ]
 
 
-def groups(model: nn.Module, example: Tensor) -> list[Group]:
-    """Return all groups of channels that Conv and Linear layers write; each channel is in exactly one group."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about operations that it cannot follow: every cut is checked
-        return list(_groups(model, graph(model, example)))
+def _clusters(merged: dict[int, dict[Key, list[int]]], held: dict[str, list[Owner]]) -> dict[int, int]:
+    """Return the group of each unit: units that one layer writes, or that one grouped layer uses, are in one group."""
+    parent = {unit: unit for unit in merged}
+    first: dict[tuple[str, str], int] = {}
+
+    def top(unit: int) -> int:
+        while parent[unit] != unit:
+            parent[unit] = parent[parent[unit]]
+            unit = parent[unit]
+        return unit
+
+    for unit, keys in merged.items():
+        for owner, side, _ in _owned(keys, held):
+            if side == WRITES or isinstance(owner.module, nn.GroupNorm) or groups(owner.module) > 1:
+                low, high = sorted((top(unit), top(first.setdefault((owner.name, owner.tensor), unit))))
+                parent[high] = low
+    return {unit: top(unit) for unit in merged}
 
 
-def _groups(model: nn.Module, dependencies: Any) -> Iterator[Group]:
-    names: dict[Any, str] = {module: name for name, module in model.named_modules()}
-    seen: set[tuple[str, int]] = set()
-    for name, module in model.named_modules():
-        if not isinstance(module, LAYERS) or is_depthwise(module) or module not in dependencies.module2node:
-            continue
-        units = [unit for unit in range(width(module)) if (name, unit) not in seen]
-        if units:
-            group = _group(_coupled(dependencies, module, units), name, units, names)
-            for member in group.producers:
-                seen |= {(member.name, channel) for found in member.channels.values() for channel in found}
-            yield group
+def _owned(keys: dict[Key, list[int]], held: dict[str, list[Owner]]) -> Iterator[tuple[Owner, str | None, list[int]]]:
+    for (tensor, dim), channels in keys.items():
+        for owner in held.get(tensor, ()):
+            yield owner, owner.side(dim), channels
 
 
-def _coupled(dependencies: Any, module: nn.Module, units: list[int]) -> Any:
-    prune = dependencies.get_pruner_of_module(module).prune_out_channels
-    return dependencies.get_pruning_group(module, prune, units)
+def _add(
+    group: Group, unit: int, keys: dict[Key, list[int]], held: dict[str, list[Owner]], why: dict[int, str], known: Lives
+) -> None:
+    group.units.append(unit)
+    group.tensors[unit] = keys
+    read = False
+    for owner, side, channels in _owned(keys, held):
+        if side == READS and not is_depthwise(owner.module):
+            read = True
+            _note(group.consumers, owner, READS, unit, channels, known)
+        elif side == WRITES:
+            _note(group.producers, owner, WRITES, unit, channels, known)
+        elif isinstance(owner.module, (*NORMS, nn.GroupNorm)) and owner.tensor == "weight":
+            _note(group.norms, owner, "", unit, channels, known)
+        elif isinstance(owner.module, nn.RNNBase) and side is None:
+            group.obstacles[unit] = f"they are combined with the hidden units of {owner.name}"
+    if unit in why or not read:
+        group.obstacles.setdefault(unit, why.get(unit, UNSEEN))
 
 
-def _group(coupled: Any, root: str, units: list[int], names: dict[Any, str]) -> Group:
-    order = {name: place for place, name in enumerate(names.values())}  # torch-pruning's order differs from run to run
-    group = Group(root, units, [], [])
-    obstacles: dict[str, str] = {}
-    for item in coupled:
-        module, name = item.dep.target.module, names.get(item.dep.target.module)
-        if any(unit is None for unit in item.root_idxs):
-            obstacles[root] = "attention heads share them in a way that torch-pruning does not follow"
-        if name is None or isinstance(module, PER_CHANNEL):
-            if name is not None and isinstance(module, NORMS):
-                _note(group.norms, name, module, item)
-            continue  # a sum, a ReLU, a reshape, a free parameter
-        why = _obstacle(module, name)
-        obstacles |= {name: why} if why else {}
-        if isinstance(module, LAYERS):
-            reads = item.dep.handler.__name__.endswith("prune_in_channels") and not is_depthwise(module)
-            if max(item.idxs) >= (module.weight.shape[reading_dim(module)] if reads else width(module)):
-                obstacles.setdefault(name, f"it is not clear which of them {name} reads")
-                continue
-            _note(group.consumers if reads else group.producers, name, module, item)
-    group.producers.sort(key=lambda member: order[member.name])
-    group.consumers.sort(key=lambda member: order[member.name])
-    if not group.consumers and not obstacles:
-        obstacles[root] = "they are the network's output, or no layer reads them"
-    group.obstacle = obstacles[min(obstacles, key=order.__getitem__)] if obstacles else None
-    return group
-
-
-def _note(side: list[Member], name: str, module: nn.Module, item: Any) -> None:
-    member = next((member for member in side if member.name == name), None)
+def _note(members: list[Member], owner: Owner, side: str, unit: int, channels: list[int], known: Lives) -> None:
+    member = next((member for member in members if member.module is owner.module), None)
     if member is None:
-        side.append(member := Member(name, module))
-    for unit, channel in zip(item.root_idxs, item.idxs, strict=True):
-        member.channels.setdefault(unit, []).append(channel)
-
-
-def _obstacle(module: nn.Module, name: str) -> str | None:
-    """Why a group cannot be cut if the layer belongs to it; None: it can."""
-    if not isinstance(module, LAYERS):
-        kind = type(module).__name__
-        return f"{name} ({kind}) {MIXES.get(kind, 'uses them in an unknown way')}"
-    if isinstance(module, nn.Linear) or is_depthwise(module) or module.groups == 1:
-        return None
-    return f"{name} is a convolution in {module.groups} groups"
-
-
-def is_depthwise(module: nn.Module) -> bool:
-    """Return whether each channel is convolved separately: the weight is [channels, 1, …]."""
-    return isinstance(module, CONVS) and 1 < module.groups == module.in_channels == module.out_channels
-
-
-def width(module: nn.Module) -> int:
-    """Return how many channels a layer writes."""
-    count = module.out_features if isinstance(module, nn.Linear) else module.out_channels
-    assert isinstance(count, int)
-    return count
-
-
-def reading_dim(module: nn.Module) -> int:
-    """Return the dimension of a layer's weight that belongs to the channels that it reads."""
-    return 0 if isinstance(module, TRANSPOSED) else 1
-
-
-def rows(module: nn.Module, channels: list[int]) -> Tensor:
-    """Return the weights that write some channels, [channels, …]."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return weight.transpose(0, 1 - reading_dim(module))[channels]
-
-
-def columns(module: nn.Module, channels: list[int]) -> Tensor:
-    """Return the weights that read some channels, [channels, out, …]."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return weight.transpose(0, reading_dim(module))[channels]
-
-
-def cut(model: nn.Module, example: Tensor, root: str, units: list[int]) -> None:
-    """Remove units, with all channels that are coupled to them, in place."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _coupled(graph(model, example), model.get_submodule(root), units).prune()
-
-
-def clear(member: Member, unit: int) -> None:
-    """Make a layer write zeros on its channels of a unit, in place."""
-    channels = member.channels.get(unit, [])
-    weight, bias = member.module.weight, member.module.bias
-    assert isinstance(weight, Tensor)
-    with torch.no_grad():
-        weight.transpose(0, 1 - reading_dim(member.module))[channels] = 0
-        if isinstance(bias, Tensor):
-            bias[channels] = 0
+        if (owner.module, side) not in known:
+            known[owner.module, side] = live(owner.module, side)
+        members.append(member := Member(owner.name, owner.module, known[owner.module, side]))
+    found = member.channels.setdefault(unit, [])
+    found += [channel for channel in channels if channel not in found]

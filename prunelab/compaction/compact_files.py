@@ -30,6 +30,10 @@ SIZES = (
     "in_channels",
     "out_channels",
     "groups",
+    "num_channels",
+    "num_groups",
+    "embedding_dim",
+    "input_size",
     "in_features",
     "out_features",
     "num_features",
@@ -79,8 +83,9 @@ def rebuild(model: nn.Module, description: Description, state: Mapping[str, Tens
     try:
         for name, said in description["modules"].items():
             _resize(model, name, said)
+        made: dict[int, tuple[Tensor, Tensor]] = {}
         for name, shape in description["tensors"].items():
-            _make_room(model, name, shape)
+            _make_room(model, name, shape, made)
         model.load_state_dict(dict(state))
     except (AttributeError, LookupError, TypeError, RuntimeError) as error:
         why = " ".join(str(error).split())
@@ -103,8 +108,8 @@ def _resize(model: nn.Module, name: str, said: Mapping[str, Any]) -> None:
         setattr(module, key, value)
 
 
-def _make_room(model: nn.Module, name: str, shape: list[int]) -> None:
-    """Give the model a tensor of that shape, where its own has another shape."""
+def _make_room(model: nn.Module, name: str, shape: list[int], made: dict[int, tuple[Tensor, Tensor]]) -> None:
+    """Give the model a tensor of that shape, where its own has another shape; shared tensors stay shared."""
     path, _, key = name.rpartition(".")
     module = model.get_submodule(path)
     old = getattr(module, key, None)
@@ -112,7 +117,10 @@ def _make_room(model: nn.Module, name: str, shape: list[int]) -> None:
         return
     like = old if isinstance(old, Tensor) else next((p for p in module.parameters()), torch.empty(0))
     buffer = isinstance(old, Tensor) and not isinstance(old, nn.Parameter)
-    setattr(module, key, like.new_zeros(shape) if buffer else nn.Parameter(like.new_zeros(shape)))
+    new = like.new_zeros(shape) if buffer else nn.Parameter(like.new_zeros(shape))
+    if isinstance(old, Tensor):
+        _, new = made.setdefault(id(old), (old, new))
+    setattr(module, key, new)
 
 
 def save(folder: str | Path, compacted: Compacted, example: Tensor | None = None) -> None:

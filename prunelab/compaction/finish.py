@@ -12,29 +12,36 @@ from torch import Tensor, nn
 
 from prunelab.compaction import compact_files
 from prunelab.compaction.compacted import Compacted
+from prunelab.compaction.layer_weights import Rounding
 from prunelab.compaction.proof import prove
 from prunelab.compaction.shrink import compact
 from prunelab.costs.card import Form
 from prunelab.data.dataset import Split
 from prunelab.errors import ConfigError
 
-ROUND_TO = 4  # channels of a convolution in the compact network of a run
+ROUND_TO = (4, 1)  # of the channels of convolutions, and of other layers, unless the config says otherwise
 RANDOM, CHUNK = 256, 200  # random inputs of the proof; test examples that are run at once
 
 
-def finish(model: nn.Module, test: Split, folder: Path) -> Compacted:
+def rounding(round_to: int | None) -> Rounding:
+    """Return the multiples that `round_to` of the config asks for: of convolutions, and of other layers."""
+    return ROUND_TO if round_to is None else (round_to, round_to)
+
+
+def finish(model: nn.Module, test: Split, folder: Path, round_to: int | None = None) -> Compacted:
     """Compact a network, prove it on random inputs and on the test set, and write it into the run folder.
 
     Args:
         model: pruned weights are zero; stays as it is.
         test: both networks are compared on it; nothing is chosen by it.
         folder: gets `compact.safetensors` and `compact.json`.
+        round_to: as the config key says.
 
     Raises:
         ConfigError: if they do not compute the same.
     """
     example, _ = test.batch(slice(0, 1))
-    small = compact(model, example, ROUND_TO)
+    small = compact(model, example, rounding(round_to))
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((RANDOM, *example.shape[1:]), generator=generator).to(example)
     proof = prove(model, small.model, noise) + prove(model, small.model, _inputs(test))

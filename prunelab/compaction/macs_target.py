@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from prunelab.compaction.finish import ROUND_TO
+from prunelab.compaction.finish import rounding
 from prunelab.compaction.shrink import compact
 from prunelab.costs import counts
 from prunelab.pruning.masks import Masks
@@ -16,20 +16,28 @@ STEPS = 256  # amounts are multiples of 1/256
 MOST = (STEPS - 1) / STEPS  # the largest amount that is tried
 
 
-def share(model: nn.Module, example: Tensor) -> float:
+def share(model: nn.Module, example: Tensor, round_to: int | None = None) -> float:
     """Return the multiply-adds of the compact network ÷ those of the dense one, in [0, 1].
 
     Args:
         model: pruned weights are zero.
         example: one input with its batch dimension, [1, …].
+        round_to: as the config key says.
     """
-    small = compact(model, example, ROUND_TO).model
+    small = compact(model, example, rounding(round_to)).model
     (left, _), (dense, _) = (counts.macs(counts.layers(network, example)) for network in (small, model))
     return left / dense
 
 
 @torch.no_grad()
-def amount(model: nn.Module, masks: Masks, example: Tensor, macs: float, prune: Callable[[float], object]) -> float:
+def amount(
+    model: nn.Module,
+    masks: Masks,
+    example: Tensor,
+    macs: float,
+    prune: Callable[[float], object],
+    round_to: int | None = None,
+) -> float:
     """Return the smallest amount, in steps of 1/256, that leaves at most `macs` of the dense network's multiply-adds.
 
     The share that is left falls as the amount grows, so that 8 trials find it by halving the range.
@@ -40,6 +48,7 @@ def amount(model: nn.Module, masks: Masks, example: Tensor, macs: float, prune: 
         example: as for `share`.
         macs: a fraction in (0, 1).
         prune: prunes the model by an amount.
+        round_to: as for `share`.
 
     Returns:
         A fraction in [0, 1); the largest one, 255/256, also if it leaves too much.
@@ -48,7 +57,7 @@ def amount(model: nn.Module, masks: Masks, example: Tensor, macs: float, prune: 
 
     def left(step: int) -> float:
         prune(step / STEPS)
-        found = share(model, example)
+        found = share(model, example, round_to)
         for item, weight, mask in before:
             item.parameter.copy_(weight)
             item.mask.copy_(mask)

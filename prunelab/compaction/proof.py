@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prunelab.compaction import probes
+from prunelab.compaction.probes import Inputs
 from prunelab.costs.counts import in_eval_mode
 
 TOLERANCE = 1e-5
@@ -74,26 +74,29 @@ def full_precision() -> Iterator[None]:
 
 @full_precision()
 @torch.no_grad()
-def prove(dense: nn.Module, compact: nn.Module, inputs: Tensor | Iterable[Tensor], double: bool = True) -> Proof:
+def prove(dense: nn.Module, compact: nn.Module, inputs: Tensor | Iterable[Inputs], double: bool = True) -> Proof:
     """Run both networks, in eval mode, on all inputs.
 
     Args:
-        inputs: [n, …], or batches of such; at least one. The networks return one tensor, [n, …].
+        inputs: [n, …], or batches, at least one: tensors, or tuples or dicts of the networks' arguments.
         double: whether to run both in float64 too, which takes about three times as long.
     """
     precise = [deepcopy(model).double().eval() for model in (dense, compact)] if double else None
     difference, largest, exact, same, count = 0.0, 0.0, 0.0, True, 0
     with in_eval_mode(dense), in_eval_mode(compact):
         for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
-            one, other = dense(batch.clone()), compact(batch.clone())
-            difference, largest = max(difference, _apart(one, other)), max(largest, float(one.abs().max()))
-            same = same and (one.dim() < 2 or bool((one.argmax(1) == other.argmax(1)).all()))
-            count += len(batch)
+            one, other = (probes.outputs(model, [batch]) for model in (dense, compact))
+            difference = max(difference, probes.largest_difference(one, other))
+            largest = max(largest, *map(probes.size, one))
+            same = same and all(_same_classes(a, b) for a, b in zip(one, other, strict=True))
+            count += len(probes.tensors(batch)[0])
             if precise is not None:
-                exact = max(exact, _apart(*(model(probes.double(batch)) for model in precise)))
-    agree = same and difference <= TOLERANCE * max(1.0, largest)
+                twice = [probes.outputs(model, [probes.double(batch)]) for model in precise]
+                exact = max(exact, probes.largest_difference(*twice))
+    agree = same and difference <= max(TOLERANCE, probes.tolerance(dense)) * max(1.0, largest)
     return Proof(difference, same, exact if double else None, largest, count, agree)
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().nan_to_num(nan=inf).max())
+def _same_classes(one: Tensor, other: Tensor) -> bool:
+    several = one.dim() > 1 and one.shape[1] > 0 and one.is_floating_point()
+    return not several or bool((one.argmax(1) == other.argmax(1)).all())

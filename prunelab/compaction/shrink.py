@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
-from prunelab.compaction import attention_heads, channel_cuts, channel_groups, constant_layer, lstm_units, probes
+from prunelab.compaction import (
+    attention_heads,
+    channel_cuts,
+    channel_groups,
+    channel_trace,
+    constant_layer,
+    probes,
+    recurrent_units,
+)
 from prunelab.compaction.channel_cuts import Cut
 from prunelab.compaction.compacted import Compacted, describe
+from prunelab.compaction.layer_weights import LAYERS, Rounding
+from prunelab.compaction.probes import Inputs
 from prunelab.compaction.proof import full_precision, prove
+from prunelab.errors import ConfigError, at_least_one
 from prunelab.pruning import skipping
 from prunelab.pruning.gated import Gated
 from prunelab.runtime.recurrent import in_one_piece
@@ -21,42 +33,45 @@ from prunelab.runtime.recurrent import in_one_piece
 FAILS = (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, ArithmeticError)
 EXAMPLES = 4  # of the given batch; more would take longer and find nothing else
 M = TypeVar("M", bound=nn.Module)
-NOTHING = "nothing can be removed: no whole channel, neuron, hidden unit or attention head is zero or unread"
+NOTHING = "nothing can be removed: no layer has a channel, neuron, hidden unit or attention head that is zero or unread"
 
 
 @full_precision()
-def compact(model: nn.Module, example: Tensor, round_to: int = 1) -> Compacted:
-    """Remove channels, neurons, LSTM units, attention heads and layers that do nothing, and keep the function.
+def compact(model: nn.Module, example: Inputs, round_to: int | Rounding = 1) -> Compacted:
+    """Remove channels, neurons, recurrent units, attention heads and layers that do nothing, and keep the function.
 
     Each removal is tried in float64 and undone if the outputs on random inputs change. BatchNorm and dropout are taken
     as they are in eval mode. The model itself stays as it is.
 
     Args:
-        model: pruned weights are zero; it takes one tensor and returns one.
-        example: a batch of inputs, [n, …], on the model's device.
-        round_to: leave a multiple of this many channels in each convolution, where enough channels can stay. Kernels
-            process several channels at a time: pooling in `channels_last` is slower on 3 channels than on 4.
+        model: pruned weights are zero.
+        example: a batch of inputs, [n, …], on the model's device; a tuple or dict of them for a model that takes
+            several.
+        round_to: leave a multiple of this many channels, neurons and hidden units, where enough can stay; or two
+            numbers: of convolutions, and of other layers. Kernels process several channels at a time: pooling in
+            `channels_last` is slower on 3 channels than on 4.
 
     Raises:
-        ConfigError: if torch-pruning is not installed.
-        ValueError: if the model's output is not one tensor.
+        ConfigError: if the model has no output that can be compared, or if the result fails its proof.
     """
-    channel_groups.need_torch_pruning()
-    dense = in_one_piece(deepcopy(model)).eval()
+    rounding = (round_to, round_to) if isinstance(round_to, int) else round_to
+    for value in rounding:
+        at_least_one("round_to", value)
+    dense = in_one_piece(_copy(model)).eval()
     dense.zero_grad(set_to_none=True)
-    inputs = probes.probes(example[:EXAMPLES])
+    inputs = probes.probes(probes.with_tensors(lambda x: x[:EXAMPLES] if x.dim() else x, example))
     before = probes.outputs(dense, inputs)
-    if not all(isinstance(x, Tensor) for x in before):
-        raise ValueError(f"model={type(model).__name__}: its output must be one tensor")
+    if not before or not probes.agree(before, probes.outputs(dense, inputs), probes.tolerance(dense)):
+        why = "must return the same finite tensors whenever it gets the same input in eval mode"
+        raise ConfigError(f"model={type(model).__name__}: {why}; compaction compares them")
     trial = _trial(dense, inputs, before)
-    kept = _layers(trial) + _channels(trial, round_to) + _heads(trial) + _units(trial)
+    kept = _layers(trial) + _channels(trial, rounding) + _heads(trial) + _cells(trial)
     _constants(trial)
-    small = trial.model.to(before[0].dtype)
-    _freeze_like(dense, small)
+    small = _as_before(dense, trial.model)
     proof = prove(dense, small, inputs, double=False)
-    if not probes.agree(before, probes.outputs(small, inputs)):
+    if not probes.agree(before, probes.outputs(small, inputs), probes.tolerance(dense)):
         why = f"the compact network's output is {proof.largest_difference:.2g} off"
-        return Compacted(dense, [], [why, *kept], prove(dense, dense, inputs, double=False))
+        raise ConfigError(f"model={type(model).__name__}: {why}")
     removed = describe(dense, small, _not_run(dense))
     return Compacted(small, removed, kept or ([] if removed else [NOTHING]), proof)
 
@@ -66,11 +81,11 @@ class _Trial:
     """The network so far, and the outputs that it must keep; the last of the inputs is the example."""
 
     model: nn.Module
-    inputs: list[Tensor]
+    inputs: list[Inputs]
     expected: list[Tensor]
 
     @property
-    def example(self) -> Tensor:
+    def example(self) -> Inputs:
         return self.inputs[-1]
 
     def attempt(self, change: Callable[[nn.Module], None]) -> str | None:
@@ -79,17 +94,17 @@ class _Trial:
         try:
             change(candidate)
             found = probes.outputs(in_one_piece(candidate), self.inputs)
-        except FAILS as error:
-            return f"the network does not run without them ({_first_line(error)})"
+        except FAILS:
+            return "the network's code needs all of them, as where it takes them apart in fixed sizes"
         if [x.shape for x in found] != [x.shape for x in self.expected]:
             return "they are part of the network's output"
-        if not probes.agree(self.expected, found):
+        if not probes.agree(self.expected, found, probes.tolerance(candidate)):
             return f"without them the output moves by {probes.largest_difference(self.expected, found):.2g}"
         self.model = candidate
         return None
 
 
-def _trial(dense: nn.Module, inputs: list[Tensor], outputs: list[Tensor]) -> _Trial:
+def _trial(dense: nn.Module, inputs: list[Inputs], outputs: list[Tensor]) -> _Trial:
     """In float64, where a rounding error is not mistaken for a difference, if the model runs there."""
     model = deepcopy(dense)
     try:
@@ -115,37 +130,39 @@ def _not_run(model: nn.Module) -> dict[str, str]:
     return closed | dict.fromkeys(skipping.skipped(model), "the strategy removed it")
 
 
-def _channels(trial: _Trial, round_to: int) -> list[str]:
-    """Cut channels until nothing more can go: each cut may make others possible. Return why some stay.
+def _channels(trial: _Trial, round_to: Rounding) -> list[str]:
+    """Cut channels and hidden units until nothing more can go: each cut may make others possible. Return why some stay.
 
     The loop ends, since every accepted cut leaves fewer channels or fewer nonzero weights, and no cut is tried again
     after it was refused.
     """
     refused: dict[str, str] = {}
     while True:
-        given, _ = probes.constants(trial.model, trial.example)
         try:
-            groups = channel_groups.groups(trial.model, trial.example)
-        except FAILS as error:
-            return [f"channels: torch-pruning cannot follow this network: {_first_line(error)}"]
-        decided = [channel_cuts.decide(group, given, round_to) for group in groups]
+            decided = list(_decide(trial, round_to))
+        except FAILS:
+            return ["channels and hidden units stay: the network's operations cannot be followed, as in TorchScript"]
         cuts = [cut for cut, _ in decided if cut and cut.root not in refused]
         if not cuts:
             said = [*refused.values(), *(sentence for _, sentences in decided for sentence in sentences)]
             return list(dict.fromkeys(said))  # a layer may be in several groups
-        if trial.attempt(partial(_cut_all, example=trial.example, cuts=cuts)):
+        if trial.attempt(partial(channel_cuts.apply, cuts=cuts)):
             for cut in cuts:  # find those that change the outputs
-                why = trial.attempt(partial(_cut_all, example=trial.example, cuts=[cut]))
+                why = trial.attempt(partial(channel_cuts.apply, cuts=[cut]))
                 if why is not None:
-                    refused[cut.root] = f"{cut.root}: channels that could go ({len(cut.units)}) stay: {why}"
+                    what = "hidden units" if isinstance(trial.model.get_submodule(cut.root), nn.RNNBase) else "channels"
+                    refused[cut.root] = f"{cut.root}: {what} that could go ({len(cut.units)}) stay: {why}"
 
 
-def _cut_all(model: nn.Module, example: Tensor, cuts: list[Cut]) -> None:
-    for cut in cuts:
-        channel_cuts.prepare(model, cut)
-    for cut in cuts:
-        if cut.units:
-            channel_groups.cut(model, example, cut.root, cut.units)
+def _decide(trial: _Trial, round_to: Rounding) -> Iterator[tuple[Cut, list[str]]]:
+    """What each group of channels, and each recurrent layer, can lose, with sentences on what stays."""
+    given, _ = probes.constants(trial.model, trial.example)
+    links = channel_trace.trace(trial.model, trial.example)
+    for group in channel_groups.find(trial.model, links):
+        yield channel_cuts.decide(group, given, round_to)
+    yield Cut(""), channel_groups.computed(trial.model)
+    for name, rnn in _of_type(trial.model, nn.RNNBase):
+        yield recurrent_units.decide(name, rnn, trial.model, links, round_to)
 
 
 def _heads(trial: _Trial) -> list[str]:
@@ -159,20 +176,10 @@ def _heads(trial: _Trial) -> list[str]:
     return kept
 
 
-def _units(trial: _Trial) -> list[str]:
-    """Cut hidden units of LSTMs. Return why some stay."""
-    others = [name for kind in (nn.GRU, nn.RNN) for name, _ in _of_type(trial.model, kind)]
-    kept = [f"{name}: hidden units of anything but an LSTM are not compacted" for name in others]
-    for name, _ in _of_type(trial.model, nn.LSTM):
-        said: list[str] = []
-        why = trial.attempt(partial(_cut_units, example=trial.example, name=name, said=said))
-        kept += [f"{name}: its hidden units stay: {why}"] if why else said
-    return kept
-
-
-def _cut_units(model: nn.Module, example: Tensor, name: str, said: list[str]) -> None:
-    sentence = lstm_units.cut_units(model, example, name)
-    said += [sentence] if sentence else []
+def _cells(trial: _Trial) -> list[str]:
+    """Say that hidden units of single cells stay."""
+    cells = _of_type(trial.model, nn.RNNCellBase)
+    return [f"{name}: hidden units of {type(cell).__name__} are not compacted" for name, cell in cells]
 
 
 def _constants(trial: _Trial) -> None:
@@ -180,7 +187,7 @@ def _constants(trial: _Trial) -> None:
     _, made = probes.constants(trial.model, trial.example)
     for name, values in made.items():
         module = trial.model.get_submodule(name)
-        weight = module.weight if isinstance(module, probes.LAYERS) else None
+        weight = module.weight if isinstance(module, LAYERS) else None
         depends = isinstance(weight, Tensor) and bool(weight.any())
         if constant_layer.can_replace(module) and not depends and not bool(values.isnan().any()):
             trial.attempt(partial(_put, name=name, module=constant_layer.like(module, values)))
@@ -194,13 +201,21 @@ def _of_type(model: nn.Module, kind: type[M]) -> list[tuple[str, M]]:
     return [(name, module) for name, module in model.named_modules() if isinstance(module, kind)]
 
 
-def _freeze_like(dense: nn.Module, small: nn.Module) -> None:
-    """Freeze the parameters that are frozen in the dense network, and remove all gradients."""
+def _copy(model: nn.Module) -> nn.Module:
+    """Return a deep copy; tensors with a graph that the model has kept are copied without it."""
+    kept = [x for module in model.modules() for x in vars(module).values() if isinstance(x, Tensor) and x.grad_fn]
+    return deepcopy(model, {id(x): x.detach().clone() for x in kept})
+
+
+def _as_before(dense: nn.Module, small: nn.Module) -> nn.Module:
+    """Give tensors the types of the dense network's, freeze those that are frozen there, and remove all gradients."""
+    types = {name: x.dtype for name, x in (*dense.named_parameters(), *dense.named_buffers())}
+    usual = next((kind for kind in types.values() if kind.is_floating_point), torch.get_default_dtype())
     frozen = {name for name, parameter in dense.named_parameters() if not parameter.requires_grad}
+    for name, x in (*small.named_parameters(), *small.named_buffers()):
+        if x.is_floating_point():
+            x.data = x.data.to(types.get(name, usual))
     for name, parameter in small.named_parameters():
         parameter.requires_grad_(name not in frozen)
         parameter.grad = None
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return small

@@ -97,6 +97,8 @@ def _check_rounds(config: Plain) -> None:
     if macs is not None and not config["compact"]:
         why = "counts the compact network; needs compact=true, as in strategy=channel"
         raise ConfigError(f"schedule.macs={macs}: {why}")
+    if config["round_to"] is not None and not config["compact"]:
+        raise ConfigError(f"round_to={config['round_to']}: rounds what compaction leaves; needs compact=true")
     for key in ("count", "threshold"):
         if macs is not None and config["strategy"][key] is not None:
             raise ConfigError(f"schedule.macs={macs}, strategy.{key}={config['strategy'][key]}: use one of the two")

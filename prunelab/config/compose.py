@@ -65,6 +65,11 @@ def explained(overrides: Sequence[str]) -> Iterator[None]:
         raise ConfigError(messages.explain(error, overrides, compose_raw)) from error
 
 
+def spelled(overrides: Sequence[str]) -> list[str]:
+    """Return overrides with `compact.round_to` as `round_to`: Hydra has no keys below one that is true or false."""
+    return [re.sub(r"^(\+{0,2})compact\.round_to=", r"\1round_to=", override) for override in overrides]
+
+
 def compose_raw(*overrides: str, **more: Any) -> DictConfig:
     """Compose a config without checking it; `more` are keyword arguments of `hydra.compose`.
 
@@ -74,7 +79,7 @@ def compose_raw(*overrides: str, **more: Any) -> DictConfig:
     from hydra import compose as hydra_compose
 
     with own_hydra():
-        return hydra_compose("config", list(overrides), **more)
+        return hydra_compose("config", spelled(overrides), **more)
 
 
 @contextmanager

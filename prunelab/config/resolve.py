@@ -49,6 +49,7 @@ def _spec(config: dict[str, Any]) -> Spec:
     train, finetune, prune, schedule = (config[part] for part in ("train", "finetune", "prune", "schedule"))
     distill = finetune["distill"]
     include = None if prune["include"] is None else tuple(prune["include"])
+    export = tuple(config["export"])
     spec = Spec(
         **{key: config[key] for key in as_they_are},
         **parts,
@@ -63,7 +64,7 @@ def _spec(config: dict[str, Any]) -> Spec:
         compression=schedule.get("compression"),
         macs=schedule.get("macs"),
         rewind=Rewind.parse(config["rewind"], train["epochs"]),
-        finish=Finish(config["compact"], tuple(config["export"]), config["quantize"], config["latency"]),
+        finish=Finish(**{key: config[key] for key in ("compact", "round_to", "quantize", "latency")}, export=export),
         trusted=trusted,
         plain=config,
     )

@@ -133,6 +133,11 @@ class Config:
     regularizer: dict[str, Any] = _group("regularizer", "regularizer")
     sparse_training: dict[str, Any] = _group("sparse_training", "sparse training")
     compact: bool = key(False, "remove the channels and layers that masks have emptied, and prove the output unchanged")
+    round_to: Optional[int] = key(
+        None,
+        "compact=true: leave multiples of this many channels, neurons, hidden units; null: 4 channels of convolutions",
+        "null or a whole number ≥ 1",
+    )
     export: list[str] = key(
         list, "file formats to write, each compared after writing", "a list of " + ", ".join(EXPORTS), choices=EXPORTS
     )

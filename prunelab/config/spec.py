@@ -113,6 +113,7 @@ class Finish:
     """What is made of the result."""
 
     compact: bool
+    round_to: int | None
     export: tuple[str, ...]
     quantize: str | None
     latency: bool | None

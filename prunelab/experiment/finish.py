@@ -8,7 +8,6 @@ from torch import nn
 
 from prunelab import exports
 from prunelab.compaction import finish as compaction
-from prunelab.compaction.channel_groups import need_torch_pruning
 from prunelab.config.spec import Finish
 from prunelab.costs.card import Form, cost_card
 from prunelab.errors import ConfigError
@@ -22,8 +21,6 @@ from prunelab.training.callbacks import gate_savings
 
 def need_packages(wanted: Finish) -> None:
     """Raise ConfigError if a package that the end of the run needs is not installed."""
-    if wanted.compact:
-        need_torch_pruning()
     for extra, packages, asked in (
         ("onnx", ("onnx", "onnxscript", "onnxruntime"), "export=[onnx]" if "onnx" in wanted.export else ""),
         ("quantize", ("torchao",), f"quantize={wanted.quantize}" if wanted.quantize is not None else ""),
@@ -53,7 +50,7 @@ def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
     found = _pruned(bench, report, pruned)
     if bench.spec.finish.compact:
         with report.problems.part("compact=true"):
-            compacted = compaction.finish(pruned, bench.data.test, report.folder)
+            compacted = compaction.finish(pruned, bench.data.test, report.folder, bench.spec.finish.round_to)
             report.tell("compact", compacted.as_json(), str(compacted))
             found["compact"], model = compaction.form(compacted, report.folder), compacted.model
     bench.hooks.interrupt()

@@ -139,7 +139,7 @@ def _by_macs(bench: Bench, rounds: Sequence[Round]) -> list[PlannedRound]:
         else:
             bench.layers.remove(macs_target.MOST, lambda: 0.0)
             bench.masks.apply()
-        least = macs_target.share(bench.model, example)
+        least = macs_target.share(bench.model, example, bench.spec.finish.round_to)
     assert macs is not None
     if least > macs:
         raise ConfigError(

@@ -61,7 +61,8 @@ def prune(bench: Bench, round: int, amount: float | None, step: int = 1, macs: f
     if macs is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of trials
-            amount = macs_target.amount(bench.model, bench.masks, bench.example, macs, attempt)
+            round_to = bench.spec.finish.round_to
+            amount = macs_target.amount(bench.model, bench.masks, bench.example, macs, attempt, round_to)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         by(amount)

@@ -80,6 +80,8 @@ def prune_and_finetune(
         return phase.train(bench, work, number, iterations, start, on_epoch, round)
 
     inputs = _inputs(bench, (*EVERY, *ROUND)) | {"tensors": bench.tensors, "round": number, "macs": round.macs}
+    if round.macs is not None and bench.spec.finish.round_to is not None:
+        inputs["round_to"] = bench.spec.finish.round_to
     inputs |= {"amount": list(round.amounts) if round.every else round.amount, "every": round.every or None}
     return Stage("round", parent.stage, inputs, compute)
 

@@ -35,9 +35,9 @@ def outputs(
         ConfigError: if the process fails; quotes its error.
     """
     save_file({name: x.contiguous() for name, x in inputs.items()}, work / INPUTS)
-    where, threads = [str(path.resolve()) for path in (folder, work)], torch.get_num_threads()
+    source, scratch, threads = str(folder.resolve()), str(work.resolve()), torch.get_num_threads()
     try:
-        fresh_process.call(write_outputs, kind, *where, threads, list(trusted))
+        fresh_process.call(write_outputs, kind, source, scratch, threads, list(trusted))
     except RuntimeError as error:
         raise ConfigError(f"export={kind}: a fresh process cannot load it: {error}") from error
     return load_file(work / OUTPUTS)

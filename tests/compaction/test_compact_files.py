@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from test_compact_attention import zero_head
 from test_compact_channels import Convs
-from test_compact_recurrent import silence
+from test_recurrent_units import silence
 from toy_networks import parameters, settle, zero_channels
 
 from prunelab.compaction import compact, load, rebuild, save, shapes

@@ -1,6 +1,7 @@
 """Compaction as a part of an experiment."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -9,7 +10,6 @@ from safetensors.torch import load_file
 
 import prunelab
 from prunelab import compaction as compact
-from prunelab.compaction import channel_groups as channels
 from prunelab.data.mnist import mnist
 from prunelab.errors import ConfigError
 from prunelab.models.lenet import LeNet
@@ -32,19 +32,28 @@ def test_strategy_channel_ends_with_a_smaller_network_that_computes_the_same(tmp
             assert torch.allclose(model.eval()(inputs), expected, atol=1e-5)
 
 
-def test_a_missing_package_is_found_before_training(tmp_path, monkeypatch):
-    def missing():
-        raise ConfigError("compact=true: needs torch-pruning")
-
-    monkeypatch.setattr("prunelab.experiment.finish.need_torch_pruning", missing)
-    assert channels.need_torch_pruning() is None
-    with pytest.raises(ConfigError, match="torch-pruning"):
-        prunelab.run(prunelab.compose(*overrides(tmp_path, "compact=true")))
-
-
 def test_a_network_without_empty_channels_stays_and_says_so(tmp_path):
     result = prunelab.run(prunelab.compose(*overrides(tmp_path, "compact=true", "schedule.rounds=1", "strategy=l1")))
     summary = json.loads((result.folder / "summary.json").read_text())
     assert summary["compact"]["removed"] == []
     assert [row["parameters"] for row in summary["cost"] if row["form"] == "compact"] == [60_074]
     assert summary["compact"]["kept_because"]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("compact.round_to=8", "round_to=8: rounds what compaction leaves; needs compact=true"),
+        ("compact.round_to=0", "round_to=0: must be null or a whole number ≥ 1"),
+    ],
+)
+def test_a_multiple_that_cannot_be_is_refused(override, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        prunelab.compose(override)
+
+
+def test_a_run_leaves_multiples_of_channels_and_neurons(tmp_path):
+    few = overrides(tmp_path, "strategy=channel", "amount=0.55", "schedule.rounds=1", "compact.round_to=5")
+    small = prunelab.run(prunelab.compose(*few)).model
+    widths = [small.conv2.out_channels, small.fc1.out_features, small.fc2.out_features]
+    assert widths == [10, 55, 40]  # of 16, 120 and 84 there are 7, 54 and 38 with weights

@@ -1,4 +1,4 @@
-"""Networks out of the ordinary: whatever torch-pruning makes of them, the compact network agrees, or nothing goes."""
+"""Networks out of the ordinary: whatever the trace makes of them, the compact network agrees, or nothing goes."""
 
 from __future__ import annotations
 
@@ -7,22 +7,9 @@ import torch
 import torch.nn.functional as F
 from test_compact_random import random_zeros
 from torch import nn
-from toy_networks import apart, settle
+from toy_networks import Net, apart, settle
 
 from prunelab.compaction import compact
-
-
-class Net(nn.Module):
-    """Layers by name, and a function of them."""
-
-    def __init__(self, run, **layers):
-        super().__init__()
-        self.run = run
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-
-    def forward(self, x):
-        return self.run(self, x)
 
 
 def shared(m, x):
@@ -136,10 +123,13 @@ def test_it_agrees_or_stays(name, seed, share):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("grouped", "0: 2 channels without weights stay: 2 is a convolution in 2 groups"),
-        ("two for each channel", "0: 2 channels without weights stay: 2 is a convolution in 4 groups"),
-        ("two into one", "0: 2 channels without weights stay: 2 is a convolution in 4 groups"),
-        ("pixels", "0: 2 channels without weights stay: it is not clear which of them 2 reads"),
+        ("grouped", "0: 2 channels without weights stay: the groups of 2 must stay equal"),
+        ("two for each channel", None),
+        ("two into one", "0: 2 channels without weights stay: the groups of 2 must stay equal"),
+        (
+            "pixels",
+            "0: 2 channels without weights stay: they can only go together with others, which have weights",
+        ),
         ("instance norm", None),
         ("in place", None),
     ],

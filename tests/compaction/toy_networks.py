@@ -6,6 +6,19 @@ import torch
 from torch import Tensor, nn
 
 
+class Net(nn.Module):
+    """Layers by name, and a function of them."""
+
+    def __init__(self, run, **layers):
+        super().__init__()
+        self.run = run
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, *args, **keywords):
+        return self.run(self, *args, **keywords)
+
+
 def settle(model: nn.Module, shape: tuple[int, ...], seed: int = 0) -> nn.Module:
     """Gives BatchNorm layers weights, shifts and statistics that matter, as training does."""
     generator = torch.Generator().manual_seed(seed)
@@ -33,7 +46,16 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def flat(output):
+    """The tensors in nested outputs."""
+    if isinstance(output, Tensor):
+        return [output]
+    parts = output.values() if isinstance(output, dict) else output
+    return [tensor for part in parts for tensor in flat(part)]
+
+
 @torch.no_grad()
-def apart(one: nn.Module, other: nn.Module, x: Tensor) -> float:
+def apart(one: nn.Module, other: nn.Module, *inputs: Tensor, **named: Tensor) -> float:
     """The largest difference, by nothing of prunelab's."""
-    return float((one.eval()(x) - other.eval()(x)).abs().max())
+    pairs = zip(flat(one.eval()(*inputs, **named)), flat(other.eval()(*inputs, **named)), strict=True)
+    return max(float((a - b).abs().max()) for a, b in pairs)
