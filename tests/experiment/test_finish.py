@@ -8,7 +8,7 @@ from conftest import overrides
 
 import prunelab
 from prunelab.compaction import finish as compaction
-from prunelab.experiment import finish
+from prunelab.experiment import finish, gate
 from prunelab.exports import int8
 from prunelab.exports.formats import FORMATS
 from prunelab.tracking.tensorboard import TensorBoard
@@ -22,6 +22,12 @@ def failing(error):
         raise error
 
     return fail
+
+
+@pytest.fixture(autouse=True)
+def untried(monkeypatch):
+    """The gate does not try the files before training, so that they can fail after it."""
+    monkeypatch.setattr(gate, "_try_files", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
