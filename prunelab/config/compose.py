@@ -91,6 +91,11 @@ def own_hydra() -> Iterator[ConfigLoader]:
         hydra.hydra = outer
 
 
+def settings(config: DictConfig) -> DictConfig:
+    """Return what Hydra composed without the settings of Hydra itself."""
+    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+
+
 def in_sweep() -> bool:
     """Return whether this process runs a job of a sweep (`--multirun`)."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

@@ -43,6 +43,7 @@ def run(
     from prunelab.config.resolve import resolve
     from prunelab.config.spec import Spec
     from prunelab.data.live import as_dataset
+    from prunelab.experiment import round as stages
     from prunelab.experiment import run as experiment
     from prunelab.tracking.run_folder import Origin
 
@@ -50,8 +51,10 @@ def run(
     where = Path(folder) if folder is not None else compose.run_folder(spec.outputs)
     telling, sweeping = compose.telling(), compose.in_sweep()
     # TensorBoard names a run after its folder; a job's folder is a number, so the run has a folder of its own in it.
-    origin = Origin(compose.command(), telling, compose.label(telling) if sweeping else "", quiet=sweeping)
-    return experiment.run(spec, where, origin, model, None if data is None else as_dataset(data))
+    name, live_data = compose.label(telling) if sweeping else "", None if data is None else as_dataset(data)
+    live = stages.live_digest(model, live_data)
+    origin = Origin(compose.command(), telling, name, quiet=sweeping, live=live)
+    return experiment.run(spec, where, origin, model, live_data)
 
 
 def load(folder: str | Path, trusted: Sequence[str] = (), compact: bool = False) -> nn.Module:

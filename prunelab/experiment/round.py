@@ -4,7 +4,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunelab.config.component import Component
 from prunelab.data.cache import digest
@@ -111,7 +111,7 @@ def _inputs(bench: Bench, names: tuple[str, ...]) -> dict[str, Any]:
     """Return fields of the spec, and what else the bits depend on."""
     found = {name: _identity(getattr(bench.spec, name)) for name in names}
     if bench.live_data is not None:
-        found["data"] = _content(bench.live_data)
+        found["data"] = content(bench.live_data)
     if bench.live_model is not None:
         found["model"] = None
     found["hardware"] = device.identity(bench.device, device.threads(bench.spec.threads))
@@ -130,7 +130,14 @@ def _identity(value: Any) -> Any:
     return [_identity(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _content(data: Dataset) -> dict[str, str]:
+def live_digest(model: nn.Module | None, data: Dataset | None) -> str:
+    """Return a name for the live objects that replace the config's model and data; empty if there are none."""
+    parts = [] if model is None else [type(model).__name__, digest(model.state_dict())]
+    return " ".join([*parts, *([] if data is None else content(data).values())])
+
+
+def content(data: Dataset) -> dict[str, str]:
+    """Return the digests of a data set's splits."""
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
 
     def tensors(split: Split) -> dict[str, Tensor]:

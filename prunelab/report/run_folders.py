@@ -45,6 +45,7 @@ class Run:
         status: completed, failed, interrupted, unfinished (not ended, or killed) or missing (no summary).
         summary: the content of `summary.json`; empty if there is none.
         sweep: the folder of its sweep; None for a single run.
+        matches: whether the folder holds the run of these overrides; if not, nothing of it is shown.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Run:
     status: str
     summary: Mapping[str, Any]
     sweep: Path | None = None
+    matches: bool = True
 
     @property
     def number(self) -> int:
@@ -89,7 +91,7 @@ class Run:
     @cached_property
     def rounds(self) -> dict[int, Numbers]:
         """The rows of `rounds.csv` by round, or else the first and the final one from the summary."""
-        rows = read_rows(self.folder / "rounds.csv") or [self._summary_row("dense"), self.result]
+        rows = [_numbers(row) for row in self._rows("rounds.csv")] or [self._summary_row("dense"), self.result]
         return {int(known): row for row in rows if (known := row.get("round")) is not None}
 
     @cached_property
@@ -100,12 +102,12 @@ class Run:
     @cached_property
     def epochs(self) -> list[Numbers]:
         """The rows of `epochs.csv`."""
-        return read_rows(self.folder / "epochs.csv")
+        return [_numbers(row) for row in self._rows("epochs.csv")]
 
     @cached_property
     def layers(self) -> dict[str, float | None]:
         """The sparsity of each tensor at the final round, by the tensor's name."""
-        rows = [(row, number(row.get("round"))) for row in _text_rows(self.folder / "layers.csv")]
+        rows = [(row, number(row.get("round"))) for row in self._rows("layers.csv")]
         at = self.final.get("round")
         return {row["tensor"]: number(row.get("sparsity")) for row, known in rows if row.get("tensor") and known == at}
 
@@ -115,6 +117,12 @@ class Run:
         rows = self.summary.get("cost")
         known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         return [_form(row) for row in known if isinstance(row.get("form"), str)]
+
+    def _rows(self, name: str) -> list[dict[str, str]]:
+        """Return the rows of a CSV file that are of the summary's config; without one, of the first row's."""
+        rows = _text_rows(self.folder / name) if self.matches else []
+        wanted = self.summary.get("digest") or next((row.get("config") for row in rows), None)
+        return [row for row in rows if row.get("config") in (None, wanted)]
 
     def _summary_row(self, key: str) -> Numbers:
         row = self.summary.get(key)
@@ -148,9 +156,8 @@ def _text_rows(path: Path) -> list[dict[str, str]]:
         return []
 
 
-def read_rows(path: Path) -> list[Numbers]:
-    """Return the rows of a CSV file as numbers; an empty list if it is missing or not readable."""
-    return [{key: number(cell) for key, cell in row.items()} for row in _text_rows(path)]
+def _numbers(row: Mapping[str, str]) -> Numbers:
+    return {key: number(cell) for key, cell in row.items()}
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
@@ -219,12 +226,18 @@ def _sweep(folder: Path) -> list[Run]:
 
 
 def read_run(folder: Path, overrides: tuple[str, ...] | None = None, sweep: Path | None = None) -> Run:
-    """Return one run; without `overrides`, they are taken from the command in its summary."""
+    """Return one run; without `overrides`, they are taken from the command in its summary.
+
+    A run of other overrides counts as missing.
+    """
     summary = read_summary(folder)
+    command = _words(str((summary or {}).get("command", "")))
+    given = tuple(word for word in command[1:] if "=" in word)
+    if overrides is not None and command and sorted(given) != sorted(item for item in overrides if "=" in item):
+        return Run(folder, overrides, "missing", {}, sweep, matches=False)
     status = "missing" if summary is None else str(summary.get("status", "unfinished"))
-    if overrides is None:
-        overrides = tuple(word for word in _words(str((summary or {}).get("command", "")))[1:] if "=" in word)
-    return Run(folder, overrides, "unfinished" if status == "running" else status, summary or {}, sweep)
+    found = given if overrides is None else overrides
+    return Run(folder, found, "unfinished" if status == "running" else status, summary or {}, sweep)
 
 
 def _words(command: str) -> list[str]:

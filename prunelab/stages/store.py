@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from prunelab.records import EpochRecord, RoundRecord, from_plain, plain
-from prunelab.stages import files
+from prunelab.stages import files, locks
 from prunelab.stages.checkpoint import Work, verified
 from prunelab.stages.files import StorageError
 from prunelab.stages.stage import Stage, State, name_of
+
+WAIT = 0.5  # seconds after which Ctrl-C is noticed while another process holds a lock
 
 
 class Store:
@@ -77,9 +77,7 @@ class Store:
     def lock(self, name: str) -> Iterator[None]:
         """Wait until no other process computes or removes the stage. The kernel releases a killed process's lock."""
         try:
-            (self.root / "locks").mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / "locks" / f"{name}.lock")
-            while not _acquired(lock):
+            while (lock := locks.hold(self.root / "locks" / f"{name}.lock", WAIT)) is None:
                 self.interrupt()
         except OSError as error:
             raise StorageError(self.root, error) from error
@@ -94,15 +92,6 @@ class Store:
             shutil.rmtree(left, ignore_errors=True)
         for left in self.root.glob(f"{name}.work/*.tmp" if self.reuse else f"{name}.work"):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _acquired(lock: FileLock) -> bool:
-    """Try for half a second to acquire a lock, so that Ctrl-C is noticed while another process holds it."""
-    try:
-        lock.acquire(timeout=0.5)
-    except Timeout:
-        return False
-    return True
 
 
 def _packed(stage: Stage, state: State) -> dict[str, bytes]:

@@ -1,38 +1,73 @@
-"""The grid of a sweep: the overrides of every job, checked before the first job starts. Does not import torch."""
+"""What happens before Hydra starts a run or a sweep: folders are locked and all jobs checked. Does not import torch."""
 
 from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from prunelab.config import compose as composing
+from prunelab.config.check import check
 from prunelab.errors import ConfigError
 from prunelab.sweeps import launchers
 from prunelab.sweeps.sweep import RUNNING, Sweep
+from prunelab.tracking import run_lock
+
+SUBDIR = "${hydra.job.num}"
 
 
 class SweepCallback(Callback):
-    """Hydra's callback for sweeps: hand the jobs to the `Sweep` of this process before Hydra launches them."""
+    """Hydra's callback: lock the folder of a run or a sweep, and hand its jobs to the `Sweep` of this process.
+
+    Hydra reports an error of a callback as a warning and goes on. What is wrong ends the process here instead.
+    """
+
+    lock: FileLock | None = None
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the config and lock the run folder, before Hydra writes its own files there."""
+        with _ending():
+            composed = composing.settings(config)
+            with composing.explained(config.hydra.overrides.task):
+                check(composed)
+            self.lock = run_lock.claim(Path(config.hydra.run.dir), composing.plain(composed))
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Release the run folder."""
+        if self.lock is not None:
+            self.lock.release()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """List and check the jobs, and set up the launcher.
-
-        Hydra reports an error of a callback as a warning and goes on. What is wrong ends the process here instead.
-        """
-        jobs = grid(config)
+        """List and check the jobs, lock the sweep's folder, and set up the launcher."""
         sweep = RUNNING.get(None) or Sweep()
-        if not sweep.started:
-            _check(config, jobs)
-        launchers.prepare(config)
-        sweep.begin(Path(config.hydra.sweep.dir), jobs)
+        with _ending():
+            jobs = grid(config)
+            if not sweep.started:
+                _check(config, jobs)
+            launchers.prepare(config)
+            folder = Path(config.hydra.sweep.dir)
+            if not sweep.started:
+                sweep.claim(folder, jobs)
+                _compare(config, jobs, folder)
+            sweep.begin(folder, jobs)
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """End the process with one line after an error that a user can mend."""
+    try:
+        yield
+    except (ConfigError, OSError) as error:
+        sys.exit(f"prunelab: {error}")
 
 
 def grid(config: DictConfig) -> list[list[str]]:
@@ -47,21 +82,36 @@ def grid(config: DictConfig) -> list[list[str]]:
         elif override.is_discrete_sweep():
             choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            sys.exit(
-                f"prunelab: {override.input_line}: must list its values in a sweep; prunelab search takes intervals"
-            )
+            why = "must list its values in a sweep; prunelab search takes intervals"
+            raise ConfigError(f"{override.input_line}: {why}")
     return [list(job) for job in itertools.product(*choices.values())]
 
 
 def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
-    """End the process if a job cannot be composed. Hydra would end the sweep only when it came to that job."""
+    """Raise ConfigError if a job cannot be composed. Hydra would end the sweep only when it came to that job."""
+    subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
+    if subdir != SUBDIR:
+        raise ConfigError(f"hydra.sweep.subdir={subdir}: must be {SUBDIR}; a sweep finds its jobs by their numbers")
     seen: set[str] = set()
     for overrides in jobs:
-        if seen.issuperset(overrides):
-            continue
-        try:
-            with composing.explained(overrides):
-                GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
-        except ConfigError as error:
-            sys.exit(f"prunelab: {error}")
+        if not seen.issuperset(overrides):
+            _composed(config, overrides)
         seen.update(overrides)
+
+
+def _compare(config: DictConfig, jobs: Sequence[Sequence[str]], folder: Path) -> None:
+    """Raise ConfigError if a job's folder holds a run of another config, as after a change of a YAML file.
+
+    One job for each choice is composed, since that takes a tenth of a second.
+    """
+    seen: set[str] = set()
+    for number, overrides in enumerate(jobs):
+        if not seen.issuperset(overrides) and (folder / str(number) / "summary.json").exists():
+            run_lock.check(folder / str(number), composing.plain(_composed(config, overrides)))
+            seen.update(overrides)
+
+
+def _composed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    with composing.explained(overrides):
+        loader = GlobalHydra.instance().config_loader()
+        return composing.settings(loader.load_sweep_config(config, list(overrides)))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
-from prunelab.stages import files
+from prunelab import report
+from prunelab.errors import ConfigError
+from prunelab.stages import files, locks
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,12 @@ class Plan:
     Attributes:
         jobs: the overrides of each job; a job's number is its index.
         turn: the numbers of the jobs to run now; None for all.
+        study: identifies the study of a search; None for a sweep.
     """
 
     jobs: Sequence[Sequence[str]]
     turn: Sequence[int] | None = None
+    study: str | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Plan | None:
@@ -32,6 +38,8 @@ class Plan:
             return cls(**json.loads((folder / "sweep.json").read_bytes()))
         except FileNotFoundError:
             return None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ConfigError(f"{folder / 'sweep.json'}: is damaged") from error
 
     def write(self, folder: Path) -> None:
         """Write the plan into the folder of a sweep, which is made if it is missing."""
@@ -76,8 +84,48 @@ class Tries:
         files.write_file(folder / self.FILE, json.dumps(dataclasses.asdict(self)).encode())
 
 
-def lock(folder: Path, job: object) -> FileLock:
-    """Return the lock that a process holds while it runs this job. It is free again when the process is gone."""
-    path = folder / ".locks" / f"{job}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+def lock(folder: Path, job: object, wait: float = -1) -> FileLock | None:
+    """Acquire the lock that a process holds while it runs this job. It is free again when the process is gone.
+
+    Args:
+        wait: seconds to wait for another process, after which None is returned; -1: as long as it takes.
+
+    Raises:
+        StorageError: if the folder cannot be written.
+    """
+    with files.writing(folder):
+        return locks.hold(folder / ".locks" / f"{job}.lock", wait)
+
+
+@contextmanager
+def locked(folder: Path, job: object) -> Iterator[None]:
+    """Hold a job's lock within the context."""
+    held = lock(folder, job)
+    assert held is not None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def claim(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:
+    """Lock a folder for a sweep of these jobs, and remove what a killed one left there.
+
+    Raises:
+        ConfigError: if another process writes it, or it holds a run, a search or a sweep of other jobs.
+        StorageError: if it cannot be written.
+    """
+    key, choose = f"hydra.sweep.dir={folder}", "choose another folder"
+    if (folder / "summary.json").exists():
+        raise ConfigError(f"{key}: holds a run; {choose}")
+    held = lock(folder, "sweep", 0)
+    if held is None:
+        raise ConfigError(f"{key}: another sweep writes into this folder; wait for it, or {choose}")
+    locks.tidy(folder)
+    earlier = Plan.read(folder)
+    for number, (new, old) in enumerate(itertools.zip_longest(jobs, earlier.jobs if earlier else jobs)):
+        if new != old:
+            was, is_now = ("none" if job is None else name for job, name in zip((old, new), report.names([old or (), new or ()]), strict=True))
+            print(f"1 of {len(jobs)} refused: {is_now}", flush=True)  # as any job that ends without a result
+            raise ConfigError(f"{key}: holds another sweep, whose job {number} is {was}, not {is_now}; {choose}")
+    return held

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from prunelab.config.digest import digest
 from prunelab.config.spec import Spec
 from prunelab.costs.counts import per_tensor
 from prunelab.costs.form_cost import FormCost
@@ -23,7 +24,7 @@ from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.stages import files
 from prunelab.stages.stage import State
 from prunelab.text import percent
-from prunelab.tracking import cost_table
+from prunelab.tracking import cost_table, run_lock
 from prunelab.tracking.console import Console, without_layers
 from prunelab.tracking.csv_files import FILES, CsvFiles
 from prunelab.training.callbacks.gate_savings import GateSavings
@@ -46,16 +47,20 @@ class Origin:
         telling: overrides that distinguish the run from others, for TensorBoard's hparams; None: all keys are compared.
         name: name of the TensorBoard run inside the folder, for a job of a sweep; empty: the folder itself.
         quiet: print nothing but warnings.
+        live: digest of the live model and data; empty without them.
     """
 
     command: str = ""
     telling: Sequence[str] | None = None
     name: str = ""
     quiet: bool = False
+    live: str = ""
 
 
 class RunFolder:
     """The folder of one run and everything that is written there. Files of an earlier run are replaced.
+
+    The folder is locked until the end of the context.
 
     Args:
         folder: created if it does not exist.
@@ -63,6 +68,7 @@ class RunFolder:
         spec: the experiment, whose config is written into the summary.
 
     Raises:
+        ConfigError: if another process writes the folder, or it holds another experiment; see `run_lock.claim`.
         StorageError: if the folder cannot be written; names it and the free bytes.
     """
 
@@ -77,16 +83,17 @@ class RunFolder:
             "command": origin.command,
             "seed": spec.seed,
             "config": dict(spec.plain),
+            "digest": digest(spec.plain, origin.live),
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
         }
+        self.lock = run_lock.claim(folder, spec.plain, origin.live)
         with files.writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             for old in (found for pattern in REPLACED for found in folder.glob(pattern)):
                 old.unlink(missing_ok=True)
         self._write_summary()
         with files.writing(folder):
-            self.tables = CsvFiles(folder)
+            self.tables = CsvFiles(folder, self.summary["digest"])
         self._board: TensorBoard | None = None
 
     def __enter__(self) -> RunFolder:
@@ -104,6 +111,8 @@ class RunFolder:
         except files.StorageError:
             if error is None:
                 raise  # else the first error is the one to report
+        finally:
+            self.lock.release()
 
     def note(self, **facts: Any) -> None:
         """Add facts to the summary."""
