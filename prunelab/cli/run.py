@@ -22,6 +22,7 @@ from prunelab.config import compose as composing
 from prunelab.config import messages
 from prunelab.errors import ConfigError
 from prunelab.runtime import interrupt as signals
+from prunelab.runtime import streams
 from prunelab.stages.files import StorageError
 from prunelab.sweeps import job, launchers
 from prunelab.sweeps.sweep import Sweep
@@ -34,6 +35,7 @@ TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 @hydra.main(config_path=str(composing.folder()), config_name="config", version_base="1.3")
 def task(settings: DictConfig) -> None:
     """Run one experiment in the folder that Hydra made for it."""
+    streams.make_lasting()  # in a launcher's worker too
     with job.attempt() as wanted:
         if wanted:
             _experiment(settings)
@@ -82,6 +84,10 @@ def _start(arguments: Sequence[str], sweep: Sweep) -> bool:
     try:
         with sweep.running():
             task()
+    except SystemExit as error:
+        if TRACEBACK_WANTED and error.__cause__ is not None:
+            raise error.__cause__ from None
+        raise
     except Exception as error:
         if sweep.started and launchers.killed(error):
             return True

@@ -63,7 +63,6 @@ def base(overrides: Sequence[str]) -> DictConfig:
 def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     """Run this process's share of the study and print the Pareto set. Return the exit status."""
     from prunelab.sweeps.search import study
-    from prunelab.sweeps.search.trial import pareto_table
 
     if not re.fullmatch(r"[\w.-]+", arguments.study) or arguments.study.startswith("."):
         raise ConfigError(f"--study {arguments.study}: must be letters, digits, - and _")
@@ -72,6 +71,14 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     folder = Path(base(spaces.parse(arguments.overrides).fixed).outputs) / "searches" / arguments.study
     path = arguments.storage or f"{folder}.db"
     storage = path if "://" in path else f"sqlite:///{path}"
+    with study.database_errors(storage):
+        return _search(arguments, check, folder, storage)
+
+
+def _search(arguments: argparse.Namespace, check: Callable[[], None], folder: Path, storage: str) -> int:
+    from prunelab.sweeps.search import study
+    from prunelab.sweeps.search.trial import pareto_table
+
     opened = study.Study(storage, folder, arguments.overrides, arguments.objective)
     space = spaces.parse(opened.overrides)
     ours = study.Search(opened, space, arguments.trials, int(base(space.fixed).seed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import functools
 import itertools
 import json
@@ -15,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from prunelab.cli.arguments import parser
 from prunelab.records import flat
-from prunelab.stages import files
+from prunelab.stages import files, locks
 from prunelab.stages.stage import NAME_LENGTH
-from prunelab.stages.store import Store
+from prunelab.stages.store import Store, sweep_up
 from prunelab.text import table
 
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -102,12 +101,15 @@ def remove(root: Path, selected: Sequence[Entry]) -> int:
     gone = 0
     for entry in selected:
         try:
-            (root / "locks").mkdir(exist_ok=True)
-            with FileLock(root / "locks" / f"{entry.name}.lock").acquire(timeout=0):
-                files.remove_folder(entry.folder)
-                gone += 1
-        except Timeout:
-            print(f"{entry.name[:12]} is in use and stays", file=sys.stderr)
+            lock = locks.hold(root / "locks" / f"{entry.name}.lock")
+            if lock is None:
+                print(f"{entry.name[:12]} is in use and stays", file=sys.stderr)
+                continue
+            whole = files.remove_folder(entry.folder)
+            lock.release()
+            if not whole:
+                raise PermissionError(errno.EACCES, "some of its files cannot be removed")
+            gone += 1
         except OSError as error:
             raise files.StorageError(entry.folder, error) from error
     return gone
@@ -149,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = _parser()
     arguments = top.parse_args(argv)
     root = arguments.outputs / "stages"
+    sweep_up(root)
     found = entries(root)
     if arguments.command == "verify":
         store = Store(root)  # which checks every digest and moves damaged stages aside

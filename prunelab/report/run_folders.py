@@ -91,7 +91,7 @@ class Run:
     @cached_property
     def rounds(self) -> dict[int, Numbers]:
         """The rows of `rounds.csv` by round, or else the first and the final one from the summary."""
-        rows = [_numbers(row) for row in self._rows("rounds.csv")] or [self._summary_row("dense"), self.result]
+        rows = self._rows("rounds.csv") or [self._summary_row("dense"), self.result]
         return {int(known): row for row in rows if (known := row.get("round")) is not None}
 
     @cached_property
@@ -102,12 +102,12 @@ class Run:
     @cached_property
     def epochs(self) -> list[Numbers]:
         """The rows of `epochs.csv`."""
-        return [_numbers(row) for row in self._rows("epochs.csv")]
+        return self._rows("epochs.csv")
 
     @cached_property
     def layers(self) -> dict[str, float | None]:
         """The sparsity of each tensor at the final round, by the tensor's name."""
-        rows = [(row, number(row.get("round"))) for row in self._rows("layers.csv")]
+        rows = [(row, number(row.get("round"))) for row in self._text_rows("layers.csv")]
         at = self.final.get("round")
         return {row["tensor"]: number(row.get("sparsity")) for row, known in rows if row.get("tensor") and known == at}
 
@@ -118,7 +118,10 @@ class Run:
         known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         return [_form(row) for row in known if isinstance(row.get("form"), str)]
 
-    def _rows(self, name: str) -> list[dict[str, str]]:
+    def _rows(self, name: str) -> list[Numbers]:
+        return [{key: number(cell) for key, cell in row.items()} for row in self._text_rows(name)]
+
+    def _text_rows(self, name: str) -> list[dict[str, str]]:
         """Return the rows of a CSV file that are of the summary's config; without one, of the first row's."""
         rows = _text_rows(self.folder / name) if self.matches else []
         wanted = self.summary.get("digest") or next((row.get("config") for row in rows), None)
@@ -154,10 +157,6 @@ def _text_rows(path: Path) -> list[dict[str, str]]:
             return [dict(zip(header, cells, strict=False)) for cells in reader]
     except (OSError, csv.Error):
         return []
-
-
-def _numbers(row: Mapping[str, str]) -> Numbers:
-    return {key: number(cell) for key, cell in row.items()}
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
@@ -236,8 +235,8 @@ def read_run(folder: Path, overrides: tuple[str, ...] | None = None, sweep: Path
     if overrides is not None and command and sorted(given) != sorted(item for item in overrides if "=" in item):
         return Run(folder, overrides, "missing", {}, sweep, matches=False)
     status = "missing" if summary is None else str(summary.get("status", "unfinished"))
-    found = given if overrides is None else overrides
-    return Run(folder, found, "unfinished" if status == "running" else status, summary or {}, sweep)
+    status = "unfinished" if status == "running" else status
+    return Run(folder, given if overrides is None else overrides, status, summary or {}, sweep)
 
 
 def _words(command: str) -> list[str]:
@@ -245,16 +244,3 @@ def _words(command: str) -> list[str]:
         return shlex.split(command)
     except ValueError:
         return []
-
-
-def sweep_command(folder: Path) -> str | None:
-    """Return the command that started a sweep, from Hydra's `multirun.yaml`; None if that cannot be read."""
-    from omegaconf import OmegaConf  # imported late: only reports of sweeps need it
-
-    try:
-        given: Any = OmegaConf.to_container(OmegaConf.load(folder / "multirun.yaml"))
-        given = given["hydra"]["overrides"]
-        hydra = [item for item in given["hydra"] if not item.startswith(("hydra.mode=", "hydra.sweep.dir="))]
-        return " ".join(["python -m prunelab -m", *map(shlex.quote, [*hydra, *given["task"]])])
-    except Exception:  # a damaged file may raise anything; the report does without the command
-        return None

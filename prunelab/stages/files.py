@@ -103,11 +103,12 @@ def set_aside(path: Path, into: Path) -> Path:
     return target
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove a folder. It is renamed first, so that no reader finds a part of it."""
+def remove_folder(folder: Path) -> bool:
+    """Remove a folder. It is renamed first, so that no reader finds a part of it. Return whether nothing is left."""
     old = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.old")
     folder.rename(old)
     shutil.rmtree(old, ignore_errors=True)
+    return not old.exists()
 
 
 def _write(path: Path, data: bytes) -> None:

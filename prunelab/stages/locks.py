@@ -8,20 +8,19 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 
-def hold(path: Path, wait: float = 0) -> FileLock | None:
-    """Acquire and return a lock, which is released when the returned object is; None if another process keeps it.
-
-    The same thread may hold a lock several times.
+def hold(path: Path, wait: float = 0, *, again: bool = False) -> FileLock | None:
+    """Acquire and return a lock, to be released by its `release`; None if somebody else keeps it.
 
     Args:
         path: of the lock's file, which is made and stays.
-        wait: seconds to wait for another process; -1: as long as it takes.
+        wait: seconds to wait for somebody else; -1: as long as it takes.
+        again: whether the thread that holds the lock may acquire it again.
 
     Raises:
         OSError: if the file cannot be written, or the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.absolute(), is_singleton=True)
+    lock = FileLock(path.absolute(), is_singleton=again)
     try:
         lock.acquire(timeout=wait)
     except Timeout:

@@ -6,6 +6,7 @@ stages/locks/<name>.lock  a kernel lock: a second process that needs the stage w
 stages/damaged/           folders whose digests were wrong
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -88,10 +89,21 @@ class Store:
 
     def _sweep_up(self, name: str) -> None:
         """Remove the temporary folders of a killed process, and with `reuse=false` its checkpoints too."""
-        for left in (*self.root.glob(f"{name}.*.tmp"), *self.root.glob(f"{name}.*.old")):
+        for left in (*self.root.glob(f"{name}.*.tmp"), *self.root.glob("*.old")):
             shutil.rmtree(left, ignore_errors=True)
         for left in self.root.glob(f"{name}.work/*.tmp" if self.reuse else f"{name}.work"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def sweep_up(root: Path) -> None:
+    """Remove what killed processes left in a folder of stages; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        for old in root.glob("*.old"):
+            shutil.rmtree(old, ignore_errors=True)
+        for left in root.glob("*.tmp"):
+            if lock := locks.hold(root / "locks" / f"{left.name.partition('.')[0]}.lock"):
+                shutil.rmtree(left, ignore_errors=True)
+                lock.release()
 
 
 def _packed(stage: Stage, state: State) -> dict[str, bytes]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.config import compose as composing
 from prunelab.config.check import check
@@ -39,7 +40,8 @@ class SweepCallback(Callback):
             composed = composing.settings(config)
             with composing.explained(config.hydra.overrides.task):
                 check(composed)
-            self.lock = run_lock.claim(Path(config.hydra.run.dir), composing.plain(composed))
+            with contextlib.suppress(OmegaConfBaseException):  # a folder that cannot be made: the run says so
+                self.lock = run_lock.claim(Path(config.hydra.run.dir), composing.plain(composed))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Release the run folder."""
@@ -67,7 +69,7 @@ def _ending() -> Iterator[None]:
     try:
         yield
     except (ConfigError, OSError) as error:
-        sys.exit(f"prunelab: {error}")
+        raise SystemExit(f"prunelab: {error}") from error
 
 
 def grid(config: DictConfig) -> list[list[str]]:

@@ -125,7 +125,7 @@ def claim(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:
     earlier = Plan.read(folder)
     for number, (new, old) in enumerate(itertools.zip_longest(jobs, earlier.jobs if earlier else jobs)):
         if new != old:
-            was, is_now = ("none" if job is None else name for job, name in zip((old, new), report.names([old or (), new or ()]), strict=True))
-            print(f"1 of {len(jobs)} refused: {is_now}", flush=True)  # as any job that ends without a result
-            raise ConfigError(f"{key}: holds another sweep, whose job {number} is {was}, not {is_now}; {choose}")
+            was, now = report.names([old or ("none",), new or ("none",)])
+            print(f"1 of {len(jobs)} refused: {now}", flush=True)  # as any job that ends without a result
+            raise ConfigError(f"{key}: holds another sweep, whose job {number} is {was}, not {now}; {choose}")
     return held

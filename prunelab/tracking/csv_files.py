@@ -20,9 +20,7 @@ class CsvFiles:
 
     def __init__(self, folder: Path, digest: str) -> None:
         self.digest = digest
-        self.files = {
-            record: (folder / name).open("w", newline="", encoding="utf-8") for record, name in FILES.items()
-        }
+        self.files = {record: (folder / name).open("w", newline="", encoding="utf-8") for record, name in FILES.items()}
         self.writers = {
             record: csv.DictWriter(file, [*csv_columns(record), DIGEST]) for record, file in self.files.items()
         }

@@ -32,7 +32,7 @@ def claim(folder: Path, config: Mapping[str, Any], live: str = "") -> FileLock:
         The lock, to be released when the run is over.
 
     Raises:
-        ConfigError: if another process writes the folder, or it holds a run of another config, a sweep, or a sweep's job.
+        ConfigError: if another process writes the folder, or it holds a run of another config or a sweep.
         StorageError: if the folder cannot be read or written.
     """
     for sweep in () if in_sweep() else (folder, folder.parent):
@@ -49,8 +49,8 @@ def claim(folder: Path, config: Mapping[str, Any], live: str = "") -> FileLock:
 
 def write(folder: Path) -> FileLock:
     """Lock a run folder, to be changed by this process alone; errors as for `claim`."""
-    with files.writing(folder):
-        lock = locks.hold(folder / ".lock")
+    with files.writing(folder, ELSE):
+        lock = locks.hold(folder / ".lock", again=True)
         if lock is not None:
             locks.tidy(folder)
     if lock is None:

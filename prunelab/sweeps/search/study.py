@@ -6,18 +6,21 @@ import dataclasses
 import statistics
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import optuna
 from filelock import FileLock
+from optuna.exceptions import OptunaError
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from prunelab import report
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError, one_line
 from prunelab.sweeps.notes import Plan, Tries, lock, locked
 from prunelab.sweeps.progress import in_words
 from prunelab.sweeps.search.space import Space
@@ -27,6 +30,16 @@ from prunelab.text import percent
 UNIT = {"nonzero": "nonzero", "macs": "MACs"}  # by objective
 KILLED = 3  # a trial whose process was killed so many times without a new epoch is given up
 REFUSED = 10  # a process gives up after so many refused trials, plus two for each completed one
+
+
+@contextmanager
+def database_errors(storage: str) -> Iterator[None]:
+    """Turn what SQLAlchemy and Optuna raise about a database, or its missing driver, into a ConfigError."""
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError, ImportError) as error:
+        why = getattr(error, "orig", None) or error
+        raise ConfigError(f"--storage {storage}: {one_line(why)}") from error
 
 
 class Study:
@@ -47,7 +60,10 @@ class Study:
         self.folder = folder
         wait = {"connect_args": {"timeout": 120}} if storage.startswith("sqlite") else {}
         with locked(folder, "study"):  # two processes at once would both make the tables
-            self.storage = RDBStorage(storage, engine_kwargs=wait)
+            try:
+                self.storage = RDBStorage(storage, engine_kwargs=wait)
+            except RuntimeError as error:  # tables of another version of Optuna
+                raise ConfigError(f"--storage {storage}: {one_line(error)}") from error
             self.optuna = optuna.create_study(
                 study_name=folder.name, storage=self.storage, directions=["maximize", "minimize"], load_if_exists=True
             )
