@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,6 +27,7 @@ def main(*words: str) -> NoReturn:
     except (InterruptedRun, KeyboardInterrupt) as error:
         print("prunelab: stopped", file=sys.stderr)
         status = int(getattr(error, "exit_status", 130))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command is over; the interpreter's end takes a moment
     sys.exit(status)
 
 

@@ -37,7 +37,7 @@ def claim(folder: Path, config: Mapping[str, Any], live: str = "") -> FileLock:
     """
     for sweep in () if in_sweep() else (folder, folder.parent):
         if (sweep / SWEEP).exists():
-            raise ConfigError(f"{folder}: {sweep} holds a sweep or a search; {ELSE}")
+            raise ConfigError(f"{folder}: belongs to the sweep or search in {sweep}; {ELSE}")
     lock = write(folder)
     try:
         check(folder, config, live)
