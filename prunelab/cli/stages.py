@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import functools
 import itertools
-import json
 import re
 import sys
 import time
@@ -15,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from prunelab.cli.arguments import parser
 from prunelab.records import flat
+from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
 from prunelab.stages.stage import NAME_LENGTH
 from prunelab.stages.store import Store
@@ -63,7 +63,7 @@ def entries(root: Path) -> list[Entry]:
 def _entry(folder: Path) -> Entry:
     described: Any = {}
     with contextlib.suppress(OSError, ValueError):
-        described = json.loads((folder / "stage.json").read_bytes())
+        described = read_json(folder / "stage.json")
     described = described if isinstance(described, dict) else {}
     kind = "unfinished" if folder.name.endswith(".work") else described.get("kind", "?")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -102,8 +102,7 @@ def remove(root: Path, selected: Sequence[Entry]) -> int:
     gone = 0
     for entry in selected:
         try:
-            (root / "locks").mkdir(exist_ok=True)
-            with FileLock(root / "locks" / f"{entry.name}.lock").acquire(timeout=0):
+            with files.lock(root / "locks" / f"{entry.name}.lock").acquire(timeout=0):
                 files.remove_folder(entry.folder)
                 gone += 1
         except Timeout:

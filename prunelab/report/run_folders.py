@@ -13,11 +13,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
 
 Numbers = Mapping[str, float | None]  # one row of a CSV file by column; None where a cell is no finite number
 FORM_TEXT = ("form", "why_no_faster", "why_no_peak")  # columns of the cost table that are no numbers
 RUN, SWEEP = ("summary.json", "rounds.csv"), "sweep.json"
+# The types in a summary. Another program may have written it: a value of another type counts as missing.
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("status", "command", "started", "device"), str),
+    **dict.fromkeys(("seed", "threads"), int),
+    **dict.fromkeys(("config", "versions", "dense", "final"), dict),
+    "seconds": (int, float),
+    "cost": list,
+}
 
 
 @dataclass(frozen=True)
@@ -132,13 +141,15 @@ def number(value: Any) -> float | None:
     """Return a finite number as float, and None for anything else, also for the NaN of a diverged run."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
 
 
 def _text_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file; an empty list if it is missing or not readable."""
+    if not path.is_file():  # a named pipe would be waited for
+        return []
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             reader = csv.reader(file)
@@ -154,12 +165,14 @@ def read_rows(path: Path) -> list[Numbers]:
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a run's `summary.json`; None if there is none, or if it cannot be read."""
+    """Return the content of a run's `summary.json`, as far as its types are right; None if it cannot be read."""
     try:
-        summary = json.loads((folder / "summary.json").read_bytes())
+        summary = read_json(folder / "summary.json")
     except (OSError, ValueError):
         return None
-    return summary if isinstance(summary, dict) else None
+    if not isinstance(summary, dict):
+        return None
+    return {key: value for key, value in summary.items() if isinstance(value, KINDS.get(key, object))}
 
 
 def note_failure(folder: Path, message: str) -> None:
@@ -175,7 +188,7 @@ def read_sweep(folder: Path) -> list[Run]:
     Raises:
         OSError, ValueError, KeyError, TypeError: `sweep.json` is missing or damaged.
     """
-    jobs = json.loads((folder / SWEEP).read_bytes())["jobs"]
+    jobs = read_json(folder / SWEEP)["jobs"]
     listed = [tuple(map(str, overrides)) for overrides in jobs]
     return [read_run(folder / str(job), overrides, folder) for job, overrides in enumerate(listed)]
 

@@ -9,6 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
+from prunelab.runtime.json_data import read_json
+
 MANIFEST = "manifest.json"
 
 
@@ -34,6 +38,20 @@ def writing(folder: Path, *hint: str) -> Iterator[None]:
         raise StorageError(folder, error, *hint) from error
 
 
+def drop_link(path: Path) -> None:
+    """Remove a symbolic link that stands where a file or folder is to be written: it may lead anywhere."""
+    if path.is_symlink():
+        path.unlink()
+
+
+def lock(path: Path) -> FileLock:
+    """Return the kernel lock on a file. Its folder is made; links in the place of either are replaced."""
+    drop_link(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drop_link(path)
+    return FileLock(path)
+
+
 def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
     """Write a folder and its manifest under another name, fsync, and rename it: a crash leaves the old or the new one.
 
@@ -46,7 +64,7 @@ def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
         for name, data in {**content, MANIFEST: json.dumps(manifest, indent=1).encode()}.items():
             _write(aside / name, data)
         _sync_folder(aside)
-        if folder.exists():  # a folder cannot be renamed over a full one
+        if os.path.lexists(folder):  # a folder cannot be renamed over a full one
             remove_folder(folder)
         aside.rename(folder)
         _sync_folder(folder.parent)
@@ -78,7 +96,7 @@ def read_folder(folder: Path) -> dict[str, bytes] | None:
     if not folder.exists():
         return None
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = read_json(folder / MANIFEST)
         content = {name: (folder / Path(name).name).read_bytes() for name in manifest}
         for name, data in content.items():
             if hashlib.sha256(data).hexdigest() != manifest[name]:
@@ -94,6 +112,7 @@ def set_aside(path: Path, into: Path) -> Path:
     """Move a damaged folder into another one, under a new name, unless another process has done so; return its path."""
     target = into / f"{path.name}.{uuid.uuid4().hex[:12]}"
     try:
+        drop_link(into)
         into.mkdir(parents=True, exist_ok=True)
         path.rename(target)
     except FileNotFoundError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from prunelab.records import EpochRecord, RoundRecord, from_plain, plain
+from prunelab.runtime.json_data import parse_json
 from prunelab.stages import files
 from prunelab.stages.checkpoint import Work, verified
 from prunelab.stages.files import StorageError
@@ -60,12 +61,12 @@ class Store:
 
             if name_of(content["stage.json"]) != name:
                 raise ValueError("it belongs to another stage")
-            record = json.loads(content["round.json"])
+            record = parse_json(content["round.json"])
             return State(
                 weights=load(content["weights.safetensors"]),
                 masks=load(content["masks.safetensors"]),
                 record=None if record is None else from_plain(RoundRecord, record),
-                epochs=[from_plain(EpochRecord, json.loads(line)) for line in content["epochs.jsonl"].splitlines()],
+                epochs=[from_plain(EpochRecord, parse_json(line)) for line in content["epochs.jsonl"].splitlines()],
                 recorded=load(content["recorded.safetensors"]) if "recorded.safetensors" in content else {},
                 stage=name,
                 reused=True,
@@ -77,8 +78,7 @@ class Store:
     def lock(self, name: str) -> Iterator[None]:
         """Wait until no other process computes or removes the stage. The kernel releases a killed process's lock."""
         try:
-            (self.root / "locks").mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / "locks" / f"{name}.lock")
+            lock = files.lock(self.root / "locks" / f"{name}.lock")
             while not _acquired(lock):
                 self.interrupt()
         except OSError as error:

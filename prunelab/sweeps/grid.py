@@ -14,7 +14,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from prunelab.config import compose as composing
-from prunelab.errors import ConfigError
+from prunelab.config import foreign
+from prunelab.errors import one_line
 from prunelab.sweeps import launchers
 from prunelab.sweeps.sweep import RUNNING, Sweep
 
@@ -57,11 +58,12 @@ def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
     """End the process if a job cannot be composed. Hydra would end the sweep only when it came to that job."""
     seen: set[str] = set()
     for overrides in jobs:
-        if seen.issuperset(overrides):
+        if seen.issuperset(overrides) and not foreign.is_foreign(config):
             continue
         try:
             with composing.explained(overrides):
-                GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
-        except ConfigError as error:
-            sys.exit(f"prunelab: {error}")
+                job = GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
+            foreign.check_config(job)
+        except Exception as error:  # none may pass: Hydra would warn, and start the jobs
+            sys.exit(f"prunelab: {one_line(error)}")
         seen.update(overrides)

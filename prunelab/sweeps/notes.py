@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
 
 
@@ -29,7 +30,7 @@ class Plan:
     def read(cls, folder: Path) -> Plan | None:
         """Return the plan of a sweep; None if there is none, which is so under a sweeper that is not Hydra's own."""
         try:
-            return cls(**json.loads((folder / "sweep.json").read_bytes()))
+            return cls(**read_json(folder / "sweep.json"))
         except FileNotFoundError:
             return None
 
@@ -59,7 +60,7 @@ class Tries:
     def read(cls, folder: Path) -> Tries | None:
         """Return what the file says; None if it cannot be read."""
         try:
-            return cls(**json.loads((folder / cls.FILE).read_bytes()))
+            return cls(**read_json(folder / cls.FILE))
         except (OSError, ValueError, TypeError):
             return None
 
@@ -78,6 +79,4 @@ class Tries:
 
 def lock(folder: Path, job: object) -> FileLock:
     """Return the lock that a process holds while it runs this job. It is free again when the process is gone."""
-    path = folder / ".locks" / f"{job}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+    return files.lock(folder / ".locks" / f"{job}.lock")
