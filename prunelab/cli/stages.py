@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from prunelab.cli.arguments import parser
+from prunelab.cli.arguments import failed, parser
 from prunelab.records import flat
 from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
@@ -65,10 +65,13 @@ def _entry(folder: Path) -> Entry:
     with contextlib.suppress(OSError, ValueError):
         described = read_json(folder / "stage.json")
     described = described if isinstance(described, dict) else {}
-    kind = "unfinished" if folder.name.endswith(".work") else described.get("kind", "?")
+    inputs = described.get("inputs")
+    kind = "unfinished" if folder.name.endswith(".work") else str(described.get("kind", "?"))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     age = time.time() - folder.stat().st_mtime
-    return Entry(folder, kind, described.get("parent") or "", flat(described.get("inputs") or {}), size, age)
+    return Entry(
+        folder, kind, str(described.get("parent") or ""), flat(inputs) if isinstance(inputs, dict) else {}, size, age
+    )
 
 
 def listing(found: Sequence[Entry]) -> str:
@@ -144,10 +147,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Return its exit status: 1 for damaged stages or a folder that cannot be written."""
+    """Run the command line. Return its exit status: 1 for damaged stages or a folder that cannot be read or written."""
     top = _parser()
     arguments = top.parse_args(argv)
     root = arguments.outputs / "stages"
+    try:
+        with files.writing(root, "--outputs chooses another"):
+            return _run(top, arguments, root)
+    except files.StorageError as error:
+        return failed(error)
+
+
+def _run(top: argparse.ArgumentParser, arguments: argparse.Namespace, root: Path) -> int:
     found = entries(root)
     if arguments.command == "verify":
         store = Store(root)  # which checks every digest and moves damaged stages aside

@@ -48,12 +48,9 @@ def check_command_line(arguments: Sequence[str]) -> None:
             return
         _check_defaults(places)
         quoted = ",".join("'{}'".format(place.replace("\\", "\\\\").replace("'", "\\'")) for place in places)
-        overrides = [str(item.input_line) for item in parsed if item not in named]
-        check_config(
-            loader.load_configuration(
-                options.config_name or "config", [*overrides, f"{SEARCH}=[{quoted}]"], RunMode.MULTIRUN, False, False
-            )
-        )
+        overrides = [*(str(item.input_line) for item in parsed if item not in named), f"{SEARCH}=[{quoted}]"]
+        name = options.config_name or "config"
+        check_config(loader.load_configuration(name, overrides, RunMode.MULTIRUN, False, False), overrides)
 
 
 def is_foreign(config: DictConfig) -> bool:
@@ -62,8 +59,11 @@ def is_foreign(config: DictConfig) -> bool:
     return any(name == "command-line" or name.startswith(SEARCH) for name in providers)
 
 
-def check_config(config: DictConfig) -> None:
+def check_config(config: DictConfig, overrides: Sequence[str]) -> None:
     """Check a config that Hydra composed, with its node `hydra`, before it is used; nothing in it is resolved.
+
+    Args:
+        overrides: all that it was composed with; those that the config itself lists may come from a file.
 
     Raises:
         ConfigError: if a file from elsewhere sets what only the command line may say.
@@ -72,10 +72,12 @@ def check_config(config: DictConfig) -> None:
         return
     given = OmegaConf.to_container(config, resolve=False)
     assert isinstance(given, dict)
-    overrides = [*given["hydra"]["overrides"]["hydra"], *given["hydra"]["overrides"]["task"]]
-    ours = [item for item in overrides if _root(item) in OURS and SEARCH not in item]
+    listed = given["hydra"]["overrides"]
+    if sorted([*listed["hydra"], *listed["task"]]) != sorted(overrides):
+        raise ConfigError("hydra.overrides: is set by a config file; only the command line may set it")
+    ours = [item for item in overrides if root(item) in OURS and SEARCH not in item]
     choices = given["hydra"]["runtime"]["choices"].items()
-    ours += [f"{group}={choice}" for group, choice in choices if group.startswith("hydra/") and choice]
+    ours += [f"{group}={choice}" for group, choice in choices if re.fullmatch(r"hydra/\w+", group) and choice]
     with explained(ours):
         expected = OmegaConf.to_container(compose_raw(*ours, return_hydra_config=True), resolve=False)
     assert isinstance(expected, dict)
@@ -84,7 +86,7 @@ def check_config(config: DictConfig) -> None:
         if known.get(key) != found.get(key) and not _is_free(key.removeprefix("hydra."), found.get(key)):
             raise ConfigError(f"{key}={found.get(key)}: is set by a config file; only the command line may set it")
     for key in given["hydra"]["sweeper"].get("params") or {}:
-        if _root(key) in OURS or "@" in key:
+        if root(key) in OURS or "@" in key:
             raise ConfigError(f"hydra.sweeper.params.{key}: is set by a config file; only the command line may set it")
     for text in _texts({key: value for key, value in given.items() if key != "hydra"}):
         if re.search(r"\$\{.*:", text, re.DOTALL) and not any(text in item for item in overrides):
@@ -103,7 +105,7 @@ def _check_defaults(places: Sequence[str]) -> None:
                 raise ConfigError(f"{path}: its defaults list must not hold an interpolation ${{…}}")
 
 
-def _root(override: str) -> str:
+def root(override: str) -> str:
     """Return the first part of an override's key: `hydra` of `+hydra.sweep.dir=x` and of `hydra/launcher=joblib`."""
     return re.split(r"[./=@:]", override.lstrip("+~"), maxsplit=1)[0].strip()
 

@@ -38,17 +38,17 @@ def writing(folder: Path, *hint: str) -> Iterator[None]:
         raise StorageError(folder, error, *hint) from error
 
 
-def drop_link(path: Path) -> None:
-    """Remove a symbolic link that stands where a file or folder is to be written: it may lead anywhere."""
-    if path.is_symlink():
-        path.unlink()
+def drop_link(*paths: Path) -> None:
+    """Remove each path that is a symbolic link: it stands where something is to be written, and may lead anywhere."""
+    for path in paths:
+        if path.is_symlink():
+            path.unlink()
 
 
 def lock(path: Path) -> FileLock:
     """Return the kernel lock on a file. Its folder is made; links in the place of either are replaced."""
-    drop_link(path.parent)
+    drop_link(path.parent, path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    drop_link(path)
     return FileLock(path)
 
 
@@ -73,8 +73,10 @@ def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
         raise StorageError(folder.parent, error) from error
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *hint: str) -> None:
     """Write a file under another name and rename it, so that a reader sees the old one or the new one.
+
+    A link in its place is replaced. `hint`: how to choose another folder.
 
     Raises StorageError, and leaves the old file, if it cannot be written.
     """
@@ -85,7 +87,7 @@ def write_file(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        raise StorageError(path.parent, error) from error
+        raise StorageError(path.parent, error, *hint) from error
 
 
 def read_folder(folder: Path) -> dict[str, bytes] | None:

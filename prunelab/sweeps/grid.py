@@ -16,12 +16,17 @@ from omegaconf import DictConfig
 from prunelab.config import compose as composing
 from prunelab.config import foreign
 from prunelab.errors import one_line
+from prunelab.stages import files
 from prunelab.sweeps import launchers
 from prunelab.sweeps.sweep import RUNNING, Sweep
 
 
 class SweepCallback(Callback):
-    """Hydra's callback for sweeps: hand the jobs to the `Sweep` of this process before Hydra launches them."""
+    """Hydra's callback: hand the jobs of a sweep to the `Sweep` of this process before Hydra launches them."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remove links from a run folder that Hydra would write through."""
+        drop_links(config, Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """List and check the jobs, and set up the launcher.
@@ -33,7 +38,19 @@ class SweepCallback(Callback):
         if not sweep.started:
             _check(config, jobs)
         launchers.prepare(config)
-        sweep.begin(Path(config.hydra.sweep.dir), jobs)
+        folder = Path(config.hydra.sweep.dir)
+        files.drop_link(folder / "multirun.yaml")
+        for number in range(len(jobs)):
+            files.drop_link(folder / str(number))
+            drop_links(config, folder / str(number))
+        sweep.begin(folder, jobs)
+
+
+def drop_links(config: DictConfig, folder: Path) -> None:
+    """Remove the links in a job's folder that stand where Hydra writes: its log, and its copy of the config."""
+    own = folder / str(config.hydra.output_subdir)
+    files.drop_link(folder / f"{config.hydra.job.name}.log", own)
+    files.drop_link(*(own / f"{name}.yaml" for name in ("config", "hydra", "overrides")))
 
 
 def grid(config: DictConfig) -> list[list[str]]:
@@ -63,7 +80,7 @@ def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
         try:
             with composing.explained(overrides):
                 job = GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
-            foreign.check_config(job)
+            foreign.check_config(job, [*config.hydra.overrides.hydra, *overrides])
         except Exception as error:  # none may pass: Hydra would warn, and start the jobs
             sys.exit(f"prunelab: {one_line(error)}")
         seen.update(overrides)
