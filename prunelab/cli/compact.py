@@ -40,7 +40,7 @@ def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[Compacted, list[Form
     from prunelab.runtime import device
 
     network = finished_run.read(folder, trusted, stale=True)
-    device.prepare("cpu", (network.config or {}).get("threads"))
+    device.prepare("cpu", finished_run.threads(network))
     test = finished_run.test_split(network)
     compacted = finish.finish(network.model, test, folder)
     forms = {"pruned": Form(network.model), "compact": finish.form(compacted, folder)}

@@ -76,7 +76,7 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     storage = path if "://" in path else f"sqlite:///{path}"
     files.drop_link(folder, Path(f"{folder}.db"))
     opened = study.Study(storage, folder, wanted, arguments.objective)
-    space = spaces.parse(wanted or spaces.stored(opened.overrides), here)
+    space = spaces.parse(wanted or spaces.stored(opened.overrides, here), here)
     ours = study.Search(opened, space, arguments.trials, int(base(space.fixed).seed))
     print(f"{arguments.trials} trials → {folder}", flush=True)
     ours.run(check)

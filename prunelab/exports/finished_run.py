@@ -5,6 +5,7 @@ Only this file of the room builds networks from a config; the modules for that a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -108,6 +109,12 @@ def test_split(network: Network) -> Split:
     with fitting("the config", "loads no data"):
         data: Dataset = from_plain(network.config, network.config["trusted"]).data()
         return data.test
+
+
+def threads(network: Network) -> int | None:
+    """Return the number of threads that the run had; None if this machine has fewer cores, or it is no such number."""
+    wanted = (network.config or {}).get("threads")
+    return wanted if type(wanted) is int and 1 <= wanted <= (os.cpu_count() or 1) else None
 
 
 def _summary(folder: Path) -> Json:

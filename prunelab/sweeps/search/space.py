@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 from prunelab.config import compose as composing
+from prunelab.config.allow_list import KEYS, check_name
 from prunelab.config.foreign import root
 from prunelab.config.schema import ConfigError
 
@@ -63,13 +64,20 @@ def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return here, [item for item in overrides if item not in here]
 
 
-def stored(overrides: Sequence[str]) -> list[str]:
+def stored(overrides: Sequence[str], here: Sequence[str]) -> list[str]:
     """Return the overrides that a study's database has, which anybody may have written.
 
+    Args:
+        here: the first list of `split`, with the packages that this command line trusts.
+
     Raises:
-        ConfigError: for one that is more than a key and its value.
+        ConfigError: for one that is more than a key and its value, or names a class or function that is not trusted.
     """
+    trusted = composing.compose_raw(*here).trusted
     for item in overrides:
+        key, _, value = item.lstrip("+~").partition("=")
+        if key.strip() in KEYS:
+            check_name(value.strip("' \""), key.strip(), trusted)
         if root(item) == "hydra" or "@" in item or "${" in item:
             raise ConfigError(f"{item}: is in the database of the study; only the command line may say it")
     return list(overrides)
