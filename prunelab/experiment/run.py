@@ -1,7 +1,7 @@
 """The algorithm of an experiment: train dense, then rounds of prune → rewind → fine-tune, then finish."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,27 +51,33 @@ def run(
     with RunFolder(folder, origin, spec) as report, graceful() as interrupt:
         bench, rounds = prepare(spec, report, interrupt, model, data)
         store = Store(Path(spec.outputs) / "stages", reuse=spec.reuse, interrupt=interrupt)
-        take = functools.partial(_take, bench, store, report)
-        initial = store.run(stages.init(bench))
-        state = result = take(0, stages.dense(bench, initial, report.epoch))
-        least = None if spec.tolerance is None else state.row.val_accuracy - spec.tolerance
-        bench.dense = state.weights
-        rewound = rewinding_point(bench, store, initial)
-        for number, round in enumerate(rounds, 1):
-            stage = stages.prune_and_finetune(bench, number, round, state, rewound, report.epoch)
-            if spec.control is None:
-                state = shown = take(number, stage)
-            else:
-                state = store.run(stage)
-                shown = take(number, stages.control(bench, number, state, rewound, report.epoch))
-            if least is not None and shown.row.val_accuracy < least:
-                report.stop(number, least)
-                break
-            result = shown
-        bench.put(result)
+        final_round = train_and_prune(bench, rounds, store, report)
         final = finish(bench, report)
-        report.finish(result.row.round)
+        report.finish(final_round)
     return Result(report.rounds, final, folder)
+
+
+def train_and_prune(bench: Bench, rounds: Sequence[Round], store: Store, report: RunFolder) -> int:
+    """Train dense, then prune → rewind → fine-tune in rounds. Leave the result in the model; return its round."""
+    spec, take = bench.spec, functools.partial(_take, bench, store, report)
+    initial = store.run(stages.init(bench))
+    state = result = take(0, stages.dense(bench, initial, report.epoch))
+    least = None if spec.tolerance is None else state.row.val_accuracy - spec.tolerance
+    bench.dense = state.weights
+    rewound = rewinding_point(bench, store, initial)
+    for number, round in enumerate(rounds, 1):
+        stage = stages.prune_and_finetune(bench, number, round, state, rewound, report.epoch)
+        if spec.control is None:
+            state = shown = take(number, stage)
+        else:
+            state = store.run(stage)
+            shown = take(number, stages.control(bench, number, state, rewound, report.epoch))
+        if least is not None and shown.row.val_accuracy < least:
+            report.stop(number, least)
+            break
+        result = shown
+    bench.put(result)
+    return result.row.round
 
 
 def _take(bench: Bench, store: Store, report: RunFolder, number: int, stage: Stage) -> State:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prunelab.report.groups import DOSES, Group, label
 from prunelab.report.jobs import mean_and_error
 from prunelab.report.run_folders import Numbers
 
-SHOWN = 8  # number of curves that are drawn in a colour; more colours cannot be told apart
+SHOWN = 8  # number of curves that a panel of a figure shows in a colour; more colours cannot be told apart
+PANELS = 4  # number of panels at most, to limit the size of the page; tables and comparisons have every curve
 Seed = int | str
 
 
@@ -43,12 +45,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """The points of one experiment over sparsity. `colour` is 1 to `SHOWN`, or 0 for a grey curve without a name."""
+    """The points of one experiment over sparsity.
+
+    `colour` is 1 to `SHOWN` in the panel of figures that names the curve, and 0 for a grey curve without a name.
+    """
 
     label: str
     points: Sequence[Point]
     last: Point
     colour: int = 0
+    panel: int = 0
 
     @property
     def seeds(self) -> int:
@@ -104,12 +110,15 @@ def _curve(members: Sequence[Group], keys: set[str]) -> Curve:
 
 
 def _coloured(found: list[Curve]) -> list[Curve]:
-    """Give each curve its colour; if there are more than `SHOWN`, only those with the best validation accuracy."""
-    order = list(range(len(found)))
-    if len(found) > SHOWN:  # validation accuracy decides: test data never chooses anything
-        order.sort(key=lambda n: found[n].last.mean("val_accuracy") or 0.0, reverse=True)
-    chosen = {number: colour for colour, number in enumerate(order[:SHOWN], 1)}
-    return [Curve(c.label, c.points, c.last, chosen.get(number, 0)) for number, c in enumerate(found)]
+    """Give each curve its panel and colour; of more than fit, only those with the best validation accuracy."""
+    order = sorted(found, key=lambda curve: curve.last.mean("val_accuracy") or 0.0, reverse=True)  # never by test data
+    shown = {id(curve) for curve in order[: SHOWN * PANELS]}
+    numbers = itertools.count()
+    places = [divmod(next(numbers), SHOWN) if id(curve) in shown else None for curve in found]
+    return [
+        replace(curve, panel=place[0], colour=place[1] + 1) if place else curve
+        for curve, place in zip(found, places, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,29 @@
-"""Paired differences in test accuracy between two experiments at the same seeds and the same sparsity."""
+"""Paired differences in test accuracy of two experiments at the same seeds and sparsity, with Holm's correction."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from prunelab.report.curves import Curve, Point
 from prunelab.report.jobs import mean_and_error
 
 SAME = 0.005  # sparsities that differ by at most half a percentage point count as equal
 LEVEL = 0.95  # of the confidence intervals
-EVERY_PAIR = 40  # up to so many curves, every two are compared; beyond that, each with the best one
+EVERY_PAIR = 64  # up to so many curves, every two are compared; beyond that, each with the best one
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of test accuracy of `first` − `second`, with its confidence interval.
+    """The mean of test accuracy of `first` − `second`, with its confidence interval and p-value.
 
-    Accuracies and sparsity are fractions. `low` and `high` are None with fewer than two seeds.
+    Accuracies and sparsity are fractions. `p` is that of the two-sided paired t-test; `corrected` tells whether `holm`
+    has corrected it for the number of comparisons. `low`, `high` and `p` are None with fewer than two seeds.
     """
 
     first: str
@@ -31,11 +33,13 @@ class Difference:
     mean: float
     low: float | None
     high: float | None
+    p: float | None
+    corrected: bool = False
 
     @property
     def decided(self) -> bool:
-        """Whether the confidence interval excludes zero."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether the difference is significant at the 5% level."""
+        return self.p is not None and self.p < 1 - LEVEL
 
     @property
     def verdict(self) -> str:
@@ -92,9 +96,24 @@ def difference(first: tuple[str, Point], second: tuple[str, Point], same: float 
         return None
     sparsity, _ = mean_and_error(sparsities)
     mean, error = mean_and_error(accuracies)
-    half = t_quantile(len(accuracies) - 1) * error if len(accuracies) > 1 else None
-    low, high = (None, None) if half is None else (mean - half, mean + half)
-    return Difference(a, b, sparsity, len(accuracies), mean, low, high)
+    freedom = len(accuracies) - 1
+    if not freedom:
+        return Difference(a, b, sparsity, 1, mean, None, None, None)
+    half = t_quantile(freedom) * error
+    p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
+    return Difference(a, b, sparsity, freedom + 1, mean, mean - half, mean + half, p)
+
+
+def holm(found: Iterable[Difference]) -> list[Difference]:
+    """Return the differences with p-values corrected for their number; the intervals stay those of each one alone.
+
+    With the corrected p-values, the probability that any of the differences is called significant by chance is at most
+    5%. Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    found = list(found)
+    known = [d.p for d in found if d.p is not None]
+    corrected = iter(multipletests(known, method="holm")[1] if known else ())
+    return [d if d.p is None else replace(d, p=float(next(corrected)), corrected=True) for d in found]
 
 
 def compare(first: Curve, second: Curve) -> Iterator[Difference]:
@@ -113,7 +132,7 @@ def _apart(a: Point, b: Point) -> float:
 
 
 def all_pairs(curves: Sequence[Curve]) -> list[list[Difference]]:
-    """Return the differences of each pair of curves that have a sparsity in common, the highest sparsity first.
+    """Return the differences of each two curves that have a sparsity in common, the highest sparsity first.
 
     With more than `EVERY_PAIR` curves, the pairs are the curve with the best validation accuracy and each other one.
     """

@@ -6,14 +6,14 @@ import itertools
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import jinja2
 
 from prunelab.report import cost_tables, differences, figures, mask_pictures, result_tables, results_frame, sentences
-from prunelab.report.curves import SHOWN, Baseline, Curve, Point, baselines, curves, final, pareto
+from prunelab.report.curves import Baseline, Curve, Point, baselines, curves, final, pareto
 from prunelab.report.drawing import Figure, style
 from prunelab.report.groups import Group, group
 from prunelab.report.mask_pictures import Picture
@@ -103,6 +103,12 @@ class Report:
         """The curves of the experiments over sparsity."""
         return curves(self.groups)
 
+    @cached_property
+    def panels(self) -> list[list[Curve]]:
+        """All curves, once for each panel: those that the panel shows have a colour, the others are grey."""
+        numbers = sorted({curve.panel for curve in self.curves}) or [0]
+        return [[replace(c, colour=c.colour if c.panel == n else 0) for c in self.curves] for n in numbers]
+
     @property
     def compared_with_best(self) -> bool:
         """Whether there are too many curves to compare every two of them."""
@@ -121,7 +127,7 @@ class Report:
 
     @cached_property
     def pictures(self) -> list[Picture]:
-        """The masks of the first layer, one run of each coloured curve."""
+        """The masks of the first layer, one run of each curve that a figure shows in colour."""
         groups = [curve.last.group for curve in self.curves if curve.colour]
         return [picture for group in groups if (picture := mask_pictures.picture(group.label, group.runs[0]))]
 
@@ -130,12 +136,21 @@ class Report:
         """The figures by name."""
         with style():
             drawn = [
-                figures.over_sparsity(self.curves, self.dense),
-                figures.over_compression(self.curves, self.dense),
-                figures.front(self.curves, [point for _, point in self.front]),
-                *figures.training(self.curves),
+                (number, figure)
+                for number, panel in enumerate(self.panels)
+                for figure in (
+                    figures.over_sparsity(panel, self.dense),
+                    figures.over_compression(panel, self.dense),
+                    figures.front(panel, [point for _, point in self.front]),
+                    *figures.training(panel),
+                )
             ]
-        return {figure.name: figure for figure in drawn}
+        return {f"{figure.name}-{number}": figure for number, figure in drawn}
+
+    @property
+    def trained(self) -> bool:
+        """Whether there are training curves."""
+        return any(name.startswith(("val-accuracy", "train-loss")) for name in self.figures)
 
     @cached_property
     def tables(self) -> dict[str, Table]:
@@ -145,7 +160,7 @@ class Report:
         each = "Paired differences in test accuracy at each sparsity that both experiments have"
         ends = [(group, final(group)) for group in self.groups]
         made = [
-            result_tables.results(ends, self.dense if len(self.dense) <= SHOWN else ()),
+            result_tables.results(ends, self.dense),
             result_tables.pareto(self.front),
             result_tables.differences((pair[0] for pair in pairs), "differences", highest),
             result_tables.differences(itertools.chain.from_iterable(pairs), "differences_all", each),

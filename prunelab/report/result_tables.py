@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from prunelab.report.curves import Baseline, Point
-from prunelab.report.differences import Difference, in_points
+from prunelab.report.curves import SHOWN, Baseline, Point
+from prunelab.report.differences import Difference, holm, in_points
 from prunelab.report.groups import Group
 from prunelab.report.mask_pictures import Picture
 from prunelab.report.run_folders import Run
@@ -35,14 +35,15 @@ def _measured(points: Iterable[tuple[str, Point]]) -> pd.DataFrame:
 
 
 def results(ends: Sequence[tuple[Group, Point]], dense: Sequence[Baseline]) -> Table:
-    """Return the final result of each group after the dense networks.
+    """Return the final result of each group after the dense networks, which come last if they are more than eight.
 
     If there are more groups than the page shows, those with the best validation accuracy come first.
     """
     if len(ends) > AT_MOST:
         ends = sorted(ends, key=lambda end: end[1].mean("val_accuracy") or 0.0, reverse=True)
-    points = [(_dense_name(line, len(dense)), line.point) for line in dense]
-    points += [(group.label, point) for group, point in ends]
+    start = [(_dense_name(line, len(dense)), line.point) for line in dense]
+    pruned = [(group.label, point) for group, point in ends]
+    points = start + pruned if len(dense) <= SHOWN else pruned + start
     columns = [
         words("group", "experiment"),
         share("test_accuracy", "test accuracy", 2),
@@ -75,9 +76,9 @@ def pareto(front: Sequence[tuple[str, Point]]) -> Table:
 
 
 def differences(found: Iterable[Difference], name: str, title: str) -> Table:
-    """Return paired differences with their confidence intervals and verdicts."""
-    fields = ["first", "second", "sparsity", "seeds", "mean", "low", "high", "verdict"]
-    rows = [{**asdict(difference), "verdict": difference.verdict} for difference in found]
+    """Return paired differences with their confidence intervals, verdicts, and p-values corrected for their number."""
+    fields = ["first", "second", "sparsity", "seeds", "mean", "low", "high", "p", "verdict"]
+    rows = [{**asdict(difference), "verdict": difference.verdict} for difference in holm(found)]
     columns = [
         Column("A − B", lambda row: f"{row['first']} − {row['second']}", words=True),
         words("verdict", "verdict"),
@@ -85,6 +86,7 @@ def differences(found: Iterable[Difference], name: str, title: str) -> Table:
         count("seeds", "seeds"),
         Column("mean difference (points)", lambda row: _signed(row["mean"])),
         Column("95% interval (points)", lambda row: _interval(row["low"], row["high"])),
+        Column("p (Holm)", lambda row: "–" if row["p"] is None else f"{float(str(row['p'])):.3g}"),
     ]
     return Table(name, title, columns, pd.DataFrame(rows, columns=fields))
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from prunelab.report.curves import Baseline, Curve, Point
-from prunelab.report.differences import SAME, Difference, difference, in_points
+from prunelab.report.differences import SAME, Difference, difference, holm, in_points
 from prunelab.report.groups import Group, choice, in_order, overrides
 from prunelab.report.run_folders import Run
 from prunelab.text import percent
@@ -125,7 +125,7 @@ def _epochs(point: Point) -> float | None:
 
 def _against(found: Sequence[Difference | None]) -> str:
     """Return how the other experiments compare, one sentence for each kind of verdict."""
-    known = [d for d in found if d is not None]
+    known = holm(d for d in found if d is not None)
     better = [d for d in known if d.decided and d.mean > 0]
     worse = [d for d in known if d.decided and d.mean < 0]
     unclear = [d.second for d in known if not d.decided and d.low is not None]

@@ -19,9 +19,9 @@ from prunelab.tracking import cost_table
 NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device", "latency")
 ALWAYS_COMPARED = ("seed", "strategy", "amount")  # TensorBoard shows the first five, in alphabetical order
 SHOWN = ("round", "amount", "sparsity", "nonzero", "compression_ratio", "val_accuracy", "test_accuracy", "seconds")
-MOST_VALUES = 2**20  # of a tensor in a histogram
+MOST_VALUES = 2**18  # of a tensor in a histogram
 MOST_PIXELS = 2**18  # of an image that is not reduced
-REDUCED_SIDE = 256
+REDUCED_SIDE = 128
 METRICS = ("test_accuracy", "sparsity", "compression_ratio", "theoretical_speedup")
 
 
@@ -98,7 +98,7 @@ def _compared(config: Mapping[str, Any], overrides: Sequence[str] | None) -> dic
 
 
 def surviving_weights(item: MaskedTensor) -> Tensor:
-    """Return the weights that are kept; from tensors with more than a million weights, every k-th weight is taken."""
+    """Return the weights that are kept; of tensors with more than 2¹⁸ weights, every k-th weight is taken."""
     k = -(-item.mask.numel() // MOST_VALUES)
     return item.parameter.detach().flatten()[::k][item.mask.flatten()[::k] != 0]
 
@@ -108,7 +108,7 @@ def mask_image(mask: Tensor) -> Tensor:
 
     A filter bank [out, in, …] becomes a grid of kernels with one row per output channel, or with all filters in one row
     if there is one input channel. A matrix [out, in] has a pixel per weight, a vector is a single row. Small images are
-    enlarged. An image of more than 2¹⁸ pixels is reduced to one pixel per kernel, and to at most 256 × 256, where the
+    enlarged. An image of more than 2¹⁸ pixels is reduced to one pixel per kernel, and to at most 128 × 128, where the
     grey is the share of kept weights.
     """
     if mask.numel() > MOST_PIXELS or (mask.dim() > 2 and _pixels(mask) > MOST_PIXELS):
@@ -134,7 +134,7 @@ def _pixels(mask: Tensor) -> int:
 
 
 def _reduced(mask: Tensor) -> Tensor:
-    """Return a mask as an image of at most 256 × 256 shares of kept weights."""
+    """Return a mask as an image of at most 128 × 128 shares of kept weights."""
     shares = (mask.detach() != 0).float().cpu()
     shares = torch.atleast_2d(shares if shares.dim() < 3 else shares.flatten(2).mean(2))
     height, width = (min(length, REDUCED_SIDE) for length in shares.shape)

@@ -6,7 +6,7 @@ import pytest
 from fake_runs import a_run, curves_of, rounds, row, run
 
 from prunelab.report import differences
-from prunelab.report.curves import Point, baselines, curves, pareto
+from prunelab.report.curves import Curve, Point, baselines, curves, pareto
 from prunelab.report.groups import group
 from prunelab.report.run_folders import find_runs
 
@@ -30,13 +30,25 @@ def test_one_shot_jobs_over_amounts_are_one_curve(tmp_path):
     assert [d.sparsity for d in differences.compare(one, other)] == [0.5]
 
 
-def test_too_many_curves_are_chosen_by_validation_not_by_test():
-    """Nine strategies, the worse in validation the better in test: the ninth in validation is grey."""
-    runs = [
-        a_run([f"strategy=s{n}", "seed=0"], final=row(2, 0.5, 0.9 - n / 100, 0.5 + n / 100), folder=str(n))
-        for n in range(9)
-    ]
-    assert [c.label for c in curves(group(runs)) if not c.colour] == ["s8"]
+def many_curves(number: int) -> list[Curve]:
+    """Curves s0, s1 …; the worse in validation the better in test."""
+    return curves(
+        group(
+            [
+                a_run([f"strategy=s{n}", "seed=0"], final=row(2, 0.5, 0.9 - n / 100, 0.2 + n / 100), folder=str(n))
+                for n in range(number)
+            ]
+        )
+    )
+
+
+def test_the_ninth_curve_has_a_colour_in_a_panel_of_its_own():
+    assert [(c.panel, c.colour) for c in many_curves(9)] == [*((0, n) for n in range(1, 9)), (1, 1)]
+
+
+def test_curves_beyond_all_panels_are_chosen_by_validation_not_by_test():
+    """There are four panels of eight curves."""
+    assert [c.label for c in many_curves(33) if not c.colour] == ["s32"]
 
 
 def test_a_dense_network_is_shared_where_it_is_the_same(tmp_path):

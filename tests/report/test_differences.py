@@ -4,6 +4,7 @@ import math
 
 import pytest
 from fake_runs import a_run, curves_of, point, row
+from scipy import stats
 
 from prunelab.report import differences
 from prunelab.report.curves import curves
@@ -81,16 +82,32 @@ def test_curves_are_compared_where_both_have_the_sparsity_and_never_at_the_dense
 def test_more_curves_than_colours_are_all_compared(tmp_path):
     """Ten curves, eight colours: 45 pairs."""
     found = curves_of(tmp_path, {f"s{n}": lambda seed, s, n=n: 0.8 + n / 100 for n in range(10)}, seeds=[0, 1])
-    assert sum(not curve.colour for curve in found) == 2
     assert len(differences.all_pairs(found)) == 45
 
 
+def test_p_values_are_corrected_by_holm():
+    """p = 0.01, 0.04, 0.03 give 3 · 0.01, the larger of 2 · 0.03 and 1 · 0.04, and 2 · 0.03 (Holm 1979)."""
+    three = [differences.Difference("a", "b", 0.5, 3, 0.01, 0.0, 0.02, p) for p in (0.01, 0.04, 0.03)]
+    one_seed = differences.Difference("a", "c", 0.5, 1, 0.01, None, None, None)
+    found = differences.holm([*three, one_seed])
+    assert [d.p for d in found] == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), None]
+    assert [d.decided for d in found] == [True, False, False, False]
+    assert differences.holm([]) == []
+
+
+def test_the_p_value_is_that_of_the_paired_t_test():
+    a, b = point({0: 0.95, 1: 0.96, 2: 0.97}), point({0: 0.94, 1: 0.94, 2: 0.96})
+    d = differences.difference(("a", a), ("b", b))
+    assert d.p == pytest.approx(stats.ttest_rel([0.95, 0.96, 0.97], [0.94, 0.94, 0.96]).pvalue)
+    assert differences.difference(("a", a), ("c", a)).p == 1
+
+
 def test_very_many_curves_are_compared_with_the_best_in_validation():
-    """Fifty curves: 49 pairs, each with the curve of the best validation accuracy, which is the worst in test."""
+    """Seventy curves: 69 pairs, each with the curve of the best validation accuracy, which is the worst in test."""
     runs = [
         a_run([f"strategy=s{n}", "seed=0"], final=row(2, 0.5, 0.9 - n / 100, 0.1 + n / 100), folder=str(n))
-        for n in range(50)
+        for n in range(70)
     ]
     pairs = differences.all_pairs(curves(group(runs)))
     assert {found[0].first for found in pairs} == {"s0"}
-    assert [found[0].second for found in pairs] == [f"s{n}" for n in range(1, 50)]
+    assert [found[0].second for found in pairs] == [f"s{n}" for n in range(1, 70)]
