@@ -41,7 +41,7 @@ def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[Compacted, list[Form
     from prunelab.tracking import run_lock
 
     network = finished_run.read(folder, trusted, stale=True)
-    device.prepare("cpu", device.available(network.config))
+    device.prepare("cpu", finished_run.threads(network))
     test = finished_run.test_split(network)
     lock = run_lock.write(folder)
     try:

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         export_files.check(kinds)
         network = finished_run.read(folder, trusted, stale=True)
         config = network.config or {}
-        torch.set_num_threads(device.threads(device.available(config)))
+        torch.set_num_threads(device.threads(finished_run.threads(network)))
         test = finished_run.test_split(network)
         wrong: list[ConfigError] = []
         small = compact_files.of_run(folder, trusted) if (folder / compact_files.SHAPES).is_file() else None

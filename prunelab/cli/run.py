@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from prunelab.cli.arguments import failed
 from prunelab.config import check as checking
 from prunelab.config import compose as composing
-from prunelab.config import messages
+from prunelab.config import foreign, messages
 from prunelab.errors import ConfigError
 from prunelab.runtime import interrupt as signals
 from prunelab.runtime import streams
@@ -65,6 +65,10 @@ def main(arguments: Sequence[str]) -> int:
     """
     logging.raiseExceptions = False  # on a full disk a log that cannot be written is no second error
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing ten lines
+    try:
+        foreign.check_command_line(arguments)
+    except ConfigError as error:
+        return failed(error)
     sweep = Sweep()
     try:
         while sweep.go_on(killed=_start(arguments, sweep)):

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import functools
 import itertools
-import json
 import re
 import sys
 import time
@@ -16,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunelab.cli.arguments import parser
+from prunelab.cli.arguments import failed, parser
 from prunelab.records import flat
+from prunelab.runtime.json_data import read_json
 from prunelab.stages import files, locks
 from prunelab.stages.stage import NAME_LENGTH
 from prunelab.stages.store import Store, sweep_up
@@ -62,12 +62,15 @@ def entries(root: Path) -> list[Entry]:
 def _entry(folder: Path) -> Entry:
     described: Any = {}
     with contextlib.suppress(OSError, ValueError):
-        described = json.loads((folder / "stage.json").read_bytes())
+        described = read_json(folder / "stage.json")
     described = described if isinstance(described, dict) else {}
-    kind = "unfinished" if folder.name.endswith(".work") else described.get("kind", "?")
+    inputs = described.get("inputs")
+    kind = "unfinished" if folder.name.endswith(".work") else str(described.get("kind", "?"))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     age = time.time() - folder.stat().st_mtime
-    return Entry(folder, kind, described.get("parent") or "", flat(described.get("inputs") or {}), size, age)
+    return Entry(
+        folder, kind, str(described.get("parent") or ""), flat(inputs) if isinstance(inputs, dict) else {}, size, age
+    )
 
 
 def listing(found: Sequence[Entry]) -> str:
@@ -147,11 +150,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Return its exit status: 1 for damaged stages or a folder that cannot be written."""
+    """Run the command line. Return its exit status: 1 for damaged stages or a folder that cannot be read or written."""
     top = _parser()
     arguments = top.parse_args(argv)
     root = arguments.outputs / "stages"
     sweep_up(root)
+    try:
+        with files.writing(root, "--outputs chooses another"):
+            return _run(top, arguments, root)
+    except files.StorageError as error:
+        return failed(error)
+
+
+def _run(top: argparse.ArgumentParser, arguments: argparse.Namespace, root: Path) -> int:
     found = entries(root)
     if arguments.command == "verify":
         store = Store(root)  # which checks every digest and moves damaged stages aside

@@ -20,7 +20,7 @@ from prunelab.pruning import skipping
 from prunelab.pruning.criteria.base import Batch
 from prunelab.pruning.layer_removal import LayerRemoval
 from prunelab.runtime.seeding import permutation, seed_all, seeded
-from prunelab.stages.checkpoint import UNREADABLE
+from prunelab.stages.checkpoint import UNREADABLE, fitting
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
 from prunelab.training.loop import batches
@@ -149,8 +149,9 @@ class Bench:
 
     def put(self, state: State) -> None:
         """Restore weights, masks and the criterion's state."""
-        self.restore(state.weights, state.masks)
-        self.pruner.recorder.load(state.recorded)
+        with fitting(f"stages/{state.stage}"):
+            self.restore(state.weights, state.masks)
+            self.pruner.recorder.load(state.recorded)
 
     @torch.no_grad()
     def restore(self, weights: Tensors, masks: Tensors | None = None) -> None:
@@ -158,8 +159,10 @@ class Bench:
         if masks is not None:
             self.masks.load(masks)
         state = self.model.state_dict()
-        for name, value in weights.items():
-            state[name].copy_(value)
+        for name, value in state.items():
+            if weights[name].shape != value.shape:  # copying would repeat the smaller one
+                raise ValueError(f"{name} has the shape {list(weights[name].shape)}, not {list(value.shape)}")
+            value.copy_(weights[name])
         self.masks.apply()
 
     def sample(self, round: int, examples: int) -> Iterator[Batch]:
@@ -210,5 +213,5 @@ def load_checkpoint(model: nn.Module, file: str) -> None:
                 warnings.simplefilter("ignore")  # torch warns of files that are no state dicts; they are refused below
                 state = torch.load(file, map_location="cpu", weights_only=True)
         model.load_state_dict(state)
-    except (*UNREADABLE, OSError, AttributeError) as error:
+    except (*UNREADABLE, OSError) as error:
         raise ConfigError(f"model.checkpoint={file}: cannot be loaded into this model: {one_line(error)}") from error

@@ -40,7 +40,9 @@ def outputs(
         ConfigError: if the process fails; quotes the last line of its output.
     """
     save_file({name: x.contiguous() for name, x in inputs.items()}, work / INPUTS)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    # The folder that the process starts in is on its path only if it is on this one's.
+    path = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
     environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
     command = [sys.executable, "-m", "prunelab.exports.fresh_process", kind, str(folder), str(work), *trusted]
     try:

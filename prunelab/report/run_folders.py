@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -13,11 +12,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
+from prunelab.tracking import csv_files
 
 Numbers = Mapping[str, float | None]  # one row of a CSV file by column; None where a cell is no finite number
 FORM_TEXT = ("form", "why_no_faster", "why_no_peak")  # columns of the cost table that are no numbers
 RUN, SWEEP = ("summary.json", "rounds.csv"), "sweep.json"
+# The types in a summary. Another program may have written it: a value of another type counts as missing.
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("status", "command", "started", "device"), str),
+    **dict.fromkeys(("seed", "threads"), int),
+    **dict.fromkeys(("config", "versions", "dense", "final"), dict),
+    "seconds": (int, float),
+    "cost": list,
+}
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class Run:
 
     def _text_rows(self, name: str) -> list[dict[str, str]]:
         """Return the rows of a CSV file that are of the summary's config; without one, of the first row's."""
-        rows = _text_rows(self.folder / name) if self.matches else []
+        rows = csv_files.read(self.folder / name) if self.matches else []
         wanted = self.summary.get("digest") or next((row.get("config") for row in rows), None)
         return [row for row in rows if row.get("config") in (None, wanted)]
 
@@ -143,29 +152,20 @@ def number(value: Any) -> float | None:
     """Return a finite number as float, and None for anything else, also for the NaN of a diverged run."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
 
 
-def _text_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file; an empty list if it is missing or not readable."""
-    try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            return [dict(zip(header, cells, strict=False)) for cells in reader]
-    except (OSError, csv.Error):
-        return []
-
-
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a run's `summary.json`; None if there is none, or if it cannot be read."""
+    """Return the content of a run's `summary.json`, as far as its types are right; None if it cannot be read."""
     try:
-        summary = json.loads((folder / "summary.json").read_bytes())
+        summary = read_json(folder / "summary.json")
     except (OSError, ValueError):
         return None
-    return summary if isinstance(summary, dict) else None
+    if not isinstance(summary, dict):
+        return None
+    return {key: value for key, value in summary.items() if isinstance(value, KINDS.get(key, object))}
 
 
 def note_failure(folder: Path, message: str) -> None:
@@ -181,7 +181,7 @@ def read_sweep(folder: Path) -> list[Run]:
     Raises:
         OSError, ValueError, KeyError, TypeError: `sweep.json` is missing or damaged.
     """
-    jobs = json.loads((folder / SWEEP).read_bytes())["jobs"]
+    jobs = read_json(folder / SWEEP)["jobs"]
     listed = [tuple(map(str, overrides)) for overrides in jobs]
     return [read_run(folder / str(job), overrides, folder) for job, overrides in enumerate(listed)]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prunelab.errors import ConfigError
 
@@ -34,12 +33,6 @@ def threads(wanted: int | None) -> int:
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
     return min(cores(), MOST_THREADS)
-
-
-def available(config: Mapping[str, Any] | None) -> int | None:
-    """Return the `threads` of a config from another machine, as far as this one has them."""
-    wanted = (config or {}).get("threads")
-    return min(wanted, cores()) if isinstance(wanted, int) else None
 
 
 def limit_threads(wanted: int | None) -> int:

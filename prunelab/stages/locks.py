@@ -7,18 +7,21 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from prunelab.stages import files
+
 
 def hold(path: Path, wait: float = 0, *, again: bool = False) -> FileLock | None:
     """Acquire and return a lock, to be released by its `release`; None if somebody else keeps it.
 
     Args:
-        path: of the lock's file, which is made and stays.
+        path: of the lock's file, which is made and stays. A link in its place is removed.
         wait: seconds to wait for somebody else; -1: as long as it takes.
         again: whether the thread that holds the lock may acquire it again.
 
     Raises:
         OSError: if the file cannot be written, or the file system has no locks.
     """
+    files.drop_link(path, *([path.parent] if path.parent.name in ("locks", ".locks") else []))
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.absolute(), is_singleton=again)
     try:

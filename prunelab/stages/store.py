@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prunelab.records import EpochRecord, RoundRecord, from_plain, plain
+from prunelab.runtime.json_data import parse_json
 from prunelab.stages import files, locks
 from prunelab.stages.checkpoint import Work, verified
 from prunelab.stages.files import StorageError
@@ -61,12 +62,12 @@ class Store:
 
             if name_of(content["stage.json"]) != name:
                 raise ValueError("it belongs to another stage")
-            record = json.loads(content["round.json"])
+            record = parse_json(content["round.json"])
             return State(
                 weights=load(content["weights.safetensors"]),
                 masks=load(content["masks.safetensors"]),
                 record=None if record is None else from_plain(RoundRecord, record),
-                epochs=[from_plain(EpochRecord, json.loads(line)) for line in content["epochs.jsonl"].splitlines()],
+                epochs=[from_plain(EpochRecord, parse_json(line)) for line in content["epochs.jsonl"].splitlines()],
                 recorded=load(content["recorded.safetensors"]) if "recorded.safetensors" in content else {},
                 stage=name,
                 reused=True,

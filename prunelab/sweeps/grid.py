@@ -17,8 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.config import compose as composing
+from prunelab.config import foreign
 from prunelab.config.check import check
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, one_line
+from prunelab.stages import files
 from prunelab.sweeps import launchers
 from prunelab.sweeps.sweep import RUNNING, Sweep
 from prunelab.tracking import run_lock
@@ -41,7 +43,9 @@ class SweepCallback(Callback):
             with composing.explained(config.hydra.overrides.task):
                 check(composed)
             with contextlib.suppress(OmegaConfBaseException):  # a folder that cannot be made: the run says so
-                self.lock = run_lock.claim(Path(config.hydra.run.dir), composing.plain(composed))
+                folder = Path(config.hydra.run.dir)
+                self.lock = run_lock.claim(folder, composing.plain(composed))
+                drop_links(config, folder)
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Release the run folder."""
@@ -59,17 +63,29 @@ class SweepCallback(Callback):
             folder = Path(config.hydra.sweep.dir)
             if not sweep.started:
                 sweep.claim(folder, jobs)
+            files.drop_link(folder / "multirun.yaml")
+            for number in range(len(jobs)):
+                files.drop_link(folder / str(number))
+                drop_links(config, folder / str(number))
+            if not sweep.started:
                 _compare(config, jobs, folder)
             sweep.begin(folder, jobs)
 
 
 @contextmanager
 def _ending() -> Iterator[None]:
-    """End the process with one line after an error that a user can mend."""
+    """End the process with one line after any error: Hydra would warn, and start the jobs."""
     try:
         yield
-    except (ConfigError, OSError) as error:
-        raise SystemExit(f"prunelab: {error}") from error
+    except Exception as error:
+        raise SystemExit(f"prunelab: {one_line(error)}") from error
+
+
+def drop_links(config: DictConfig, folder: Path) -> None:
+    """Remove the links in a job's folder that stand where Hydra writes: its log, and its copy of the config."""
+    own = folder / str(config.hydra.output_subdir)
+    files.drop_link(folder / f"{config.hydra.job.name}.log", own)
+    files.drop_link(*(own / f"{name}.yaml" for name in ("config", "hydra", "overrides")))
 
 
 def grid(config: DictConfig) -> list[list[str]]:
@@ -96,8 +112,8 @@ def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
         raise ConfigError(f"hydra.sweep.subdir={subdir}: must be {SUBDIR}; a sweep finds its jobs by their numbers")
     seen: set[str] = set()
     for overrides in jobs:
-        if not seen.issuperset(overrides):
-            _composed(config, overrides)
+        if not seen.issuperset(overrides) or foreign.is_foreign(config):
+            foreign.check_config(_composed(config, overrides), [*config.hydra.overrides.hydra, *overrides])
         seen.update(overrides)
 
 
@@ -109,11 +125,10 @@ def _compare(config: DictConfig, jobs: Sequence[Sequence[str]], folder: Path) ->
     seen: set[str] = set()
     for number, overrides in enumerate(jobs):
         if not seen.issuperset(overrides) and (folder / str(number) / "summary.json").exists():
-            run_lock.check(folder / str(number), composing.plain(_composed(config, overrides)))
+            run_lock.check(folder / str(number), composing.plain(composing.settings(_composed(config, overrides))))
             seen.update(overrides)
 
 
 def _composed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     with composing.explained(overrides):
-        loader = GlobalHydra.instance().config_loader()
-        return composing.settings(loader.load_sweep_config(config, list(overrides)))
+        return GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))

@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from prunelab import report
 from prunelab.errors import ConfigError
+from prunelab.runtime.json_data import read_json
 from prunelab.stages import files, locks
 
 
@@ -35,10 +36,10 @@ class Plan:
     def read(cls, folder: Path) -> Plan | None:
         """Return the plan of a sweep; None if there is none, which is so under a sweeper that is not Hydra's own."""
         try:
-            return cls(**json.loads((folder / "sweep.json").read_bytes()))
+            return cls(**read_json(folder / "sweep.json"))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             raise ConfigError(f"{folder / 'sweep.json'}: is damaged") from error
 
     def write(self, folder: Path) -> None:
@@ -67,7 +68,7 @@ class Tries:
     def read(cls, folder: Path) -> Tries | None:
         """Return what the file says; None if it cannot be read."""
         try:
-            return cls(**json.loads((folder / cls.FILE).read_bytes()))
+            return cls(**read_json(folder / cls.FILE))
         except (OSError, ValueError, TypeError):
             return None
 
@@ -122,6 +123,7 @@ def claim(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:
     if held is None:
         raise ConfigError(f"{key}: another sweep writes into this folder; wait for it, or {choose}")
     locks.tidy(folder)
+    files.drop_link(folder / "sweep.json")
     earlier = Plan.read(folder)
     for number, (new, old) in enumerate(itertools.zip_longest(jobs, earlier.jobs if earlier else jobs)):
         if new != old:

@@ -42,3 +42,16 @@ class CsvFiles:
 
 def _cell(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file; an empty list if it is missing or not readable."""
+    if not path.is_file():  # a named pipe would be waited for
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            return [dict(zip(header, cells, strict=False)) for cells in reader]
+    except (OSError, csv.Error):
+        return []

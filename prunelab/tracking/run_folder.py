@@ -91,6 +91,8 @@ class RunFolder:
         with files.writing(folder):
             for old in (found for pattern in REPLACED for found in folder.glob(pattern)):
                 old.unlink(missing_ok=True)
+            board = [folder / origin.name] if origin.name else []  # a link to the folder itself may be the user's
+            files.drop_link(*board, *(folder / name for name in FILES.values()))
         self._write_summary()
         with files.writing(folder):
             self.tables = CsvFiles(folder, self.summary["digest"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from filelock import FileLock
 from prunelab.config.compose import in_sweep
 from prunelab.config.digest import difference, digest
 from prunelab.errors import ConfigError
+from prunelab.runtime.json_data import read_json
 from prunelab.stages import files, locks
 
 SUMMARY, SWEEP = "summary.json", "sweep.json"
@@ -60,15 +60,16 @@ def write(folder: Path) -> FileLock:
 
 def check(folder: Path, config: Mapping[str, Any], live: str = "") -> None:
     """Raise ConfigError if a run of another config has begun in this folder; arguments as of `claim`."""
+    files.drop_link(folder / SUMMARY)
     try:
-        earlier = json.loads((folder / SUMMARY).read_bytes())
+        earlier = read_json(folder / SUMMARY)
         begun, before = "plan" in earlier, earlier["config"]
         same = (earlier.get("digest") or digest(before)) == digest(config, live)
     except FileNotFoundError:
         return
     except OSError as error:
         raise files.StorageError(folder, error) from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         begun, before, same = (folder / "rounds.csv").exists(), {}, False
     if begun and not same:
         what = f"a run of another config ({difference(config, before)})" if before else "a run of an unknown config"

@@ -3,8 +3,11 @@
 import os
 
 import pytest
+import torch
 
 from prunelab.errors import ConfigError
+from prunelab.exports import finished_run
+from prunelab.exports.network_files import Network
 from prunelab.runtime import device
 
 
@@ -27,7 +30,8 @@ def test_more_threads_than_cores_are_refused():
 @pytest.mark.usefixtures("two_cores")
 def test_a_run_of_a_larger_machine_gets_the_cores_that_there_are():
     configs = ({"threads": 64}, {"threads": 1}, {"threads": None}, {}, None)
-    assert [device.available(config) for config in configs] == [2, 1, None, None, None]
+    networks = [Network(torch.nn.Identity(), config=config) for config in configs]
+    assert [finished_run.threads(network) for network in networks] == [None, 1, None, None, None]
 
 
 def test_a_run_with_more_threads_than_cores_is_one_line(cli, tmp_path):

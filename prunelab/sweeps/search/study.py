@@ -21,9 +21,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from prunelab import report
 from prunelab.errors import ConfigError, one_line
+from prunelab.stages.checkpoint import UNREADABLE
 from prunelab.sweeps.notes import Plan, Tries, lock, locked
 from prunelab.sweeps.progress import in_words
-from prunelab.sweeps.search.space import Space
+from prunelab.sweeps.search.space import Space, split
 from prunelab.sweeps.search.trial import COST, run
 from prunelab.text import percent
 
@@ -58,28 +59,38 @@ class Study:
     def __init__(self, storage: str, folder: Path, overrides: Sequence[str], objective: str | None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder = folder
-        wait = {"connect_args": {"timeout": 120}} if storage.startswith("sqlite") else {}
-        with locked(folder, "study"):  # two processes at once would both make the tables
-            try:
-                self.storage = RDBStorage(storage, engine_kwargs=wait)
-            except RuntimeError as error:  # tables of another version of Optuna
-                raise ConfigError(f"--storage {storage}: {one_line(error)}") from error
-            self.optuna = optuna.create_study(
-                study_name=folder.name, storage=self.storage, directions=["maximize", "minimize"], load_if_exists=True
-            )
-            if "objective" not in self.optuna.user_attrs:
-                self._describe(overrides, objective or "nonzero")
-            self.id: str | None = self.optuna.user_attrs.get("id")  # 0.1.0 set none
-            plan = Plan.read(folder)
+        try:
+            self._open(storage, folder, overrides, objective)
+        except (*UNREADABLE, SQLAlchemyError, OptunaError, ImportError) as error:
+            why = f"cannot be the database of a study: {one_line(error).partition(' [SQL')[0]}"
+            raise ConfigError(f"--storage {storage}: {why}") from error
+        plan = Plan.read(folder)
         if plan is not None and plan.study != self.id:
             raise ConfigError(f"--study {folder.name}: {folder} has the trials of another study; choose another name")
-        self.overrides: list[str] = self.optuna.user_attrs["overrides"]
-        self.objective: str = self.optuna.user_attrs["objective"]
         other = f"overrides {' '.join(self.overrides) or '(defaults)'}"
         if not overrides or sorted(overrides) == sorted(self.overrides):
             other = "" if objective in (None, self.objective) else f"objective {self.objective}"
         if other:
             raise ConfigError(f"--study {folder.name}: has the {other}: use those, or choose another name")
+
+    def _open(self, storage: str, folder: Path, overrides: Sequence[str], objective: str | None) -> None:
+        """Open the database, or make it, and read it once; anybody may have written it."""
+        wait = {"connect_args": {"timeout": 120}} if storage.startswith("sqlite") else {}
+        with locked(folder, "study"):  # two processes at once would both make the tables
+            self.storage = RDBStorage(storage, engine_kwargs=wait)
+            self.optuna = optuna.create_study(
+                study_name=folder.name, storage=self.storage, directions=["maximize", "minimize"], load_if_exists=True
+            )
+            if "objective" not in self.optuna.user_attrs:
+                self._describe(overrides, objective or "nonzero")
+        self.id = self.optuna.user_attrs.get("id")  # 0.1.0 set none
+        self.overrides = split(_texts(self.optuna.user_attrs["overrides"]))[1]
+        self.objective = str(self.optuna.user_attrs["objective"])
+        if self.objective not in UNIT or len(self.optuna.directions) != 2:
+            raise ValueError(f"objective={self.objective}: must be one of {', '.join(UNIT)}")
+        for trial in self.trials():
+            for key in ("chosen", "overrides"):
+                _texts(trial.user_attrs.get(key, None if trial.state is TrialState.COMPLETE else []))
 
     def _describe(self, overrides: Sequence[str], objective: str) -> None:
         """Write what a new study is made for."""
@@ -109,6 +120,13 @@ class Study:
     def _id(self, number: int) -> int:
         study = self.storage.get_study_id_from_name(self.folder.name)
         return self.storage.get_trial_id_from_study_id_trial_number(study, number)
+
+
+def _texts(value: object) -> list[str]:
+    """Return a list of texts from the database; raise TypeError for anything else."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"{value}: must be a list of texts")
+    return value
 
 
 class Search:
@@ -221,7 +239,7 @@ class Search:
         name = " ".join(ended.user_attrs["chosen"])
         if ended.state is not TrialState.COMPLETE:
             word = "refused" if ended.state is TrialState.PRUNED else "failed"
-            print(f"trial {number} {word}: {name}: {ended.user_attrs['error'].splitlines()[0]}", flush=True)
+            print(f"trial {number} {word}: {name}: {str(ended.user_attrs['error']).partition(chr(10))[0]}", flush=True)
             return
         completed, running = (self.study.trials(state) for state in (TrialState.COMPLETE, TrialState.RUNNING))
         left = max(self.trials - len(completed), 0)
