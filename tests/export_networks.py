@@ -13,7 +13,15 @@ from torch import nn
 from prunelab import compose
 from prunelab.models.lenet import LeNet300100
 
-FEW = ("data.limit=300", "train.epochs=1", "finetune.epochs=0", "schedule=one_shot", "amount=0.95", "threads=1")
+FEW = (
+    "device=cpu",
+    "data.limit=300",
+    "train.epochs=1",
+    "finetune.epochs=0",
+    "schedule=one_shot",
+    "amount=0.95",
+    "threads=1",
+)
 
 
 def config(outputs: Path, *more: str) -> DictConfig:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +57,22 @@ class Proof:
         )
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Disable TF32 in the context: with its 10 bits of mantissa two orders of the same sum differ by 1e-3."""
+    cudnn: Any = torch.backends.cudnn  # its parts have no types
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
+@full_precision()
 @torch.no_grad()
 def prove(dense: nn.Module, compact: nn.Module, inputs: Tensor | Iterable[Tensor], double: bool = True) -> Proof:
     """Run both networks, in eval mode, on all inputs.

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from prunelab.compaction import attention_heads, channel_cuts, channel_groups, constant_layer, lstm_units, probes
 from prunelab.compaction.channel_cuts import Cut
 from prunelab.compaction.compacted import Compacted, describe
-from prunelab.compaction.proof import prove
+from prunelab.compaction.proof import full_precision, prove
 from prunelab.pruning import skipping
 from prunelab.pruning.gated import Gated
+from prunelab.runtime.recurrent import in_one_piece
 
 FAILS = (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, ArithmeticError)
 EXAMPLES = 4  # of the given batch; more would take longer and find nothing else
@@ -23,6 +24,7 @@ M = TypeVar("M", bound=nn.Module)
 NOTHING = "nothing can be removed: no whole channel, neuron, hidden unit or attention head is zero or unread"
 
 
+@full_precision()
 def compact(model: nn.Module, example: Tensor, round_to: int = 1) -> Compacted:
     """Remove channels, neurons, LSTM units, attention heads and layers that do nothing, and keep the function.
 
@@ -40,7 +42,7 @@ def compact(model: nn.Module, example: Tensor, round_to: int = 1) -> Compacted:
         ValueError: if the model's output is not one tensor.
     """
     channel_groups.need_torch_pruning()
-    dense = deepcopy(model).eval()
+    dense = in_one_piece(deepcopy(model)).eval()
     dense.zero_grad(set_to_none=True)
     inputs = probes.probes(example[:EXAMPLES])
     before = probes.outputs(dense, inputs)
@@ -73,10 +75,10 @@ class _Trial:
 
     def attempt(self, change: Callable[[nn.Module], None]) -> str | None:
         """Make a change. If the outputs change too, undo it and return why it is not possible."""
-        candidate = deepcopy(self.model)
+        candidate = in_one_piece(deepcopy(self.model))
         try:
             change(candidate)
-            found = probes.outputs(candidate, self.inputs)
+            found = probes.outputs(in_one_piece(candidate), self.inputs)
         except FAILS as error:
             return f"the network does not run without them ({_first_line(error)})"
         if [x.shape for x in found] != [x.shape for x in self.expected]:
@@ -94,7 +96,7 @@ def _trial(dense: nn.Module, inputs: list[Tensor], outputs: list[Tensor]) -> _Tr
         double = [probes.double(x) for x in inputs]
         return _Trial(model.double(), double, probes.outputs(model, double))
     except FAILS:
-        return _Trial(deepcopy(dense), inputs, outputs)
+        return _Trial(in_one_piece(deepcopy(dense)), inputs, outputs)
 
 
 def _layers(trial: _Trial) -> list[str]:

@@ -19,6 +19,7 @@ from prunelab.experiment.pruner import pruner_of
 from prunelab.pruning import skipping
 from prunelab.pruning.criteria.base import Batch
 from prunelab.pruning.layer_removal import LayerRemoval
+from prunelab.runtime.recurrent import in_one_piece
 from prunelab.runtime.seeding import permutation, seed_all, seeded
 from prunelab.stages.checkpoint import UNREADABLE, fitting
 from prunelab.stages.stage import State
@@ -95,7 +96,7 @@ class Bench:
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if name in self.dense:
                 tensor.data = self.dense[name].to(self.device)  # shared on a CPU: large networks need the memory
-        return model.eval()
+        return in_one_piece(model).eval()
 
     def copy(self) -> nn.Module:
         """Return a second network with the model's weights and removed layers, on the device, in eval mode."""
@@ -104,7 +105,7 @@ class Bench:
     def _second(self) -> nn.Module:
         """Return a copy of the model; built again if it cannot be copied, such as one that stores an output."""
         try:
-            return deepcopy(self.model)
+            return in_one_piece(deepcopy(self.model))
         except Exception:
             with seeded(self.spec.seed, "init"):
                 model = network(self.spec, self.facts) if self.live_model is None else deepcopy(self.live_model)

@@ -58,7 +58,7 @@ class CSRLinear(NonzeroWeights):
         """Return the same layer without its zeros."""
         weight = linear.weight.detach()
         kept = weight != 0
-        made = cls(linear.in_features, linear.out_features, int(kept.sum()), linear.bias is not None).to(weight.dtype)
+        made = cls(linear.in_features, linear.out_features, int(kept.sum()), linear.bias is not None).to(weight)
         made.crow[1:] = kept.sum(1).cumsum(0).int()
         made.col.copy_(kept.nonzero()[:, 1])
         made.values.copy_(weight[kept])

@@ -4,6 +4,7 @@ A pruned weight is zero in its parameter, so the forward pass is that of a plain
 weights change: to gradients as they accumulate, after every optimizer step, after every `load_state_dict`.
 """
 
+import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,8 +84,9 @@ class Masks:
         self.model = model
         self._tensors: dict[int, MaskedTensor] = {}  # by the parameter's identity
         self._owners: set[nn.Module] = set()
-        self._handles: list[RemovableHandle] = [register_optimizer_step_post_hook(_weak(self._after_step))]
+        self._handles: list[RemovableHandle] = []
         weakref.finalize(self, _remove, self._handles)
+        _enforced_after_steps().add(self)
 
     def add(self, pairs: Pairs) -> None:
         """Give parameters, such as `(model.fc, "weight")`, masks of ones; those that have a mask keep it."""
@@ -163,6 +165,7 @@ class Masks:
     def detach(self) -> None:
         """Remove all masks and hooks; the zeros stay in the parameters."""
         _remove(self._handles)
+        _enforced_after_steps().discard(self)
         self._tensors.clear()
         self._owners.clear()
 
@@ -174,7 +177,8 @@ class Masks:
             item.apply()
 
     @torch.no_grad()
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Apply the masks of the parameters that an optimizer has stepped."""
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 item = self._tensors.get(id(parameter))
@@ -196,6 +200,23 @@ class Masks:
         for owner, key in item.owners:
             setattr(owner, key, parameter)
         self._hook(item)
+
+
+@functools.cache
+def _enforced_after_steps() -> "weakref.WeakSet[Masks]":
+    """Return the masks of this process that are enforced after optimizer steps.
+
+    One hook serves all of them and is never removed: torch fails ("mutated during iteration") if the garbage collector
+    removes a hook while an optimizer calls the others.
+    """
+    enforced = weakref.WeakSet[Masks]()
+
+    def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        for masks in list(enforced):
+            masks.after_step(optimizer)
+
+    register_optimizer_step_post_hook(after_step)
+    return enforced
 
 
 class _LoadHook:

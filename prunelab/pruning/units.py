@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 import numpy as np
@@ -177,42 +178,52 @@ def smallest(scores: Sequence[Tensor], alive: Sequence[Tensor], count: int) -> l
         ValueError: for a score that is negative, infinite or NaN.
     """
     values = [_values(score) for score in scores]
-    candidates = [living.flatten().cpu().numpy().copy() for living in alive]
+    candidates = [living.flatten().to(part.device, copy=True) for living, part in zip(alive, values, strict=True)]
     for part, free in zip(values, candidates, strict=True):
-        if free.any():
-            free[len(part) - 1 - int(np.where(free, part, -1)[::-1].argmax())] = False
+        if bool(free.any()):
+            free[len(part) - 1 - int(torch.where(free, part, -1).flip(0).argmax())] = False
     gone = _smallest(values, candidates, count)
-    return [torch.from_numpy(found).view(x.shape).to(x.device) for found, x in zip(gone, scores, strict=True)]
+    return [found.view(x.shape).to(x.device) for found, x in zip(gone, scores, strict=True)]
 
 
-def _smallest(values: list[np.ndarray], candidates: list[np.ndarray], count: int) -> list[np.ndarray]:
+def _smallest(values: list[Tensor], candidates: list[Tensor], count: int) -> list[Tensor]:
     """Return True for the `count` smallest candidates, of equal ones the first. Copies the values only once."""
     if count <= 0:
-        return [np.zeros(len(part), dtype=bool) for part in values]
-    sizes = [int(np.count_nonzero(free)) for free in candidates]
-    ranked, start = np.empty(sum(sizes), dtype=np.result_type(*values)), 0
+        return [torch.zeros_like(free) for free in candidates]
+    sizes = [int(free.sum()) for free in candidates]
+    dtype = reduce(torch.promote_types, (part.dtype for part in values))
+    ranked, start = torch.empty(sum(sizes), dtype=dtype, device=values[0].device), 0
     for part, free, size in zip(values, candidates, sizes, strict=True):
         ranked[start : start + size] = part[free]
         start += size
-    ranked.partition(count - 1)
-    limit = ranked[count - 1]
-    ties_left = count - int((ranked[:count] < limit).sum())
-    found: list[np.ndarray] = []
+    limit = _ranked_at(ranked, count - 1)
+    ties_left = count - int((ranked < limit).sum())
+    found: list[Tensor] = []
     for part, free in zip(values, candidates, strict=True):
-        gone: np.ndarray = free & (part < limit)
-        ties = np.flatnonzero(free & (part == limit))[:ties_left]
+        exact, last = part.to(dtype), limit.to(part.device)
+        gone = free & (exact < last)
+        ties = (free & (exact == last)).nonzero().flatten()[:ties_left]
         gone[ties] = True
         ties_left -= len(ties)
         found.append(gone)
     return found
 
 
-def _values(score: Tensor) -> np.ndarray:
-    """Return the scores as a flat array on the CPU, checked; bfloat16, which NumPy lacks, as float32."""
-    values = score.detach().flatten().cpu()
+def _ranked_at(values: Tensor, place: int) -> Tensor:
+    """Return the value at a place, from 0, in ascending order; may change the order of `values`."""
+    if values.is_cuda:
+        return values.sort().values[place]
+    values.numpy().partition(place)  # without a full sort, which takes ten times as long on a CPU
+    return values[place].clone()
+
+
+def _values(score: Tensor) -> Tensor:
+    """Return the scores as a flat tensor, checked; on a GPU with CUDA they stay there. 16-bit floats become float32."""
+    values = score.detach().flatten()
+    values = values if values.is_cuda else values.cpu()
     values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
     if values.numel():
         low, high = values.aminmax()
         if not (float(low) >= 0 and float(high) < float("inf")):
             raise ValueError("scores must be finite and ≥ 0: a weight or a score is NaN, infinite or negative")
-    return values.numpy()
+    return values

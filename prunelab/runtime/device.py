@@ -64,6 +64,12 @@ def prepare(device: str, wanted: int | None) -> torch.device:
     # Filling uninitialised memory would only guard against bugs in kernels, and cost 4% of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # else convolutions have 10 bits of mantissa on a GPU, by torch's default
+    torch.backends.cuda.matmul.allow_tf32 = False
+    if name == "cuda":
+        torch.cuda.init()  # seeds reach a GPU from now on; see `seeding.seeded_by`
+        for fused in ("flash", "mem_efficient", "cudnn"):  # attention whose backward pass is not deterministic
+            getattr(torch.backends.cuda, f"enable_{fused}_sdp")(False)
     return torch.device(name)
 
 

@@ -30,9 +30,10 @@ def seed_all(*parts: int | str) -> None:
 @contextmanager
 def seeded_by(seed: int) -> Iterator[None]:
     """Seed the default generators of torch, NumPy and Python within the context; restore their states afterwards."""
-    before = HostGenerators.now()
-    with torch.random.fork_rng():
-        _seed(seed)
+    before, cuda = HostGenerators.now(), torch.cuda.is_initialized()
+    # A GPU that nothing has used stays untouched: its first use takes seconds and half a gigabyte of its memory.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if cuda else []):
+        _seed(seed, cuda or torch.backends.mps.is_available())
         try:
             yield
         finally:
@@ -64,8 +65,11 @@ class HostGenerators:
         random.setstate(self.python)
 
 
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
+def _seed(seed: int, gpu: bool = True) -> None:
+    if gpu:
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
 

@@ -1,9 +1,20 @@
 """Run a model with other tensors in the place of some parameters."""
 
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from torch import Tensor, nn
+
+from prunelab.runtime.recurrent import SCATTERED
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the warning that cuDNN has to gather the weights, which is so for any replacement."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", SCATTERED)
+        yield
 
 
 @contextmanager
@@ -30,7 +41,8 @@ def substituted(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[Non
                 if parameter in replaced:
                     delattr(module, key)
                     setattr(module, key, replaced[parameter])
-        yield
+        with _quiet() if any(isinstance(module, nn.RNNBase) for module in touched) else nullcontext():
+            yield
     finally:
         for module, found in touched.items():
             for key, parameter in found.items():  # all of them, so that their order stays

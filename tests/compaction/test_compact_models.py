@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -101,6 +103,20 @@ def test_half_of_the_channels_pruned(name):
     assert proof.agree
     assert proof.in_float64 < 1e-6
     assert parameters(compacted.model) <= SMALLER.get(name, 1.0) * parameters(model)
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", [name for name in MODELS if "resnet18" not in name])
+def test_a_gpu_removes_what_the_cpu_removes(name, monkeypatch):
+    """TF32 convolutions are torch's default; they would be further apart than the proof allows."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    model, x = pruned(name)
+    expected, found = compact(model, x[:1]), compact(deepcopy(model).cuda(), x[:1].cuda())
+    assert found.removed == expected.removed
+    assert found.proof.agree
+    assert torch.backends.cudnn.allow_tf32
+    assert prove(model, found.model.cpu(), x).agree
 
 
 @pytest.mark.parametrize("block", [0, 2])

@@ -1,5 +1,7 @@
 """`cost(model, inputs)`: counted by hand, timed, and without a trace in the model."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -35,6 +37,15 @@ def test_the_batch_is_timed_and_shown():
     assert lines["peak bytes at batch 32"] == f"{found.peak_bytes:,}"
     assert "ms at batch 32" in lines
     assert repr(found) == str(found)
+
+
+@pytest.mark.gpu
+def test_a_network_on_a_gpu_has_the_same_cost():
+    model, x = network(), torch.ones(32, 10)
+    expected, found = cost(model, x, latency=False), cost(model.cuda(), x.cuda())
+    assert found.latency_ms.low > 0
+    assert found.peak_bytes == pytest.approx(expected.peak_bytes, rel=0.1)  # the norm allocates other buffers
+    assert replace(found, latency_ms=None, peak_bytes=expected.peak_bytes) == expected
 
 
 def test_the_model_stays_as_it_is():

@@ -52,6 +52,18 @@ def test_it_computes_what_the_dense_layer_computes(inputs, outputs, batch, bias,
         torch.testing.assert_close(CSRLinear.of(dense)(x), dense(x), rtol=0, atol=1e-12)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch", [1, 7, 256])
+def test_it_computes_the_same_on_a_gpu(batch):
+    dense = nn.Linear(300, 100).cuda()
+    with torch.no_grad():
+        dense.weight[torch.rand(100, 300, device="cuda") < 0.9] = 0
+    x = torch.randn(batch, 300, device="cuda")
+    for sparse in (CSRLinear.of(dense), CSRLinear.of(deepcopy(dense).cpu()).cuda()):
+        assert {tensor.device.type for tensor in sparse.state_dict().values()} == {"cuda"}
+        torch.testing.assert_close(sparse(x), dense(x), rtol=1e-4, atol=1e-5)
+
+
 def test_values_are_what_it_computes_with_and_a_copy_is_its_own():
     layer = CSRLinear.of(linear([[0.0, 2.0]]))
     x = torch.tensor([[1.0, 1.0]])

@@ -50,6 +50,20 @@ def test_global_weights_are_global_unstructured(seed):
         assert_same(pruner, pairs)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("seed", range(3))
+def test_on_a_gpu_too(seed):
+    mine, pairs = networks(seed)
+    mine.cuda()
+    for module, _ in pairs:
+        module.cuda()
+    pruner = Pruner(mine)
+    for amount in AMOUNTS:
+        pruner.prune(amount)
+        prune.global_unstructured(pairs, prune.L1Unstructured, amount=amount)
+        assert_same(pruner, pairs)
+
+
 @pytest.mark.parametrize("n", [1, 2, float("inf")])
 @pytest.mark.parametrize("dim", [0, 1])
 def test_local_channels_are_ln_structured(n, dim):

@@ -193,7 +193,7 @@ def test_channels_last_prunes_the_same(unit, name):
     assert all(torch.equal(mask, masks(plain)[key]) for key, mask in masks(last).items())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize(("unit", "name"), sorted({cell[1:] for cell in CELLS} - REFUSED))
 def test_a_gpu_prunes_what_the_cpu_prunes(unit, name):
     on_cpu, on_gpu = make(("magnitude", unit, name)), make(("magnitude", unit, name))

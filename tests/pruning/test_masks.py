@@ -196,7 +196,7 @@ def test_masks_follow_the_model_to_another_type():
     assert masks.model[0].weight.tolist() == [[0, 1, 1, 0]]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_masks_follow_the_model_to_another_device():
     masks = masked(drawn(mlp))
     masks["2.weight"].set(torch.arange(15).view(3, 5) % 2)

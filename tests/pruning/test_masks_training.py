@@ -1,6 +1,7 @@
 """Masks in training: pruned weights stay zero whatever changes weights, and kept weights keep their bits."""
 
 import copy
+import gc
 import io
 import pickle
 
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from networks_to_prune import NETWORKS, Cosine, Tied, Twins, batch, drawn, mlp, spectral, train, weight_normed
 from torch import nn
 from torch.nn.utils import prune
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.optim.swa_utils import AveragedModel
 
 from prunelab.models.lenet import LeNet
@@ -404,3 +406,16 @@ def test_training_goes_on_after_a_move_to_another_type():
         optimizer.step()
     assert_zero(masks)
     assert {item.mask.dtype for item in masks} == {torch.float64}
+
+
+def test_masks_that_are_collected_during_a_step_do_not_disturb_it():
+    """The garbage collector may free another network's masks while an optimizer calls the hooks of all optimizers."""
+    handle = register_optimizer_step_post_hook(lambda *_: (rest.clear(), gc.collect()))
+    rest = [Masks(nn.Linear(2, 2)) for _ in range(3)]
+    model = nn.Linear(2, 2)
+    model(torch.ones(1, 2)).sum().backward()
+    try:
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+    finally:
+        handle.remove()
+    assert not rest

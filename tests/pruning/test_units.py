@@ -89,6 +89,28 @@ def test_scores_of_every_type_keep_their_order(dtype):
     assert found.tolist() == [True, False, True, False]
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("seed", range(20))
+def test_a_gpu_decides_as_the_cpu_does(seed):
+    """Among many equal scores, of other types, some of them pruned already."""
+    rng, types = np.random.default_rng(seed), [torch.float32, torch.float64, torch.bfloat16]
+    scores = [torch.tensor(integers((40, 30), seed + i), dtype=dtype) for i, dtype in enumerate(types)]
+    alive = [torch.tensor(rng.random((40, 30)) < 0.7) for _ in types]
+    count = int(rng.integers(0, sum(int(a.sum()) for a in alive) - 3))
+    expected, found = (
+        smallest(scores, alive, count),
+        smallest([s.cuda() for s in scores], [a.cuda() for a in alive], count),
+    )
+    assert all(one.is_cuda and torch.equal(one.cpu(), other) for one, other in zip(found, expected, strict=True))
+
+
+def test_scores_of_two_types_are_compared_exactly():
+    """0.1 in float32 is above 0.1 in float64."""
+    scores = [torch.tensor([0.1, 1.0]), torch.tensor([0.1, 1.0], dtype=torch.float64)]
+    found = smallest(scores, [torch.ones(2, dtype=torch.bool)] * 2, 1)
+    assert [part.tolist() for part in found] == [[False, False], [True, False]]
+
+
 def test_scores_stay_as_they_are():
     score, alive = torch.tensor([3.0, 1.0]), torch.tensor([True, True])
     smallest([score], [alive], 1)

@@ -19,6 +19,7 @@ from prunelab.records import RoundRecord
 RESULTS = Path(__file__).parent / "results.json"
 UNTIMED = ("seconds", "reused")
 SMALL = (
+    "device=cpu",
     "data.limit=200",
     "train.epochs=2",
     "finetune.epochs=1",

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from prunelab.errors import ConfigError, at_least_one, one_line
 from prunelab.pruning.masks import MaskedTensor, Masks
+from prunelab.runtime.recurrent import in_one_piece
 
 Scores = list[Tensor]
 Batch = tuple[Tensor, Tensor]
@@ -53,7 +54,7 @@ class Evidence:
     @cached_property
     def model(self) -> nn.Module:
         """A copy of the model in eval mode, which the criterion may change; pruned weights are zero."""
-        copy = deepcopy(self._model).eval()
+        copy = in_one_piece(deepcopy(self._model)).eval()
         copy.zero_grad(set_to_none=True)
         return copy
 

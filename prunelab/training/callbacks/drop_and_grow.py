@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from prunelab.errors import ConfigError, check_number
 from prunelab.pruning.criteria.base import derivative
 from prunelab.pruning.masks import MaskedTensor
+from prunelab.runtime.recurrent import in_one_piece
 from prunelab.training.callbacks.base import Callback, Phase
 
 
@@ -103,7 +104,7 @@ def dense_gradients(phase: Phase, iteration: int, names: Sequence[str]) -> dict[
 
     The gradient is computed on a copy in training mode: the model, its buffers and torch's generators stay unchanged.
     """
-    model = copy.deepcopy(phase.model).train()
+    model = in_one_piece(copy.deepcopy(phase.model)).train()
     inputs, labels = phase.batch(iteration)
     weights = dict(model.named_parameters())
     with torch.enable_grad():

@@ -29,7 +29,7 @@ def call(name, given, **options):
     scorer = named_criterion(name)
     if isinstance(scorer, Criterion):
         with local_seed(1):
-            scorer.load({n: torch.randn_like(value) for n, value in zip(given.names, given.values, strict=True)})
+            scorer.load({n: torch.randn(v.shape).to(v) for n, v in zip(given.names, given.values, strict=True)})
         return scorer(given)
     return scorer(given, **cheap(name), **options)
 
@@ -75,6 +75,17 @@ def test_scores_are_ranked_as_they_come(name, options, model):
 def test_the_same_every_time(name, options, model):
     first, second = (scored(name, toy(model), **options) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.gpu
+@every
+@network
+def test_a_gpu_gives_the_scores_of_the_cpu(name, options, model):
+    given = toy(model, torch.float64, device="cuda")
+    found, expected = scored(name, given, **options), scored(name, toy(model, torch.float64), **options)
+    for one, other in zip(found, expected, strict=True):
+        assert one.device.type == "cuda"
+        torch.testing.assert_close(one.cpu(), other, rtol=1e-6, atol=1e-9 * float(other.max()))
 
 
 @every

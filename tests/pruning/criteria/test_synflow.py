@@ -46,7 +46,7 @@ def test_what_flows_into_a_unit_flows_out_of_it():
 
 
 def test_statistics_of_batch_norm_are_made_positive_as_in_the_papers_code():
-    norm = nn.BatchNorm1d(1, eps=0.0, dtype=torch.float64)
+    norm = nn.BatchNorm1d(1, eps=1e-300, dtype=torch.float64)
     norm.running_mean.fill_(-3.0)
     norm.running_var.fill_(4.0)
     with torch.no_grad():

@@ -124,7 +124,7 @@ MODELS = {
 }
 
 
-def toy(name, dtype=torch.float32, seed=0):
+def toy(name, dtype=torch.float32, seed=0, device="cpu"):
     """Evidence about one of MODELS; ten examples in batches of four, so that the last batch is smaller."""
     with local_seed(seed):
         build, shape = MODELS[name]
@@ -132,6 +132,8 @@ def toy(name, dtype=torch.float32, seed=0):
         inputs, labels = torch.randn(10, *shape, dtype=dtype), torch.randint(3, (10,))
         weights = list(model.parameters())
         trained = [torch.randn_like(w) for w in weights if w.dim() > 1]
+    model, inputs, labels = model.to(device), inputs.to(device), labels.to(device)
+    weights, trained = list(model.parameters()), [t.to(device) for t in trained]
     initial = [w.detach() + t for w, t in zip([w for w in weights if w.dim() > 1], trained, strict=True)]
     return evidence(model, inputs, labels, initial=initial)
 
