@@ -1,8 +1,6 @@
 """`python -m prunelab.compact`: an older form of `prunelab compact`."""
 
-import sys
-
-from prunelab.cli.compact import main
+from prunelab.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main("compact")

@@ -1,8 +1,6 @@
 """`python -m prunelab.export`: an older form of `prunelab export`."""
 
-import sys
-
-from prunelab.cli.export import main
+from prunelab.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main("export")

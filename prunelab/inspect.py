@@ -1,8 +1,6 @@
 """`python -m prunelab.inspect`: an older form of `prunelab inspect`."""
 
-import sys
-
-from prunelab.cli.inspect import main
+from prunelab.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main("inspect")

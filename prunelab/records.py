@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 R = TypeVar("R")
 
@@ -54,9 +55,31 @@ def tags(record: type) -> list[str]:
 
 
 def from_plain(record: type[R], plain: dict[str, Any]) -> R:
-    """Return a record from the plain data that `dataclasses.asdict` gave, after JSON; unknown keys are left out."""
-    known = {entry.name for entry in fields(record)}  # type: ignore[arg-type]
-    return record(**{key: tuple(v) if isinstance(v, list) else v for key, v in plain.items() if key in known})
+    """Return a record from the plain data that `dataclasses.asdict` gave, after JSON; unknown keys are left out.
+
+    Raises:
+        TypeError: for a value of another type, or a missing one.
+    """
+    kinds = get_type_hints(record)
+    known = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items() if key in kinds}
+    for key, value in known.items():
+        if not _is(value, kinds[key]):
+            raise TypeError(f"{key}={value}: must be {kinds[key]}")
+    return record(**known)
+
+
+def _is(value: object, kind: Any) -> bool:
+    """Return whether a value is of the kind that a field is annotated with; a whole number is a float, too."""
+    inner = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(_is(value, one) for one in inner)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is(item, inner[0]) for item in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_is(item, inner[1]) for item in value.values())
+    if isinstance(value, bool) and kind is not bool:
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def plain(record: Any) -> dict[str, Any]:

@@ -26,5 +26,7 @@ def run_parser(command: str, description: str, epilog: str = "") -> argparse.Arg
 
 def failed(error: object) -> int:
     """Print one line on stderr. Return the exit status 1."""
+    if isinstance(error, OSError) and error.filename is not None:
+        error = f"{error.filename}: {error.strerror}"
     print(f"prunelab: {error}", file=sys.stderr)
     return 1

@@ -38,11 +38,16 @@ def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[Compacted, list[Form
     from prunelab.costs.card import Form, cost_card
     from prunelab.exports import examples, finished_run
     from prunelab.runtime import device
+    from prunelab.tracking import run_lock
 
     network = finished_run.read(folder, trusted, stale=True)
-    device.prepare("cpu", (network.config or {}).get("threads"))
+    device.prepare("cpu", finished_run.threads(network))
     test = finished_run.test_split(network)
-    compacted = finish.finish(network.model, test, folder, (network.config or {}).get("round_to"))
+    lock = run_lock.write(folder)
+    try:
+        compacted = finish.finish(network.model, test, folder, (network.config or {}).get("round_to"))
+    finally:
+        lock.release()
     forms = {"pruned": Form(network.model), "compact": finish.form(compacted, folder)}
     return compacted, cost_card(forms, examples(test)["test"])
 

@@ -35,18 +35,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from prunelab.exports import cost_forms, export_files, finished_run
     from prunelab.exports.formats import FORMATS
     from prunelab.runtime import device
-    from prunelab.tracking import cost_table
+    from prunelab.tracking import cost_table, run_lock
 
     kinds, folder, trusted = options.kinds or list(FORMATS), options.folder, options.trusted
     try:
         export_files.check(kinds)
         network = finished_run.read(folder, trusted, stale=True)
         config = network.config or {}
-        torch.set_num_threads(device.threads(config.get("threads")))
+        torch.set_num_threads(device.threads(finished_run.threads(network)))
         test = finished_run.test_split(network)
         wrong: list[Exception] = []
         small = compact_files.of_run(folder, trusted) if (folder / compact_files.SHAPES).is_file() else None
-        done = export_files.make(folder, network.model, config, test, kinds, wrong.append, small)
+        lock = run_lock.write(folder)
+        try:
+            done = export_files.make(folder, network.model, config, test, kinds, wrong.append, small)
+        finally:
+            lock.release()
     except (ConfigError, OSError) as error:
         return failed(error)
     if done:

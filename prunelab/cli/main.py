@@ -3,34 +3,67 @@
 from __future__ import annotations
 
 import difflib
+import signal
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from prunelab import __version__
 from prunelab.cli.arguments import failed
+from prunelab.errors import ConfigError
+from prunelab.runtime import streams
+from prunelab.runtime.interrupt import InterruptedRun, noted
 
 COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages")
 OPTIONS = ("-", "+", "~")  # what an experiment's arguments may start with, if they are not key=value
 
 
-def main() -> None:
-    """Run the command line of this process and exit with its status."""
-    first, *rest = sys.argv[1:] or [""]
+def main(*words: str) -> NoReturn:
+    """Run the command line of this process, after these first words of it, and exit with its status."""
+    streams.make_lasting()
+    try:
+        status = _run([*words, *sys.argv[1:]])
+    except (InterruptedRun, KeyboardInterrupt) as error:
+        print("prunelab: stopped", file=sys.stderr)
+        status = int(getattr(error, "exit_status", 130))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command is over; the interpreter's end takes a moment
+    sys.exit(status)
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run a command line. Return its exit status."""
+    first, *rest = words or [""]
     if first == "--version":
         print(f"prunelab {__version__}")
-        sys.exit()
+        return 0
     if first and first not in COMMANDS and "=" not in first and not first.startswith(OPTIONS):
-        sys.exit(failed(f"there is no command {first}; {_suggestion(first)}"))
-    command, arguments = (first, rest) if first in COMMANDS else ("run", sys.argv[1:])
+        return failed(f"there is no command {first}; {_suggestion(first)}")
+    command, arguments = (first, rest) if first in COMMANDS else ("run", list(words))
     if command == "sweep":
         command, arguments = "run", ["--multirun", *arguments]
     if command == "run" and {"-h", "--help"} & set(arguments):
         from prunelab.cli import help_page
 
         print(help_page.text(arguments))
-        sys.exit()
-    # Each subcommand is imported only when it is called, so that all others answer at once.
-    sys.exit(import_module(f"prunelab.cli.{command}").main(arguments))
+        return 0
+    if command == "run":  # which has signals and errors of its own
+        return _subcommand(command, arguments)
+    with noted() as check:
+        try:
+            status = _subcommand(command, arguments)
+        except Exception as error:
+            check()  # a library may turn Ctrl-C into an error of its own
+            if not isinstance(error, (ConfigError, OSError)):
+                raise
+            status = failed(error)
+        check()
+    return status
+
+
+def _subcommand(command: str, arguments: Sequence[str]) -> int:
+    """Run a subcommand, which is imported only now, so that all others answer at once."""
+    return int(import_module(f"prunelab.cli.{command}").main(arguments))
 
 
 def _suggestion(word: str) -> str:

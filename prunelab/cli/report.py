@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit(failed(f'the report needs {package}: pip install "prunelab[report]"'))
     report = Report(runs, options.folders)
     try:
-        with files.writing(out.parent, "--out chooses another"):
+        hint = "--out chooses another"
+        with files.writing(out.parent, hint):
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(report.html(), encoding="utf-8")
-            out.with_suffix(".md").write_text(report.markdown(), encoding="utf-8")
-            for table in report.tables.values():
-                path = out.with_name(f"{out.stem}_{table.name}.csv")
-                path.write_text(table.csv(), encoding="utf-8", newline="")
+            texts = {out: report.html(), out.with_suffix(".md"): report.markdown()}
+            texts |= {out.with_name(f"{out.stem}_{table.name}.csv"): table.csv() for table in report.tables.values()}
+            for path, text in texts.items():
+                files.write_file(path, text.encode(), hint)
     except files.StorageError as error:
         sys.exit(failed(error))
     print(out)

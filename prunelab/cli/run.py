@@ -20,9 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 from prunelab.cli.arguments import failed
 from prunelab.config import check as checking
 from prunelab.config import compose as composing
-from prunelab.config import messages
+from prunelab.config import foreign, messages
 from prunelab.errors import ConfigError
 from prunelab.runtime import interrupt as signals
+from prunelab.runtime import streams
 from prunelab.stages.files import StorageError
 from prunelab.sweeps import job, launchers
 from prunelab.sweeps.sweep import Sweep
@@ -34,6 +35,7 @@ TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 def task(settings: DictConfig) -> None:
     """Run one experiment in the folder that Hydra made for it."""
+    streams.make_lasting()  # in a launcher's worker too
     with job.attempt() as wanted:
         if wanted:
             _experiment(settings)
@@ -65,6 +67,10 @@ def main(arguments: Sequence[str]) -> int:
     """
     logging.raiseExceptions = False  # on a full disk a log that cannot be written is no second error
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing ten lines
+    try:
+        foreign.check_command_line(arguments)
+    except ConfigError as error:
+        return failed(error)
     sweep = Sweep()
     try:
         while sweep.go_on(killed=_start(arguments, sweep)):
@@ -85,6 +91,10 @@ def _start(arguments: Sequence[str], sweep: Sweep) -> bool:
         with sweep.running():
             # Not a decorator of `task`, which could not be pickled then.
             hydra.main(config_path=str(composing.folder()), config_name="config", version_base="1.3")(task)()
+    except SystemExit as error:
+        if TRACEBACK_WANTED and error.__cause__ is not None:
+            raise error.__cause__ from None
+        raise
     except Exception as error:
         if sweep.started:  # the sweep goes on to its table, which names the jobs that failed
             sweep.error = error

@@ -16,6 +16,7 @@ from prunelab.cli.arguments import failed, parser
 from prunelab.config import compose as composing
 from prunelab.config.schema import ConfigError
 from prunelab.runtime.interrupt import InterruptedRun, noted
+from prunelab.stages import files
 from prunelab.sweeps.search import space as spaces
 
 DESCRIPTION = f"""\
@@ -63,17 +64,27 @@ def base(overrides: Sequence[str]) -> DictConfig:
 def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     """Run this process's share of the study and print the Pareto set. Return the exit status."""
     from prunelab.sweeps.search import study
-    from prunelab.sweeps.search.trial import pareto_table
 
     if not re.fullmatch(r"[\w.-]+", arguments.study) or arguments.study.startswith("."):
         raise ConfigError(f"--study {arguments.study}: must be letters, digits, - and _")
     if arguments.trials < 1:
         raise ConfigError(f"--trials {arguments.trials}: must be a whole number ≥ 1")
-    folder = Path(base(spaces.parse(arguments.overrides).fixed).outputs) / "searches" / arguments.study
+    here, wanted = spaces.split(arguments.overrides)
+    folder = Path(base([*here, *spaces.parse(wanted, here).fixed]).outputs) / "searches" / arguments.study
     path = arguments.storage or f"{folder}.db"
     storage = path if "://" in path else f"sqlite:///{path}"
-    opened = study.Study(storage, folder, arguments.overrides, arguments.objective)
-    space = spaces.parse(opened.overrides)
+    files.drop_link(folder, Path(f"{folder}.db"))
+    with study.database_errors(storage):
+        return _search(arguments, check, folder, storage)
+
+
+def _search(arguments: argparse.Namespace, check: Callable[[], None], folder: Path, storage: str) -> int:
+    from prunelab.sweeps.search import study
+    from prunelab.sweeps.search.trial import pareto_table
+
+    here, wanted = spaces.split(arguments.overrides)
+    opened = study.Study(storage, folder, wanted, arguments.objective)
+    space = spaces.parse(wanted or spaces.stored(opened.overrides, here), here)
     ours = study.Search(opened, space, arguments.trials, int(base(space.fixed).seed))
     print(f"{arguments.trials} trials → {folder}", flush=True)
     ours.run(check)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import functools
 import itertools
-import json
 import re
 import sys
 import time
@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from prunelab.cli.arguments import parser
+from prunelab.cli.arguments import failed, parser
 from prunelab.records import flat
-from prunelab.stages import files
+from prunelab.runtime.json_data import read_json
+from prunelab.stages import files, locks
 from prunelab.stages.stage import NAME_LENGTH
-from prunelab.stages.store import Store
+from prunelab.stages.store import Store, sweep_up
 from prunelab.text import table
 
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -63,12 +62,15 @@ def entries(root: Path) -> list[Entry]:
 def _entry(folder: Path) -> Entry:
     described: Any = {}
     with contextlib.suppress(OSError, ValueError):
-        described = json.loads((folder / "stage.json").read_bytes())
+        described = read_json(folder / "stage.json")
     described = described if isinstance(described, dict) else {}
-    kind = "unfinished" if folder.name.endswith(".work") else described.get("kind", "?")
+    inputs = described.get("inputs")
+    kind = "unfinished" if folder.name.endswith(".work") else str(described.get("kind", "?"))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     age = time.time() - folder.stat().st_mtime
-    return Entry(folder, kind, described.get("parent") or "", flat(described.get("inputs") or {}), size, age)
+    return Entry(
+        folder, kind, str(described.get("parent") or ""), flat(inputs) if isinstance(inputs, dict) else {}, size, age
+    )
 
 
 def listing(found: Sequence[Entry]) -> str:
@@ -102,12 +104,15 @@ def remove(root: Path, selected: Sequence[Entry]) -> int:
     gone = 0
     for entry in selected:
         try:
-            (root / "locks").mkdir(exist_ok=True)
-            with FileLock(root / "locks" / f"{entry.name}.lock").acquire(timeout=0):
-                files.remove_folder(entry.folder)
-                gone += 1
-        except Timeout:
-            print(f"{entry.name[:12]} is in use and stays", file=sys.stderr)
+            lock = locks.hold(root / "locks" / f"{entry.name}.lock")
+            if lock is None:
+                print(f"{entry.name[:12]} is in use and stays", file=sys.stderr)
+                continue
+            whole = files.remove_folder(entry.folder)
+            lock.release()
+            if not whole:
+                raise PermissionError(errno.EACCES, "some of its files cannot be removed")
+            gone += 1
         except OSError as error:
             raise files.StorageError(entry.folder, error) from error
     return gone
@@ -145,10 +150,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Return its exit status: 1 for damaged stages or a folder that cannot be written."""
+    """Run the command line. Return its exit status: 1 for damaged stages or a folder that cannot be read or written."""
     top = _parser()
     arguments = top.parse_args(argv)
     root = arguments.outputs / "stages"
+    sweep_up(root)
+    try:
+        with files.writing(root, "--outputs chooses another"):
+            return _run(top, arguments, root)
+    except files.StorageError as error:
+        return failed(error)
+
+
+def _run(top: argparse.ArgumentParser, arguments: argparse.Namespace, root: Path) -> int:
     found = entries(root)
     if arguments.command == "verify":
         store = Store(root)  # which checks every digest and moves damaged stages aside

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
@@ -21,7 +20,9 @@ from prunelab.costs.stored_tensors import contiguous
 from prunelab.errors import ConfigError
 from prunelab.exports import fingerprint, finished_run
 from prunelab.pruning.skipping import Absent
+from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
+from prunelab.stages.checkpoint import fitting
 
 Description = dict[str, Any]
 FORMAT = 1
@@ -80,16 +81,15 @@ def rebuild(model: nn.Module, description: Description, state: Mapping[str, Tens
     """
     if description.get("format") != FORMAT:
         raise ValueError(f"format={description.get('format')}: must be {FORMAT}")
-    try:
+    with fitting(type(model).__name__, "is not the network that was compacted"):
         for name, said in description["modules"].items():
             _resize(model, name, said)
         made: dict[int, tuple[Tensor, Tensor]] = {}
         for name, shape in description["tensors"].items():
+            if list(state[name].shape) != shape:  # no memory is taken for a shape that is only said
+                raise ValueError(f"{name} has the shape {list(state[name].shape)}, not {shape}")
             _make_room(model, name, shape, made)
         model.load_state_dict(dict(state))
-    except (AttributeError, LookupError, TypeError, RuntimeError) as error:
-        why = " ".join(str(error).split())
-        raise ValueError(f"{type(model).__name__}: is not the network that was compacted: {why}") from error
     return model.eval()
 
 
@@ -115,6 +115,8 @@ def _make_room(model: nn.Module, name: str, shape: list[int], made: dict[int, tu
     old = getattr(module, key, None)
     if isinstance(old, Tensor) and list(old.shape) == shape:
         return
+    if old is not None and not isinstance(old, Tensor):
+        raise TypeError(f"{name} is no tensor")
     like = old if isinstance(old, Tensor) else next((p for p in module.parameters()), torch.empty(0))
     buffer = isinstance(old, Tensor) and not isinstance(old, nn.Parameter)
     new = like.new_zeros(shape) if buffer else nn.Parameter(like.new_zeros(shape))
@@ -150,7 +152,7 @@ def load(model: nn.Module, folder: str | Path) -> nn.Module:
         ValueError: if the files do not belong to this network.
         OSError: if there are no such files.
     """
-    description = json.loads((Path(folder) / SHAPES).read_text())
+    description = read_json(Path(folder) / SHAPES)
     small = rebuild(model, description, load_file(Path(folder) / WEIGHTS))
     fingerprint.check(small, description.get("fingerprint"), Path(folder) / WEIGHTS)
     return small
@@ -167,8 +169,7 @@ def of_run(folder: Path, trusted: Iterable[str] = ()) -> nn.Module:
     """
     dense = finished_run.read(folder, trusted, stale=True).model
     try:
-        return load(dense, folder)
+        with fitting(folder / SHAPES):
+            return load(dense, folder)
     except FileNotFoundError as error:
         raise ConfigError(f"{folder}: has no compact network; `prunelab compact` makes one") from error
-    except (ValueError, LookupError, SafetensorError) as error:
-        raise ConfigError(f"{folder}: its compact network cannot be read: {' '.join(str(error).split())}") from error

@@ -1,29 +1,37 @@
-"""Which classes and functions the config may name by a dotted name."""
+"""Which classes and functions the config may name by dotted names: those in `conf/`, and what the user trusts."""
 
 from __future__ import annotations
 
+import functools
 import pkgutil
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from prunelab.config.conf_folder import folder
 from prunelab.errors import ConfigError
 from prunelab.runtime.user_code import describe
 
-# What these keys may name without the package being declared in `trusted`.
-ALLOWED = {
-    "data._target_": ("prunelab.data.",),
-    "model._target_": ("prunelab.models.", "torchvision.models."),
-    "strategy.method": ("prunelab.pruning.custom.", "torch.nn.utils.prune."),
-    "criterion._target_": ("prunelab.pruning.criteria.",),
-    "granularity._target_": ("prunelab.pruning.granularity.",),
-    "allocation._target_": ("prunelab.pruning.allocation.",),
-    "schedule._target_": ("prunelab.pruning.schedules.",),
-    "optimizer._target_": ("torch.optim.",),
-    "lr_schedule._target_": ("prunelab.training.lr_schedules.",),
-    "regularizer._target_": ("prunelab.training.callbacks.",),
-    "sparse_training._target_": ("prunelab.training.callbacks.",),
+# The keys that name a class or function. Their first part is the folder in `conf/`.
+KEYS = (
+    *(f"{part}._target_" for part in ("data", "model", "criterion", "granularity", "allocation", "schedule")),
+    *(f"{part}._target_" for part in ("optimizer", "lr_schedule", "regularizer", "sparse_training")),
+    "strategy.method",
+)
+OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
+METHODS = ("Identity", "L1Unstructured", "LnStructured", "RandomStructured", "RandomUnstructured")
+TORCH = {  # of torch, beside those that `conf/` names
+    "optimizer._target_": tuple(f"torch.optim.{name}" for name in OPTIMIZERS),
+    "strategy.method": tuple(f"torch.nn.utils.prune.{name}" for name in METHODS),
 }
+
+
+@functools.cache
+def registered(key: str) -> frozenset[str]:
+    """Return the dotted names that a key may have without trust: those that the files in `conf/` give it."""
+    part, _, leaf = key.partition(".")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (folder() / part).glob("*.yaml"))
+    return frozenset((*re.findall(rf"^ *{leaf}: *([\w.]+\.\w+)", text, re.MULTILINE), *TORCH.get(key, ())))
 
 
 def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..., Any]:
@@ -31,31 +39,36 @@ def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..
 
     Args:
         dotted: such as `torch.optim.Adam`.
-        key: one of `ALLOWED`; the key that holds the name.
-        trusted: packages of the user's, beside the allow-list.
+        key: one of `KEYS`; the key that holds the name.
+        trusted: packages of the user's, from which any class or function may come.
 
     Raises:
-        ConfigError: if the name is not on the allow-list, or does not exist. Nothing is imported before that check.
+        ConfigError: if the name may not stand there, or does not exist. Nothing is imported before that check.
     """
-    prefixes = check_name(dotted, key, trusted)
+    trusted = tuple(trusted)
+    name = check_name(dotted, key, trusted)
     try:
-        target = pkgutil.resolve_name(str(dotted))
+        target = pkgutil.resolve_name(name)
     except Exception as error:
-        raise ConfigError(f"{key}={dotted}: cannot be imported: {describe(error)}") from error
-    # `prunelab.models.lenet.torch.hub.load` has an allowed prefix, but was defined elsewhere.
-    if not callable(target) or not f"{getattr(target, '__module__', '')}.".startswith(prefixes):
-        raise ConfigError(f"{key}={dotted}: must be a class or function defined in {' or '.join(prefixes)}")
+        raise ConfigError(f"{key}={name}: cannot be imported: {describe(error)}") from error
+    # `mypackage.net.torch.hub.load` comes from a trusted package, but was defined elsewhere.
+    own = name in registered(key) or f"{getattr(target, '__module__', '')}.".startswith(_prefixes(trusted))
+    if not callable(target) or not own:
+        raise ConfigError(f"{key}={name}: must be a class or function defined in {' or '.join(trusted)}")
     found: Callable[..., Any] = target
     return found
 
 
-def check_name(dotted: object, key: str, trusted: Iterable[str]) -> tuple[str, ...]:
-    """Return the prefixes that a dotted name may have under a key; raise ConfigError if it has none of them."""
-    prefixes = (*ALLOWED[key], *(f"{name}." for name in trusted))
+def check_name(dotted: object, key: str, trusted: Iterable[str]) -> str:
+    """Return a dotted name that a key may have; raise ConfigError for any other."""
     if not isinstance(dotted, str) or not re.fullmatch(r"\w+(\.\w+)+", dotted):
         shown = "null" if dotted is None else dotted
         raise ConfigError(f"{key}={shown}: must be a dotted name such as mypackage.MyClass")
-    if not dotted.startswith(prefixes):
+    if dotted not in registered(key) and not dotted.startswith(_prefixes(trusted)):
         trust = f"if you trust its package, add trusted=[{dotted.split('.')[0]}]"
-        raise ConfigError(f"{key}={dotted}: must be in {' or '.join(prefixes)}; {trust}")
-    return prefixes
+        raise ConfigError(f"{key}={dotted}: is none of prunelab's own choices; {trust}")
+    return dotted
+
+
+def _prefixes(trusted: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{name}." for name in trusted)

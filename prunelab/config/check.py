@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from prunelab.config import rounds
-from prunelab.config.allow_list import ALLOWED, check_name, locate
+from prunelab.config.allow_list import KEYS, check_name, locate
 from prunelab.config.component import bind
 from prunelab.config.keys import PART_KEYS
 from prunelab.config.schema import OPTIONAL, REQUIRED, Config, allowed, keys
@@ -53,7 +53,7 @@ def check_plain(config: Plain) -> None:
     for part in (*REQUIRED, *OPTIONAL):
         if (config[part] or part in REQUIRED) and (config[part] or {}).get("_target_") is None:
             raise ConfigError(f"{part}._target_=null: must be a dotted name; {part}= chooses a ready one")
-    for name in ALLOWED:
+    for name in KEYS:
         if select(config, name) is not None:
             check_name(select(config, name), name, config["trusted"])
     _check_strategy(config)

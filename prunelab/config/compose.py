@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -28,6 +27,7 @@ from prunelab.config.check import plain as plain
 from prunelab.config.conf_folder import folder as folder
 from prunelab.config.schema import Config
 from prunelab.errors import ConfigError
+from prunelab.runtime.json_data import read_json
 
 _made: list[str] = []  # the folders that this process made
 
@@ -48,6 +48,8 @@ def new_folder(path: str) -> str:
 
 def compose(*overrides: str) -> DictConfig:
     """Compose a config as the command line does, and check it. See `prunelab.compose`."""
+    if any("hydra.searchpath" in item for item in overrides):
+        raise ConfigError("hydra.searchpath: only `prunelab run` and `prunelab sweep` take config files from elsewhere")
     with explained(overrides):
         config = compose_raw(*overrides)
         check(config)  # which resolves interpolations
@@ -93,7 +95,12 @@ def own_hydra() -> Iterator[ConfigLoader]:
         with initialize_config_dir(str(folder()), version_base="1.3"):
             yield hydra.config_loader()
     finally:
-        hydra.hydra = outer
+        GlobalHydra.instance().hydra = outer  # another object now: Hydra puts back a copy that it made
+
+
+def settings(config: DictConfig) -> DictConfig:
+    """Return what Hydra composed without the settings of Hydra itself."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def in_sweep() -> bool:
@@ -109,9 +116,9 @@ def telling() -> list[str] | None:
     if not in_sweep():
         return list(hydra.overrides.task)
     try:
-        jobs = json.loads((Path(hydra.runtime.cwd) / hydra.sweep.dir / "sweep.json").read_bytes())["jobs"]
+        jobs = read_json(Path(hydra.runtime.cwd) / hydra.sweep.dir / "sweep.json")["jobs"]
         given = jobs[hydra.job.num]
-    except (OSError, ValueError, LookupError):  # written by a sweeper that is not Hydra's own
+    except (OSError, ValueError, LookupError, TypeError):  # written by a sweeper that is not Hydra's own
         jobs, given = [], list(hydra.overrides.task)
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
     return [item for item in given if item not in common]

@@ -30,8 +30,7 @@ def run(
         config: from `compose`.
         folder: the run folder; by default a new one, `outputs/<date>/<time>`.
         model: a module that replaces the config's model; it is copied. Stages are named by its tensors.
-        data: a data set that replaces the config's data; see `prunelab.data.live.as_dataset`. Stages are named by its
-            content.
+        data: a data set that replaces the config's data; see `prunelab.data.live.as_dataset`. It is named by content.
 
     Returns:
         The rounds (a list of records, 0 = dense), the final model, the folder, and what could not be made.
@@ -44,17 +43,19 @@ def run(
     from prunelab.config.resolve import resolve
     from prunelab.config.spec import Spec
     from prunelab.data.live import as_dataset
+    from prunelab.experiment import live_identity
     from prunelab.experiment import run as experiment
     from prunelab.runtime.seeding import seeded
-    from prunelab.tracking.run_folder import Origin
+    from prunelab.tracking.origin import Origin
 
     spec = config if isinstance(config, Spec) else resolve(config)
     where = Path(folder) if folder is not None else compose.run_folder(spec.outputs)
-    telling, sweeping = compose.telling(), compose.in_sweep()
-    # TensorBoard names a run after its folder; a job's folder is a number, so the run has a folder of its own in it.
-    origin = Origin(compose.command(), telling, compose.label(telling) if sweeping else "", quiet=sweeping)
     with seeded(spec.seed, "data"):  # a data set may draw random numbers
         own = None if data is None else as_dataset(data)
+    telling, sweeping = compose.telling(), compose.in_sweep()
+    # TensorBoard names a run after its folder; a job's folder is a number, so the run has a folder of its own in it.
+    name = compose.label(telling) if sweeping else ""
+    origin = Origin(compose.command(), telling, name, quiet=sweeping, live=live_identity.of(model, own))
     return experiment.run(spec, where, origin, model, own)
 
 

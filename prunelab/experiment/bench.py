@@ -24,6 +24,7 @@ from prunelab.pruning.torch_prune import check_plain
 from prunelab.runtime.recurrent import in_one_piece
 from prunelab.runtime.seeding import permutation, seed_all, seeded
 from prunelab.runtime.user_code import explained
+from prunelab.stages.checkpoint import fitting
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
 from prunelab.training.loop import batches
@@ -185,8 +186,9 @@ class Bench:
 
     def put(self, state: State) -> None:
         """Restore weights, masks and the criterion's state."""
-        self.restore(state.weights, state.masks)
-        self.pruner.recorder.load(state.recorded)
+        with fitting(f"stages/{state.stage}"):
+            self.restore(state.weights, state.masks)
+            self.pruner.recorder.load(state.recorded)
 
     @torch.no_grad()
     def restore(self, weights: Tensors, masks: Tensors | None = None) -> None:
@@ -194,8 +196,10 @@ class Bench:
         if masks is not None:
             self.masks.load(masks)
         state = self.model.state_dict()
-        for name, value in weights.items():
-            state[name].copy_(value)
+        for name, value in state.items():
+            if weights[name].shape != value.shape:  # copying would repeat the smaller one
+                raise ValueError(f"{name} has the shape {list(weights[name].shape)}, not {list(value.shape)}")
+            value.copy_(weights[name])
         self.masks.apply()
 
     def sample(self, round: int, examples: int) -> Iterator[Batch]:

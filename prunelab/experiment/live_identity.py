@@ -1,6 +1,7 @@
 """What names the stages of a user's live objects: the structure and source of a module, the content of a data set."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -43,6 +44,15 @@ def content(data: Dataset) -> dict[str, Any]:
     found: dict[str, Any] = {key: digest(tensors(split)) for key, split in vars(data).items()}
     sources = {key: source_digest(type(split)) for key, split in vars(data).items()}
     return found | {f"{key} source": source for key, source in sources.items() if source is not None}
+
+
+def of(model: nn.Module | None, data: Dataset | None) -> str:
+    """Return a digest of the live objects that replace a config's model and data; empty if there are none."""
+    if model is None and data is None:
+        return ""
+    tensors = None if model is None else [structure(model), digest(model.state_dict())]
+    found = json.dumps([tensors, None if data is None else content(data)], sort_keys=True)
+    return hashlib.sha256(found.encode()).hexdigest()
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:

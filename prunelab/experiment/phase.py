@@ -15,7 +15,7 @@ from prunelab.pruning.schedules import Round
 from prunelab.records import EpochRecord, RoundRecord, from_plain, plain
 from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.runtime.seeding import seed_all
-from prunelab.stages.checkpoint import Work
+from prunelab.stages.checkpoint import Work, fitting
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback, Phase
 from prunelab.training.callbacks.distillation import Distillation
@@ -73,9 +73,10 @@ def _continue(checkpoint: dict[str, Any] | None, optimizer: Optimizer, callbacks
     """Restore the states of optimizer and callbacks from a checkpoint."""
     if checkpoint is None:
         return
-    optimizer.load_state_dict(checkpoint["optimizer"])
-    for callback, state in zip(callbacks, checkpoint["callbacks"], strict=True):
-        callback.load(state)
+    with fitting("the checkpoint in stages"):
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        for callback, state in zip(callbacks, checkpoint["callbacks"], strict=True):
+            callback.load(state)
 
 
 def _fit(
@@ -126,9 +127,10 @@ def _begin(
     """Set the model's state; return what was pruned, the rows so far, and the position."""
     if checkpoint is None:
         return start(), [], Position()
-    bench.put(State(checkpoint["weights"], checkpoint["masks"], recorded=checkpoint["recorded"]))
-    rows = [from_plain(EpochRecord, row) for row in checkpoint["rows"]]
-    return Pruning(**checkpoint["pruned"]), rows, Position(**checkpoint["position"])
+    with fitting("the checkpoint in stages"):
+        bench.put(State(checkpoint["weights"], checkpoint["masks"], recorded=checkpoint["recorded"]))
+        rows = [from_plain(EpochRecord, row) for row in checkpoint["rows"]]
+        return Pruning(**checkpoint["pruned"]), rows, Position(**checkpoint["position"])
 
 
 def _phase(bench: Bench, round: int, iterations: int) -> Phase:

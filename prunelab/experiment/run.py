@@ -25,7 +25,8 @@ from prunelab.runtime.interrupt import graceful
 from prunelab.runtime.user_code import user_code
 from prunelab.stages.stage import Stage, State
 from prunelab.stages.store import Store
-from prunelab.tracking.run_folder import Origin, RunFolder
+from prunelab.tracking.origin import Origin
+from prunelab.tracking.run_folder import RunFolder
 
 
 class Result(NamedTuple):

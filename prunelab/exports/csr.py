@@ -178,7 +178,7 @@ def load(folder: Path, build: Build) -> nn.Module:
         for module in model.modules():
             if isinstance(module, CSRLinear):
                 module.matrix  # noqa: B018 - checks the indices
-    except (AttributeError, LookupError, TypeError, RuntimeError) as error:
+    except (AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
         raise ConfigError(f"{folder / DESCRIPTION}: does not fit the model: {error}") from error
     fingerprint.check(model, said.get("fingerprint"), folder / WEIGHTS)
     return model.eval()

@@ -5,11 +5,11 @@ Only this file of the room builds networks from a config; the modules for that a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from torch import nn
 
@@ -18,7 +18,10 @@ from prunelab.exports import fingerprint, network_files
 from prunelab.exports.checkpoint import DESCRIPTION, MASKS, WEIGHTS
 from prunelab.exports.network_files import Build, Json, Network
 from prunelab.pruning import skipping
+from prunelab.runtime import device
+from prunelab.runtime.json_data import read_json
 from prunelab.runtime.seeding import seeded
+from prunelab.stages.checkpoint import fitting
 
 if TYPE_CHECKING:
     from prunelab.data.dataset import Split
@@ -46,7 +49,7 @@ def read(folder: Path, trusted: Iterable[str] = (), stale: bool = False) -> Netw
         stale: prefer summary.json to model.json, which is out of date after another run in the same folder.
     """
     described = (folder / DESCRIPTION).is_file() and not (stale and (folder / SUMMARY).is_file())
-    said = network_files.read_json(folder / DESCRIPTION) if described else _summary(folder)
+    said = network_files.read_description(folder / DESCRIPTION) if described else _summary(folder)
     content = {name: network_files.read_bytes(folder / name) for name in (WEIGHTS, MASKS)}
     if described:
         network_files.verify(folder, content, said)
@@ -77,16 +80,19 @@ def build(said: Json, trusted: Iterable[str] = ()) -> nn.Module:
 
     if said["config"] is None:
         raise ConfigError("these files were exported from a live module: load them into a module of the same class")
-    try:
-        with seeded("export"):
-            model = network(from_plain(said["config"], trusted)).eval()
+    with (
+        fitting("the config", "builds no network"),
+        seeded("export"),
+        mock.patch("torch.hub.download_url_to_file", _offline),
+    ):
+        model = network(from_plain(said["config"], trusted)).eval()
         for name in said.get("skipped", []):
             skipping.set_skipped(model.get_submodule(name), True)
-        return model
-    except ConfigError:
-        raise
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigError(f"the config builds no network: {' '.join(str(error).split())}") from error
+    return model
+
+
+def _offline(url: str, *args: object, **options: object) -> None:
+    raise ConfigError(f"{url}: is not downloaded; the weights of a finished run are in its folder")
 
 
 def test_split(network: Network) -> Split:
@@ -101,12 +107,19 @@ def test_split(network: Network) -> Split:
     from prunelab.config.network import dataset, from_plain
 
     assert network.config is not None
-    return dataset(from_plain(network.config, network.config["trusted"]).data).test
+    with fitting("the config", "loads no data"):
+        return dataset(from_plain(network.config, network.config["trusted"]).data).test
+
+
+def threads(network: Network) -> int | None:
+    """Return the number of threads that the run had; None if this machine has fewer cores, or it is no such number."""
+    wanted = (network.config or {}).get("threads")
+    return wanted if type(wanted) is int and 1 <= wanted <= device.cores() else None
 
 
 def _summary(folder: Path) -> Json:
     try:
-        said = json.loads((folder / SUMMARY).read_bytes())
+        said = read_json(folder / SUMMARY)
         status, config = said["status"], said["config"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ConfigError(f"{folder}: must be the folder of a finished run, with its {SUMMARY}") from error

@@ -180,7 +180,7 @@ def load(kind: str, folder: Path, build: Build) -> nn.Module:
             if own[name].shape != value.shape or own[name].dtype != value.dtype:
                 raise TypeError(f"{name} is {value.dtype} {list(value.shape)}")
             own[name].copy_(value)
-    except (LookupError, TypeError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder / weights}: does not fit the model: {error}") from error
     fingerprint.check(model, said.get("fingerprint"), folder / weights)
     return model.eval()

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError
 from prunelab.exports import fingerprint
 from prunelab.pruning import skipping
+from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
+from prunelab.stages.checkpoint import fitting
 
 FORMAT = 1
 Json = dict[str, Any]
@@ -92,28 +93,27 @@ def read(folder: Path, weights: str, description: str) -> tuple[Json, dict[str, 
     Raises:
         ConfigError: if they are missing, damaged, or do not belong together.
     """
-    said, data = read_json(folder / description), read_bytes(folder / weights)
+    said, data = read_description(folder / description), read_bytes(folder / weights)
     verify(folder, {weights: data}, said)
     return said, tensors(folder / weights, data)
 
 
-def read_json(path: Path) -> Json:
+def read_description(path: Path) -> Json:
     """Return the content of a JSON file from `write`.
 
     Raises:
         ConfigError: if it is missing, damaged or of another format.
     """
     try:
-        said: Json = json.loads(path.read_bytes())
-        if said["format"] != FORMAT:
-            raise ValueError(f"format={said['format']}: must be {FORMAT}")
-        if not isinstance(said["config"], dict | None) or not isinstance(said["sha256"], dict):
-            raise TypeError("config and sha256 must be objects")
+        with fitting(path, "is damaged"):
+            said: Json = read_json(path)
+            if said["format"] != FORMAT:
+                raise ValueError(f"format={said['format']}: must be {FORMAT}")
+            if not isinstance(said["config"], dict | None) or not isinstance(said["sha256"], dict):
+                raise TypeError("config and sha256 must be objects")
+            return said
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise ConfigError(f"{path}: is damaged: {error}") from error
-    return said
 
 
 def read_bytes(path: Path) -> bytes:
@@ -122,6 +122,8 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         ConfigError: if it cannot be read.
     """
+    if not path.is_file():  # a named pipe would be waited for
+        raise ConfigError(f"{path}: no such file")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -145,10 +147,8 @@ def tensors(path: Path, data: bytes) -> dict[str, Tensor]:
     Raises:
         ConfigError: if it is no safetensors file.
     """
-    try:
+    with fitting(path, "is no safetensors file"):
         return from_bytes(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise ConfigError(f"{path}: is no safetensors file: {error}") from error
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -157,7 +157,5 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         ConfigError: if it does not fit the model; names `path`.
     """
-    try:
+    with fitting(path, "does not fit the model"):
         model.load_state_dict(dict(state))
-    except (RuntimeError, KeyError) as error:
-        raise ConfigError(f"{path}: does not fit the model: {' '.join(str(error).split())}") from error

@@ -1,8 +1,6 @@
 """`python -m prunelab.report`: the older form of `prunelab report`."""
 
-import sys
-
-from prunelab.cli.report import main
+from prunelab.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main("report")

@@ -19,6 +19,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from prunelab.report.curves import Point, curves
 from prunelab.report.groups import group
 from prunelab.report.run_folders import find_runs
+from prunelab.stages.files import drop_link
 
 FOLDER = "summary"
 OVER_SPARSITY = ("test_accuracy", "val_accuracy")
@@ -37,6 +38,7 @@ def write(sweep: Path) -> list[Path]:
         The folders of the derived runs; an empty list if no job completed.
     """
     top = sweep / FOLDER
+    drop_link(top)
     shutil.rmtree(top, ignore_errors=True)
     found = curves(group(find_runs([sweep])))
     folders = [top / _name(curve.label) for curve in found]

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from prunelab.report.run_folders import Run
+from prunelab.stages.checkpoint import UNREADABLE
 
 Cells = NDArray[np.float64]  # [height, width], the fraction of kept weights in [0, 1]
 LARGEST = 64  # cells along a side; of a larger matrix the means of blocks are shown
@@ -70,7 +71,7 @@ def _first_mask(path: Path, wanted: str | None) -> tuple[str, NDArray[np.bool_]]
             names = list(file.keys())
             name = wanted if wanted and wanted in names else str(names[0])
             mask = np.asarray(file.get_tensor(name)).astype(bool)
-    except (OSError, SafetensorError, IndexError, ValueError, TypeError):
+    except (OSError, *UNREADABLE):
         return None
     return (name, mask) if mask.size and mask.ndim else None
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -17,7 +18,7 @@ from prunelab.report.curves import Baseline, Curve, Point, baselines, curves, fi
 from prunelab.report.drawing import Figure, style
 from prunelab.report.groups import Group, group
 from prunelab.report.mask_pictures import Picture
-from prunelab.report.run_folders import Run, sweep_command
+from prunelab.report.run_folders import Run
 from prunelab.report.tables import Table, plain
 
 COMMANDS = 12  # commands of single runs on the page; the others are in the CSV file
@@ -194,3 +195,16 @@ class Report:
         """Versions, devices and dates by name, and the command that wrote the report."""
         this = shlex.join(["prunelab", "report", *map(str, self.folders)])
         return {**result_tables.provenance(self.runs), "this page": [this]}
+
+
+def sweep_command(folder: Path) -> str | None:
+    """Return the command that started a sweep, from Hydra's `multirun.yaml`; None if that cannot be read."""
+    from omegaconf import OmegaConf  # imported late: only reports of sweeps need it
+
+    try:
+        given: Any = OmegaConf.to_container(OmegaConf.load(folder / "multirun.yaml"))
+        given = given["hydra"]["overrides"]
+        hydra = [item for item in given["hydra"] if not item.startswith(("hydra.mode=", "hydra.sweep.dir="))]
+        return " ".join(["python -m prunelab -m", *map(shlex.quote, [*hydra, *given["task"]])])
+    except Exception:  # a damaged file may raise anything; the report does without the command
+        return None

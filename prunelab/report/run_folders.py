@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -13,11 +12,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
+from prunelab.tracking import csv_files
 
 Numbers = Mapping[str, float | None]  # one row of a CSV file by column; None where a cell is no finite number
 FORM_TEXT = ("form", "why_no_faster", "why_no_peak")  # columns of the cost table that are no numbers
 RUN, SWEEP = ("summary.json", "rounds.csv"), "sweep.json"
+# The types in a summary. Another program may have written it: a value of another type counts as missing.
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("status", "command", "started", "device"), str),
+    **dict.fromkeys(("seed", "threads"), int),
+    **dict.fromkeys(("config", "versions", "dense", "final"), dict),
+    "seconds": (int, float),
+    "cost": list,
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class Run:
         status: completed, failed, interrupted, unfinished (not ended, or killed) or missing (no summary).
         summary: the content of `summary.json`; empty if there is none.
         sweep, number: the folder of its sweep, and its number there; None and 0 for a single run.
+        matches: whether the folder holds the run of these overrides; if not, nothing of it is shown.
     """
 
     folder: Path
@@ -53,6 +63,7 @@ class Run:
     summary: Mapping[str, Any]
     sweep: Path | None = None
     number: int = 0
+    matches: bool = True
 
     @property
     def seed(self) -> int | str:
@@ -90,7 +101,7 @@ class Run:
     @cached_property
     def rounds(self) -> dict[int, Numbers]:
         """The rows of `rounds.csv` by round, or else the first and the final one from the summary."""
-        rows = read_rows(self.folder / "rounds.csv") or [self._summary_row("dense"), self.result]
+        rows = self._rows("rounds.csv") or [self._summary_row("dense"), self.result]
         return {int(known): row for row in rows if (known := row.get("round")) is not None}
 
     @cached_property
@@ -101,12 +112,12 @@ class Run:
     @cached_property
     def epochs(self) -> list[Numbers]:
         """The rows of `epochs.csv`."""
-        return read_rows(self.folder / "epochs.csv")
+        return self._rows("epochs.csv")
 
     @cached_property
     def layers(self) -> dict[str, float | None]:
         """The sparsity of each tensor at the final round, by the tensor's name."""
-        rows = [(row, number(row.get("round"))) for row in _text_rows(self.folder / "layers.csv")]
+        rows = [(row, number(row.get("round"))) for row in self._text_rows("layers.csv")]
         at = self.final.get("round")
         return {row["tensor"]: number(row.get("sparsity")) for row, known in rows if row.get("tensor") and known == at}
 
@@ -116,6 +127,15 @@ class Run:
         rows = self.summary.get("cost")
         known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         return [_form(row) for row in known if isinstance(row.get("form"), str)]
+
+    def _rows(self, name: str) -> list[Numbers]:
+        return [{key: number(cell) for key, cell in row.items()} for row in self._text_rows(name)]
+
+    def _text_rows(self, name: str) -> list[dict[str, str]]:
+        """Return the rows of a CSV file that are of the summary's config; without one, of the first row's."""
+        rows = csv_files.read(self.folder / name) if self.matches else []
+        wanted = self.summary.get("digest") or next((row.get("config") for row in rows), None)
+        return [row for row in rows if row.get("config") in (None, wanted)]
 
     def _summary_row(self, key: str) -> Numbers:
         row = self.summary.get(key)
@@ -133,34 +153,20 @@ def number(value: Any) -> float | None:
     """Return a finite number as float, and None for anything else, also for the NaN of a diverged run."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
 
 
-def _text_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file; an empty list if it is missing or not readable."""
-    try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            return [dict(zip(header, cells, strict=False)) for cells in reader]
-    except (OSError, csv.Error):
-        return []
-
-
-def read_rows(path: Path) -> list[Numbers]:
-    """Return the rows of a CSV file as numbers; an empty list if it is missing or not readable."""
-    return [{key: number(cell) for key, cell in row.items()} for row in _text_rows(path)]
-
-
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a run's `summary.json`; None if there is none, or if it cannot be read."""
+    """Return the content of a run's `summary.json`, as far as its types are right; None if it cannot be read."""
     try:
-        summary = json.loads((folder / "summary.json").read_bytes())
+        summary = read_json(folder / "summary.json")
     except (OSError, ValueError):
         return None
-    return summary if isinstance(summary, dict) else None
+    if not isinstance(summary, dict):
+        return None
+    return {key: value for key, value in summary.items() if isinstance(value, KINDS.get(key, object))}
 
 
 def note_failure(folder: Path, message: str) -> None:
@@ -176,7 +182,7 @@ def read_sweep(folder: Path) -> list[Run]:
     Raises:
         OSError, ValueError, KeyError, TypeError: `sweep.json` is missing or damaged.
     """
-    plan = json.loads((folder / SWEEP).read_bytes())
+    plan = read_json(folder / SWEEP)
     listed = [tuple(map(str, overrides)) for overrides in plan["jobs"]]
     folders = plan.get("folders") or range(len(listed))  # older versions named a job's folder by its number
     runs = (read_run(folder / str(name), given, folder) for name, given in zip(folders, listed, strict=True))
@@ -222,12 +228,18 @@ def _sweep(folder: Path) -> list[Run]:
 
 
 def read_run(folder: Path, overrides: tuple[str, ...] | None = None, sweep: Path | None = None) -> Run:
-    """Return one run; without `overrides`, they are taken from the command in its summary."""
+    """Return one run; without `overrides`, they are taken from the command in its summary.
+
+    A run of other overrides counts as missing.
+    """
     summary = read_summary(folder)
+    command = _words(str((summary or {}).get("command", "")))
+    given = tuple(word for word in command[1:] if "=" in word)
+    if overrides is not None and command and sorted(given) != sorted(item for item in overrides if "=" in item):
+        return Run(folder, overrides, "missing", {}, sweep, matches=False)
     status = "missing" if summary is None else str(summary.get("status", "unfinished"))
-    if overrides is None:
-        overrides = tuple(word for word in _words(str((summary or {}).get("command", "")))[1:] if "=" in word)
-    return Run(folder, overrides, "unfinished" if status == "running" else status, summary or {}, sweep)
+    status = "unfinished" if status == "running" else status
+    return Run(folder, given if overrides is None else overrides, status, summary or {}, sweep)
 
 
 def _words(command: str) -> list[str]:
@@ -235,16 +247,3 @@ def _words(command: str) -> list[str]:
         return shlex.split(command)
     except ValueError:
         return []
-
-
-def sweep_command(folder: Path) -> str | None:
-    """Return the command that started a sweep, from Hydra's `multirun.yaml`; None if that cannot be read."""
-    from omegaconf import OmegaConf  # imported late: only reports of sweeps need it
-
-    try:
-        given: Any = OmegaConf.to_container(OmegaConf.load(folder / "multirun.yaml"))
-        given = given["hydra"]["overrides"]
-        hydra = [item for item in given["hydra"] if not item.startswith(("hydra.mode=", "hydra.sweep.dir="))]
-        return " ".join(["python -m prunelab -m", *map(shlex.quote, [*hydra, *given["task"]])])
-    except Exception:  # a damaged file may raise anything; the report does without the command
-        return None

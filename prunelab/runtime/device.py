@@ -14,19 +14,25 @@ if TYPE_CHECKING:
 MOST_THREADS = 4  # small networks get slower with more
 
 
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads(wanted: int | None) -> int:
-    """Return the number of CPU threads: `threads`, or OMP_NUM_THREADS, or the number of cores, at most 4."""
+    """Return the number of CPU threads: `threads`, or OMP_NUM_THREADS, or the number of cores, at most 4.
+
+    Raises:
+        ConfigError: if `threads` is more than the number of cores.
+    """
+    if wanted is not None and wanted > cores():
+        raise ConfigError(f"threads={wanted}: must be at most {cores()}, the cores that this process may use")
     if wanted is not None:
         return wanted
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
     return min(cores(), MOST_THREADS)
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def limit_threads(wanted: int | None) -> int:
@@ -41,7 +47,7 @@ def prepare(device: str, wanted: int | None) -> torch.device:
     """Set threads and determinism, and return the device. Call it before torch does any work.
 
     Raises:
-        ConfigError: if this machine has no such device.
+        ConfigError: if this machine has no such device, or fewer cores.
     """
     count = limit_threads(wanted)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA

@@ -1,8 +1,6 @@
 """`python -m prunelab.stages`: the older form of `prunelab stages`."""
 
-import sys
-
-from prunelab.cli.stages import main
+from prunelab.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main("stages")

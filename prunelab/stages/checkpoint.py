@@ -5,23 +5,29 @@ import logging
 import pickle
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
+from prunelab.errors import ConfigError, one_line
 from prunelab.stages import files
 from prunelab.stages.files import StorageError
 
 T = TypeVar("T")
-# What a file with damaged content may raise while it is read.
+# What content may raise that is damaged, or that somebody else has written, while it is read or put to use.
 UNREADABLE = (
     files.DamagedError,
     SafetensorError,
     pickle.UnpicklingError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -29,11 +35,23 @@ UNREADABLE = (
 log = logging.getLogger(__name__)
 
 
+@contextmanager
+def fitting(what: object, wrong: str = "is damaged or does not fit") -> Iterator[None]:
+    """Turn whatever unfit content raises into a ConfigError: `what`, what is `wrong` with it, and why."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except UNREADABLE as error:
+        raise ConfigError(f"{what}: {wrong}: {one_line(error)}") from error
+
+
 class Work:
     """The checkpoints of a stage, in `stages/<name>.work`. Only the process that holds the stage's lock has one."""
 
     def __init__(self, folder: Path, stage: str) -> None:
         self.folder, self.stage = folder, stage
+        files.drop_link(folder)
 
     def load(self) -> dict[str, Any] | None:
         """Return the last checkpoint of this stage that is undamaged; None if there is none."""

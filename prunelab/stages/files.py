@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from prunelab.runtime.json_data import read_json
+
 MANIFEST = "manifest.json"
 
 
@@ -34,6 +36,13 @@ def writing(folder: Path, *hint: str) -> Iterator[None]:
         raise StorageError(folder, error, *hint) from error
 
 
+def drop_link(*paths: Path) -> None:
+    """Remove each path that is a symbolic link: it stands where something is to be written, and may lead anywhere."""
+    for path in paths:
+        if path.is_symlink():
+            path.unlink()
+
+
 def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
     """Write a folder and its manifest under another name, fsync, and rename it: a crash leaves the old or the new one.
 
@@ -46,7 +55,7 @@ def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
         for name, data in {**content, MANIFEST: json.dumps(manifest, indent=1).encode()}.items():
             _write(aside / name, data)
         _sync_folder(aside)
-        if folder.exists():  # a folder cannot be renamed over a full one
+        if os.path.lexists(folder):  # a folder cannot be renamed over a full one
             remove_folder(folder)
         aside.rename(folder)
         _sync_folder(folder.parent)
@@ -55,8 +64,10 @@ def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
         raise StorageError(folder.parent, error) from error
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *hint: str) -> None:
     """Write a file under another name and rename it, so that a reader sees the old one or the new one.
+
+    A link in its place is replaced. `hint`: how to choose another folder.
 
     Raises StorageError, and leaves the old file, if it cannot be written.
     """
@@ -67,7 +78,7 @@ def write_file(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        raise StorageError(path.parent, error) from error
+        raise StorageError(path.parent, error, *hint) from error
 
 
 def read_folder(folder: Path) -> dict[str, bytes] | None:
@@ -78,7 +89,7 @@ def read_folder(folder: Path) -> dict[str, bytes] | None:
     if not folder.exists():
         return None
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = read_json(folder / MANIFEST)
         content = {name: (folder / Path(name).name).read_bytes() for name in manifest}
         for name, data in content.items():
             if hashlib.sha256(data).hexdigest() != manifest[name]:
@@ -94,6 +105,7 @@ def set_aside(path: Path, into: Path) -> Path:
     """Move a damaged folder into another one, under a new name, unless another process has done so; return its path."""
     target = into / f"{path.name}.{uuid.uuid4().hex[:12]}"
     try:
+        drop_link(into)
         into.mkdir(parents=True, exist_ok=True)
         path.rename(target)
     except FileNotFoundError:
@@ -103,11 +115,12 @@ def set_aside(path: Path, into: Path) -> Path:
     return target
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove a folder. It is renamed first, so that no reader finds a part of it."""
+def remove_folder(folder: Path) -> bool:
+    """Remove a folder. It is renamed first, so that no reader finds a part of it. Return whether nothing is left."""
     old = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.old")
     folder.rename(old)
     shutil.rmtree(old, ignore_errors=True)
+    return not old.exists()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -73,7 +73,12 @@ class Stage:
     def canonical(self) -> bytes:
         """Return all fields but `compute` as canonical JSON: sorted keys, no spaces, no nulls."""
         content = {"format": FORMAT, "kind": self.kind, "parent": self.parent, "inputs": self.inputs}
-        return json.dumps(_without_nulls(content), sort_keys=True, separators=(",", ":")).encode()
+        return canonical(content)
+
+
+def canonical(content: Mapping[str, Any]) -> bytes:
+    """Return plain data as canonical JSON: sorted keys, no spaces, no nulls."""
+    return json.dumps(_without_nulls(content), sort_keys=True, separators=(",", ":")).encode()
 
 
 def name_of(canonical: bytes) -> str:

@@ -6,19 +6,21 @@ stages/locks/<name>.lock  a kernel lock: a second process that needs the stage w
 stages/damaged/           folders whose digests were wrong
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from prunelab.records import EpochRecord, RoundRecord, from_plain, plain
-from prunelab.stages import files
+from prunelab.runtime.json_data import parse_json
+from prunelab.stages import files, locks
 from prunelab.stages.checkpoint import Work, verified
 from prunelab.stages.files import StorageError
 from prunelab.stages.stage import Stage, State, name_of
+
+WAIT = 0.5  # seconds after which Ctrl-C is noticed while another process holds a lock
 
 
 class Store:
@@ -60,12 +62,12 @@ class Store:
 
             if name_of(content["stage.json"]) != name:
                 raise ValueError("it belongs to another stage")
-            record = json.loads(content["round.json"])
+            record = parse_json(content["round.json"])
             return State(
                 weights=load(content["weights.safetensors"]),
                 masks=load(content["masks.safetensors"]),
                 record=None if record is None else from_plain(RoundRecord, record),
-                epochs=[from_plain(EpochRecord, json.loads(line)) for line in content["epochs.jsonl"].splitlines()],
+                epochs=[from_plain(EpochRecord, parse_json(line)) for line in content["epochs.jsonl"].splitlines()],
                 recorded=load(content["recorded.safetensors"]) if "recorded.safetensors" in content else {},
                 stage=name,
                 reused=True,
@@ -77,9 +79,7 @@ class Store:
     def lock(self, name: str) -> Iterator[None]:
         """Wait until no other process computes or removes the stage. The kernel releases a killed process's lock."""
         try:
-            (self.root / "locks").mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / "locks" / f"{name}.lock")
-            while not _acquired(lock):
+            while (lock := locks.hold(self.root / "locks" / f"{name}.lock", WAIT)) is None:
                 self.interrupt()
         except OSError as error:
             raise StorageError(self.root, error) from error
@@ -90,19 +90,21 @@ class Store:
 
     def _sweep_up(self, name: str) -> None:
         """Remove the temporary folders of a killed process, and with `reuse=false` its checkpoints too."""
-        for left in (*self.root.glob(f"{name}.*.tmp"), *self.root.glob(f"{name}.*.old")):
+        for left in (*self.root.glob(f"{name}.*.tmp"), *self.root.glob("*.old")):
             shutil.rmtree(left, ignore_errors=True)
         for left in self.root.glob(f"{name}.work/*.tmp" if self.reuse else f"{name}.work"):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _acquired(lock: FileLock) -> bool:
-    """Try for half a second to acquire a lock, so that Ctrl-C is noticed while another process holds it."""
-    try:
-        lock.acquire(timeout=0.5)
-    except Timeout:
-        return False
-    return True
+def sweep_up(root: Path) -> None:
+    """Remove what killed processes left in a folder of stages; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        for old in root.glob("*.old"):
+            shutil.rmtree(old, ignore_errors=True)
+        for left in root.glob("*.tmp"):
+            if lock := locks.hold(root / "locks" / f"{left.name.partition('.')[0]}.lock"):
+                shutil.rmtree(left, ignore_errors=True)
+                lock.release()
 
 
 def _packed(stage: Stage, state: State) -> dict[str, bytes]:

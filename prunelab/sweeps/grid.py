@@ -1,42 +1,93 @@
-"""The grid of a sweep: the overrides of every job, checked before the first job starts. Does not import torch."""
+"""What happens before Hydra starts a run or a sweep: folders are locked and all jobs checked. Does not import torch."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.config import compose as composing
-from prunelab.errors import ConfigError
+from prunelab.config import foreign
+from prunelab.config.check import check
+from prunelab.errors import ConfigError, one_line
+from prunelab.stages import files
 from prunelab.sweeps import launchers
 from prunelab.sweeps.sweep import RUNNING, Sweep
+from prunelab.tracking import run_lock
 
 BY_NUMBER = "${hydra.job.num}"  # the default of hydra.sweep.subdir
 
 
 class SweepCallback(Callback):
-    """Hydra's callback for sweeps: hand the jobs to the `Sweep` of this process before Hydra launches them."""
+    """Hydra's callback: lock the folder of a run or a sweep, and hand its jobs to the `Sweep` of this process.
+
+    Hydra reports an error of a callback as a warning and goes on. What is wrong ends the process here instead.
+    """
+
+    lock: FileLock | None = None
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the config and lock the run folder, before Hydra writes its own files there."""
+        with _ending():
+            composed = composing.settings(config)
+            with composing.explained(config.hydra.overrides.task):
+                check(composed)
+            with contextlib.suppress(OmegaConfBaseException):  # a folder that cannot be made: the run says so
+                folder = Path(config.hydra.run.dir)
+                self.lock = run_lock.claim(folder, composing.plain(composed))
+                drop_links(config, folder)
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Release the run folder."""
+        if self.lock is not None:
+            self.lock.release()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """List and check the jobs, and set up the launcher.
-
-        Hydra reports an error of a callback as a warning and goes on. What is wrong ends the process here instead.
-        """
-        jobs = grid(config)
+        """List and check the jobs, lock the sweep's folder, and set up the launcher."""
         sweep = RUNNING.get(None) or Sweep()
-        if not sweep.started:
-            _check(config, jobs)
-        launchers.prepare(config)
-        sweep.begin(Path(config.hydra.sweep.dir), jobs, folders(config, jobs))
+        with _ending():
+            jobs = grid(config)
+            if not sweep.started:
+                _check(config, jobs)
+            launchers.prepare(config)
+            top, places = Path(config.hydra.sweep.dir), folders(config, jobs)
+            if not sweep.started:
+                sweep.claim(top, jobs)
+            files.drop_link(top / "multirun.yaml")
+            for place in places:
+                files.drop_link(top / place)
+                drop_links(config, top / place)
+            if not sweep.started:
+                _compare(config, jobs, [top / place for place in places])
+            sweep.begin(top, jobs, places)
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """End the process with one line after any error: Hydra would warn, and start the jobs."""
+    try:
+        yield
+    except Exception as error:
+        raise SystemExit(f"prunelab: {one_line(error)}") from error
+
+
+def drop_links(config: DictConfig, folder: Path) -> None:
+    """Remove the links in a job's folder that stand where Hydra writes: its log, and its copy of the config."""
+    own = folder / str(config.hydra.output_subdir)
+    files.drop_link(folder / f"{config.hydra.job.name}.log", own)
+    files.drop_link(*(own / f"{name}.yaml" for name in ("config", "hydra", "overrides")))
 
 
 def grid(config: DictConfig) -> list[list[str]]:
@@ -51,16 +102,15 @@ def grid(config: DictConfig) -> list[list[str]]:
         elif override.is_discrete_sweep():
             choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            sys.exit(
-                f"prunelab: {override.input_line}: must list its values in a sweep; prunelab search takes intervals"
-            )
+            why = "must list its values in a sweep; prunelab search takes intervals"
+            raise ConfigError(f"{override.input_line}: {why}")
     return [list(job) for job in itertools.product(*choices.values())]
 
 
 def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
     """Return the folder of every job below the folder of the sweep, as Hydra names it when it comes to the job.
 
-    Ends the process if two jobs have the same folder.
+    Raises ConfigError if two jobs have the same folder.
     """
     raw = OmegaConf.to_container(config.hydra, resolve=False)  # an override may hold `${hydra.job.num}`
     assert isinstance(raw, dict)
@@ -82,19 +132,31 @@ def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
     for number, name in enumerate(found):
         if (first := found.index(name)) < number:
             key = f"hydra.sweep.subdir={subdir}"
-            sys.exit(f"prunelab: {key}: gives jobs {first} and {number} the same folder, {name}")
+            raise ConfigError(f"{key}: gives jobs {first} and {number} the same folder, {name}")
     return found
 
 
 def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
-    """End the process if a job cannot be composed. Hydra would end the sweep only when it came to that job."""
+    """Raise ConfigError if a job cannot be composed. Hydra would end the sweep only when it came to that job."""
     seen: set[str] = set()
     for overrides in jobs:
-        if seen.issuperset(overrides):
-            continue
-        try:
-            with composing.explained(overrides):
-                GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))
-        except ConfigError as error:
-            sys.exit(f"prunelab: {error}")
+        if not seen.issuperset(overrides) or foreign.is_foreign(config):
+            foreign.check_config(_composed(config, overrides), [*config.hydra.overrides.hydra, *overrides])
         seen.update(overrides)
+
+
+def _compare(config: DictConfig, jobs: Sequence[Sequence[str]], places: Sequence[Path]) -> None:
+    """Raise ConfigError if a job's folder holds a run of another config, as after a change of a YAML file.
+
+    One job for each choice is composed, since that takes a tenth of a second.
+    """
+    seen: set[str] = set()
+    for place, overrides in zip(places, jobs, strict=True):
+        if not seen.issuperset(overrides) and (place / "summary.json").exists():
+            run_lock.check(place, composing.plain(composing.settings(_composed(config, overrides))))
+            seen.update(overrides)
+
+
+def _composed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    with composing.explained(overrides):
+        return GlobalHydra.instance().config_loader().load_sweep_config(config, list(overrides))

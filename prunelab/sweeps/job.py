@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from prunelab import report
 from prunelab.config import compose as composing
-from prunelab.sweeps.notes import Plan, Tries, lock
+from prunelab.sweeps.notes import Plan, Tries, locked
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def attempt() -> Iterator[bool]:
         return
     hydra = HydraConfig.get()
     sweep, folder = Path(hydra.runtime.cwd) / hydra.sweep.dir, Path(hydra.runtime.output_dir)
-    with lock(sweep, hydra.job.num):  # an earlier start of the same job may still be running
+    with locked(sweep, hydra.job.num):  # an earlier start of the same job may still be running
         plan, noted = Plan.read(sweep), Tries.now(folder)
         if noted.ended or (plan and plan.turn is not None and hydra.job.num not in plan.turn):
             yield False

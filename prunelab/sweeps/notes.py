@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
-from prunelab.stages import files
+from prunelab import report
+from prunelab.errors import ConfigError
+from prunelab.runtime.json_data import read_json
+from prunelab.stages import files, locks
 
 
 @dataclass(frozen=True)
@@ -21,19 +26,23 @@ class Plan:
         jobs: the overrides of each job; a job's number is its index.
         turn: the numbers of the jobs to run now; None for all.
         folders: of each job, below the folder of the sweep; empty: the job's number.
+        study: identifies the study of a search; None for a sweep.
     """
 
     jobs: Sequence[Sequence[str]]
     turn: Sequence[int] | None = None
     folders: Sequence[str] = ()
+    study: str | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Plan | None:
         """Return the plan of a sweep; None if there is none, which is so under a sweeper that is not Hydra's own."""
         try:
-            return cls(**json.loads((folder / "sweep.json").read_bytes()))
+            return cls(**read_json(folder / "sweep.json"))
         except FileNotFoundError:
             return None
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{folder / 'sweep.json'}: is damaged") from error
 
     def write(self, folder: Path) -> None:
         """Write the plan into the folder of a sweep, which is made if it is missing."""
@@ -61,7 +70,7 @@ class Tries:
     def read(cls, folder: Path) -> Tries | None:
         """Return what the file says; None if it cannot be read."""
         try:
-            return cls(**json.loads((folder / cls.FILE).read_bytes()))
+            return cls(**read_json(folder / cls.FILE))
         except (OSError, ValueError, TypeError):
             return None
 
@@ -78,8 +87,49 @@ class Tries:
         files.write_file(folder / self.FILE, json.dumps(dataclasses.asdict(self)).encode())
 
 
-def lock(folder: Path, job: object) -> FileLock:
-    """Return the lock that a process holds while it runs this job. It is free again when the process is gone."""
-    path = folder / ".locks" / f"{job}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+def lock(folder: Path, job: object, wait: float = -1) -> FileLock | None:
+    """Acquire the lock that a process holds while it runs this job. It is free again when the process is gone.
+
+    Args:
+        wait: seconds to wait for another process, after which None is returned; -1: as long as it takes.
+
+    Raises:
+        StorageError: if the folder cannot be written.
+    """
+    with files.writing(folder):
+        return locks.hold(folder / ".locks" / f"{job}.lock", wait)
+
+
+@contextmanager
+def locked(folder: Path, job: object) -> Iterator[None]:
+    """Hold a job's lock within the context."""
+    held = lock(folder, job)
+    assert held is not None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def claim(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:
+    """Lock a folder for a sweep of these jobs, and remove what a killed one left there.
+
+    Raises:
+        ConfigError: if another process writes it, or it holds a run, a search or a sweep of other jobs.
+        StorageError: if it cannot be written.
+    """
+    key, choose = f"hydra.sweep.dir={folder}", "choose another folder"
+    if (folder / "summary.json").exists():
+        raise ConfigError(f"{key}: holds a run; {choose}")
+    held = lock(folder, "sweep", 0)
+    if held is None:
+        raise ConfigError(f"{key}: another sweep writes into this folder; wait for it, or {choose}")
+    locks.tidy(folder)
+    files.drop_link(folder / "sweep.json")
+    earlier = Plan.read(folder)
+    for number, (new, old) in enumerate(itertools.zip_longest(jobs, earlier.jobs if earlier else jobs)):
+        if new != old:
+            was, now = report.names([old or ("none",), new or ("none",)])
+            print(f"1 of {len(jobs)} refused: {now}", flush=True)  # as any job that ends without a result
+            raise ConfigError(f"{key}: holds another sweep, whose job {number} is {was}, not {now}; {choose}")
+    return held

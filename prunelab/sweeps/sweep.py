@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from filelock import FileLock
+
 from prunelab import report
 from prunelab.errors import one_line
 from prunelab.runtime import fresh_process
 from prunelab.stages import files
 from prunelab.sweeps import launchers
-from prunelab.sweeps.notes import Plan, Tries, lock
+from prunelab.sweeps.notes import Plan, Tries, claim, locked
 from prunelab.sweeps.progress import Progress
 from prunelab.tracking.console import where
 
@@ -37,6 +39,7 @@ class Sweep:
         self._history: list[dict[int, Tries]] = []  # what was left before each start
         self._folders: Sequence[Path] = ()
         self._progress: Progress | None = None
+        self._lock: FileLock | None = None  # of the folder, until the process ends
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -46,6 +49,10 @@ class Sweep:
             yield
         finally:
             RUNNING.reset(token)
+
+    def claim(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
+        """Lock the folder until this process ends. For errors see `notes.claim`."""
+        self._lock = claim(folder, jobs)
 
     def begin(self, folder: Path, jobs: Sequence[Sequence[str]], folders: Sequence[str]) -> None:
         """Write `sweep.json`, to name missing jobs. At the first start, forget notes of earlier sweeps.
@@ -121,7 +128,7 @@ class Sweep:
         """Return when no job runs any more. Submitit leaves the other jobs running where a worker is killed."""
         launchers.shut_down()
         for number in range(len(self._folders)):
-            with lock(self.folder, number):
+            with locked(self.folder, number):
                 pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shlex
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WIDTH = 120
+log = logging.getLogger(__name__)
 
 
 class ScreenHandler(logging.Handler):
@@ -28,7 +30,16 @@ class ScreenHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one log record."""
-        tqdm.write(self.format(record), file=sys.stderr)
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:
+            self.handleError(record)  # as logging's own handlers do: it stops nobody
+
+
+def idle(plan: Sequence[PlannedRound]) -> list[PlannedRound]:
+    """Return the rounds whose amount rounds to 0 units of every tensor."""
+    before = [0.0, *(round.sparsity for round in plan)]
+    return [r for r, left in zip(plan, before, strict=False) if r.amount is not None and r.sparsity == left is not None]
 
 
 def plan_table(plan: Sequence[PlannedRound]) -> str:
@@ -39,11 +50,13 @@ def plan_table(plan: Sequence[PlannedRound]) -> str:
 
     def row(r: PlannedRound) -> list[str]:
         if r.left is None:
-            return [str(r.round), percent(r.amount), "–", "decided by the scores"]
+            return [str(r.round), percent(r.amount), "–", "decided by the scores", ""]
         about = "" if r.exact else "≈ "
-        return [str(r.round), percent(r.amount), about + percent(r.sparsity), f"{about}{r.left:,}"]
+        said = "removes nothing" if r in nothing else ""
+        return [str(r.round), percent(r.amount), about + percent(r.sparsity), f"{about}{r.left:,}", said]
 
-    return table(["round", "amount", "sparsity", "weights left"], map(row, plan))
+    nothing = idle(plan)
+    return table(["round", "amount", "sparsity", "weights left", ""], map(row, plan))
 
 
 def without_layers(row: RoundRecord) -> str:
@@ -92,6 +105,8 @@ class Console:
     def plan(self, plan: Sequence[PlannedRound], epochs: int, batches: int) -> None:
         """Print the plan and start the progress bar of `epochs` of `batches` each."""
         self.say(f"{plan_table(plan)}\n")
+        if rounds := ", ".join(f"{one.round} (amount={one.amount:g})" for one in idle(plan)):
+            log.warning("round %s: removes nothing; the amount rounds to 0 units of every tensor", rounds)
         self.batches = batches
         self.bar = tqdm(
             total=epochs * batches,
@@ -123,9 +138,11 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print text above the bar."""
-        if not self.quiet:
-            tqdm.write(text, file=sys.stdout)
-            sys.stdout.flush()
+        if not self.quiet and sys.stdout is not None:
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more: the run goes on
+                tqdm.write(text.encode(encoding, "replace").decode(encoding), file=sys.stdout)
+                sys.stdout.flush()
 
     def finish(self, rounds: Iterable[RoundRecord], folder: Path) -> None:
         """Print the table of rounds and where the results are."""

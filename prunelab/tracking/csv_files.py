@@ -7,21 +7,31 @@ from typing import Any
 from prunelab.records import EpochRecord, LayerRecord, RoundRecord, csv_columns
 
 FILES: dict[type, str] = {RoundRecord: "rounds.csv", EpochRecord: "epochs.csv", LayerRecord: "layers.csv"}
+DIGEST = "config"  # the column of every file that says which config its rows are of
 
 
 class CsvFiles:
-    """Write records into the CSV file of their class in a run folder, row by row; existing files are replaced."""
+    """Write records into the CSV file of their class in a run folder, row by row; existing files are replaced.
 
-    def __init__(self, folder: Path) -> None:
-        self.files = {record: (folder / name).open("w", newline="") for record, name in FILES.items()}
-        self.writers = {record: csv.DictWriter(file, csv_columns(record)) for record, file in self.files.items()}
+    Args:
+        folder: of the run.
+        digest: of the run's config, the last column of every row.
+    """
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        self.digest = digest
+        self.files = {record: (folder / name).open("w", newline="", encoding="utf-8") for record, name in FILES.items()}
+        self.writers = {
+            record: csv.DictWriter(file, [*csv_columns(record), DIGEST]) for record, file in self.files.items()
+        }
         for writer in self.writers.values():
             writer.writeheader()
 
     def write(self, record: EpochRecord | RoundRecord | LayerRecord) -> None:
         """Add a row; null becomes an empty cell."""
         kind = type(record)
-        self.writers[kind].writerow({name: _cell(getattr(record, name)) for name in csv_columns(kind)})
+        cells = {name: _cell(getattr(record, name)) for name in csv_columns(kind)}
+        self.writers[kind].writerow({**cells, DIGEST: self.digest})
         self.files[kind].flush()
 
     def close(self) -> None:
@@ -32,3 +42,16 @@ class CsvFiles:
 
 def _cell(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file; an empty list if it is missing or not readable."""
+    if not path.is_file():  # a named pipe would be waited for
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            return [dict(zip(header, cells, strict=False)) for cells in reader]
+    except (OSError, csv.Error):
+        return []

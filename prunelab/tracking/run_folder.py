@@ -9,11 +9,12 @@ import logging
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from prunelab.config.digest import digest
 from prunelab.config.spec import Spec
 from prunelab.costs.counts import per_tensor
 from prunelab.costs.form_cost import FormCost
@@ -24,9 +25,10 @@ from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.stages import files
 from prunelab.stages.stage import State
 from prunelab.text import percent
-from prunelab.tracking import cost_table
+from prunelab.tracking import cost_table, run_lock
 from prunelab.tracking.console import Console, without_layers
 from prunelab.tracking.csv_files import FILES, CsvFiles
+from prunelab.tracking.origin import Origin
 from prunelab.tracking.problems import Problems
 from prunelab.training.callbacks.gate_savings import GateSavings
 
@@ -40,25 +42,10 @@ EXPLAINED = (ConfigError, OSError, ArithmeticError, InterruptedRun)  # whose mes
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Origin:
-    """How a run was started.
-
-    Attributes:
-        command: the command that repeats it; empty for a run from Python.
-        telling: overrides that distinguish the run from others, for TensorBoard's hparams; None: all keys are compared.
-        name: name of the TensorBoard run inside the folder, for a job of a sweep; empty: the folder itself.
-        quiet: print nothing but warnings.
-    """
-
-    command: str = ""
-    telling: Sequence[str] | None = None
-    name: str = ""
-    quiet: bool = False
-
-
 class RunFolder:
     """The folder of one run and everything that is written there. Files of an earlier run are replaced.
+
+    The folder is locked until the end of the context.
 
     Args:
         folder: created if it does not exist.
@@ -66,6 +53,7 @@ class RunFolder:
         spec: the experiment, whose config is written into the summary.
 
     Raises:
+        ConfigError: if another process writes the folder, or it holds another experiment; see `run_lock.claim`.
         StorageError: if the folder cannot be written; names it and the free bytes.
     """
 
@@ -82,16 +70,19 @@ class RunFolder:
             "command": origin.command,
             "seed": spec.seed,
             "config": dict(spec.plain),
+            "digest": digest(spec.plain, origin.live),
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
         }
+        self.lock = run_lock.claim(folder, spec.plain, origin.live)
         with files.writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             for old in (found for pattern in REPLACED for found in folder.glob(pattern)):
                 old.unlink(missing_ok=True)
+            board = [folder / origin.name] if origin.name else []  # a link to the folder itself may be the user's
+            files.drop_link(*board, *(folder / name for name in FILES.values()))
         self.save()
         with files.writing(folder):
-            self.tables = CsvFiles(folder)
+            self.tables = CsvFiles(folder, self.summary["digest"])
         self._board: TensorBoard | None = None
 
     def __enter__(self) -> RunFolder:
@@ -110,6 +101,8 @@ class RunFolder:
         except files.StorageError:
             if error is None:
                 raise  # else the first error is the one to report
+        finally:
+            self.lock.release()
 
     def note(self, **facts: Any) -> None:
         """Add facts to the summary."""

@@ -244,7 +244,7 @@ def test_a_run_folder_is_complete(normal):
     there = {path.name for path in run.iterdir()}
     events = {name for name in there if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
-    assert there - events == expected | {".hydra", "prunelab.log"}
+    assert there - events == expected | {".hydra", ".lock", "prunelab.log"}
     assert {path.name for path in (run / ".hydra").iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
     assert "round 2" in (run / "prunelab.log").read_text()
     summary = json.loads((run / "summary.json").read_text())

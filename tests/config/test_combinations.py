@@ -73,7 +73,7 @@ def test_every_cell_resolves_or_is_refused_in_one_sentence(plains):
         ("strategy=custom criterion.iterations=3", r"criterion.iterations=3: strategy=custom does not accept"),
         ("strategy=custom amount=null", r"amount=null: strategy.method=EverySecond needs a fraction"),
         ("strategy=custom strategy.method=torch.nn.utils.prune.nix", r"strategy.method=torch.nn.utils.prune.nix"),
-        ("strategy=custom strategy.method=torch.nn.utils.prune.identity strategy.layers=true", r"use one of them"),
+        ("strategy=custom strategy.method=torch.nn.utils.prune.Identity strategy.layers=true", r"use one of them"),
         ("strategy=layer criterion=taylor", r"criterion=taylor: strategy=layer does not accept a criterion"),
         ("strategy=layer granularity=channel", r"granularity=channel: strategy=layer removes whole layers"),
         ("strategy=layer allocation=erk", r"allocation=erk: strategy=layer removes whole layers; must be local"),

@@ -58,7 +58,7 @@ def test_keys_that_any_choice_has_are_no_options():
         ("criterion", {**TAYLOR, "evidence": 3}, r"criterion.evidence=3: there is no such key"),
         ("granularity", {**CHANNEL, "size": 3}, r"granularity.size=3: there is no such key.*granularity=block has it"),
         ("optimizer", {"_target_": "torch.optim.Adam", "params": 1}, r"optimizer.params=1: there is no such key"),
-        ("model", {"_target_": "os.system"}, r"model._target_=os.system: must be in prunelab.models"),
+        ("model", {"_target_": "os.system"}, r"model._target_=os.system: is none of prunelab's own"),
         ("model", {}, r"model._target_=null: must be a dotted name"),
     ],
 )

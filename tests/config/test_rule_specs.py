@@ -75,7 +75,7 @@ def test_a_method_of_torchs():
         ({"match": "*", "method": "lottery_ticket"}, r"this preset sets rewind"),
         ({"match": "*", "method": "layer"}, r"this preset sets strategy.layers"),
         ({"match": "*", "method": "mixed"}, r"this preset sets strategy.rules"),
-        ({"match": "*", "method": "os.system"}, r"strategy.rules\[0\].method=os.system: must be in"),
+        ({"match": "*", "method": "os.system"}, r"strategy.rules\[0\].method=os.system: is none of"),
         ({"match": "*", "granularity": "chanel"}, r"strategy.rules\[0\].granularity=chanel: must be .*mean channel\?"),
         ({"match": "*", "granularity": "channel", "n": 0}, r"strategy.rules\[0\].n=0: must be a number > 0"),
         ({"match": "*", "granularity": "channel", "nn": 1}, r"strategy.rules\[0\].nn=1: .*did you mean n\?"),

@@ -1,8 +1,10 @@
 """A search: its space, its study under kills and in several processes, and its Pareto set against an oracle."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -252,6 +254,39 @@ def test_a_wrong_command_line_is_one_line(args, says, capsys, tmp_path, monkeypa
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"prunelab: {says}")
     assert not list(tmp_path.iterdir())
+
+
+STORAGES = {
+    "a text": lambda path: path.write_text("no database, however long it may be " * 9),
+    "noise": lambda path: path.write_bytes(os.urandom(5000)),
+    "other tables": lambda path: tables(path, "create table studies (x)"),
+    "of another version": lambda path: tables(
+        path,
+        "create table version_info (version_info_id integer primary key, schema_version integer, library_version text)",
+        "insert into version_info values (1, 3, '0.1')",
+    ),
+    "a folder": Path.mkdir,
+}
+
+
+def tables(path, *statements):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        for statement in statements:
+            database.execute(statement)
+        database.commit()
+
+
+@pytest.mark.parametrize(
+    "storage", [*STORAGES, "mysql://u@localhost/x", "nosuch://x", "postgresql://", "://", "no/folder/a.db"]
+)
+def test_a_database_that_cannot_be_opened_is_one_line(storage, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = storage if storage not in STORAGES else "mine.db"
+    STORAGES.get(storage, lambda path: None)(tmp_path / "mine.db")
+    assert command.main(["--storage", name, "--trials", "1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("prunelab: --storage ")
+    assert name in line
 
 
 def test_without_optuna_one_line_names_the_extra(capsys, monkeypatch):

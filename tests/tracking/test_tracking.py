@@ -64,13 +64,14 @@ def board(folder):
 
 def test_rounds_csv(folder, result):
     text = (folder / "rounds.csv").read_text().splitlines()
-    assert text[0] == ROUNDS
+    assert text[0] == f"{ROUNDS},config"
     rows = table(folder / "rounds.csv")
     assert [row["round"] for row in rows] == ["0", "1", "2"]
     assert [row["amount"] for row in rows] == ["", "0.3", "0.3"]
     assert [row["epochs"] for row in rows] == ["1", "2", "2"]
     assert [row["reused"] for row in rows] == ["false"] * 3
     assert len({row["stage"] for row in rows}) == 3
+    assert {row["config"] for row in rows} == {json.loads((folder / "summary.json").read_text())["digest"]}
     for row, returned in zip(rows, result.rounds, strict=True):
         for key in ROUNDS.split(","):
             value = getattr(returned, key)
@@ -340,7 +341,7 @@ def test_mask_image_of_any_shape(shape):
 def test_the_columns_of_each_table_are_the_fields_of_its_record(folder):
     for kind, name in FILES.items():
         heads = (folder / name).read_text().splitlines()[0].split(",")
-        assert heads == [field.name for field in fields(kind) if field.metadata.get("csv", True)], name
+        assert heads == [*(f.name for f in fields(kind) if f.metadata.get("csv", True)), "config"], name
 
 
 def test_a_field_that_is_added_to_a_record_becomes_a_column_and_a_curve(tmp_path, monkeypatch):
@@ -354,7 +355,7 @@ def test_a_field_that_is_added_to_a_record_becomes_a_column_and_a_curve(tmp_path
     monkeypatch.setattr(tensorboard, "EpochRecord", Longer)
     row = Longer(1, 2, 0.5, 0.5, 0.5, 1, 0.1, 1.0, norm=2.5)
     tables, board = (
-        csv_files.CsvFiles(tmp_path),
+        csv_files.CsvFiles(tmp_path, "digest"),
         tensorboard.TensorBoard(tmp_path, {"seed": 0, "strategy": "l1", "amount": 1}),
     )
     tables.write(row)

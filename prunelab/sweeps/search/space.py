@@ -10,6 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 from prunelab.config import compose as composing
+from prunelab.config.allow_list import KEYS, check_name
+from prunelab.config.foreign import root
 from prunelab.config.schema import ConfigError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ DEFAULT = (
     "schedule.rounds=range(1,6)",
     "finetune.epochs=range(1,4)",
 )
+HERE = ("trusted", "outputs")
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,43 @@ class Space:
     free: list[Free]
 
 
-def parse(overrides: Sequence[str]) -> Space:
+def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides that only this command line may say, `trusted` and `outputs`; and those of the study."""
+    here = [item for item in overrides if root(item) in HERE]
+    return here, [item for item in overrides if item not in here]
+
+
+def stored(overrides: Sequence[str], here: Sequence[str]) -> list[str]:
+    """Return the overrides that a study's database has, which anybody may have written.
+
+    Args:
+        here: the first list of `split`, with the packages that this command line trusts.
+
+    Raises:
+        ConfigError: for one that is more than a key and its value, or names a class or function that is not trusted.
+    """
+    trusted = composing.compose_raw(*here).trusted
+    for item in overrides:
+        key, _, value = item.lstrip("+~").partition("=")
+        if key.strip() in KEYS:
+            check_name(value.strip("' \""), key.strip(), trusted)
+        if root(item) == "hydra" or "@" in item or "${" in item:
+            raise ConfigError(f"{item}: is in the database of the study; only the command line may say it")
+    return list(overrides)
+
+
+def parse(overrides: Sequence[str], here: Sequence[str] = ()) -> Space:
     """Return the space that overrides describe. If none is free, keys of `DEFAULT` that fit the others are.
 
     Args:
         overrides: as for Hydra's sweeps: `amount=interval(0.1,0.9)`, `strategy=l1,global`, `seed=range(5)`.
+        here: the first list of `split`, which holds for all trials, too.
 
     Raises:
         ConfigError: for an override that Hydra cannot parse, an empty range, a key of Hydra's own, and if no key is
             free.
     """
-    space = _parse(overrides)
+    space = _parse([*here, *overrides])
     if space.free:
         return space
     composing.compose(*space.fixed)  # an error here would be an error of every trial
@@ -90,7 +119,7 @@ def _parse(overrides: Sequence[str]) -> Space:
     space = Space([], [])
     with composing.explained(overrides), composing.own_hydra() as loader:
         for override in OverridesParser.create(loader).parse_overrides(list(overrides)):
-            if override.is_hydra_override():
+            if root(str(override.input_line)) == "hydra":
                 why = "a search runs its own trials; to run several at once, start it in several processes"
                 raise ConfigError(f"{override.input_line}: {why}")
             if override.is_sweep_override():

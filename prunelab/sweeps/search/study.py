@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
+import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
+from optuna.exceptions import OptunaError
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from prunelab import report
-from prunelab.config.schema import ConfigError
-from prunelab.sweeps.notes import Plan, lock
+from prunelab.errors import ConfigError, one_line
+from prunelab.stages.checkpoint import UNREADABLE
+from prunelab.sweeps.notes import Plan, Tries, lock, locked
 from prunelab.sweeps.progress import in_words
-from prunelab.sweeps.search.space import Space
+from prunelab.sweeps.search.space import Space, split
 from prunelab.sweeps.search.trial import COST, run
 from prunelab.text import percent
 
 UNIT = {"nonzero": "nonzero", "macs": "MACs"}  # by objective
-KILLED = 3  # a trial whose process was killed so many times is given up
+KILLED = 3  # a trial whose process was killed so many times without a new epoch is given up
 REFUSED = 10  # a process gives up after so many refused trials, plus two for each completed one
+
+
+@contextmanager
+def database_errors(storage: str) -> Iterator[None]:
+    """Turn what SQLAlchemy and Optuna raise about a database, or its missing driver, into a ConfigError."""
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError, ImportError) as error:
+        why = getattr(error, "orig", None) or error
+        raise ConfigError(f"--storage {storage}: {one_line(why)}") from error
 
 
 class Study:
@@ -37,31 +53,53 @@ class Study:
         objective: `nonzero` or `macs`; None for the one that the study has, or else `nonzero`.
 
     Raises:
-        ConfigError: if the study has others.
+        ConfigError: if the study has others, or its folder has the trials of another study.
     """
 
     def __init__(self, storage: str, folder: Path, overrides: Sequence[str], objective: str | None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder = folder
-        wait = {"connect_args": {"timeout": 120}} if storage.startswith("sqlite") else {}
-        with lock(folder, "study"):  # two processes at once would both make the tables
-            self.storage = RDBStorage(storage, engine_kwargs=wait)
-            self.optuna = optuna.create_study(
-                study_name=folder.name, storage=self.storage, directions=["maximize", "minimize"], load_if_exists=True
-            )
-            if "objective" not in self.optuna.user_attrs:
-                self.optuna.set_user_attr("overrides", list(overrides))
-                self.optuna.set_user_attr("objective", objective or "nonzero")
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # optuna calls it experimental; the dashboard shows these names
-                    self.optuna.set_metric_names(["val_accuracy", COST[objective or "nonzero"]])
-        self.overrides: list[str] = self.optuna.user_attrs["overrides"]
-        self.objective: str = self.optuna.user_attrs["objective"]
+        try:
+            self._open(storage, folder, overrides, objective)
+        except (*UNREADABLE, SQLAlchemyError, OptunaError, ImportError) as error:
+            why = f"cannot be the database of a study: {one_line(error).partition(' [SQL')[0]}"
+            raise ConfigError(f"--storage {storage}: {why}") from error
+        plan = Plan.read(folder)
+        if plan is not None and plan.study != self.id:
+            raise ConfigError(f"--study {folder.name}: {folder} has the trials of another study; choose another name")
         other = f"overrides {' '.join(self.overrides) or '(defaults)'}"
         if not overrides or sorted(overrides) == sorted(self.overrides):
             other = "" if objective in (None, self.objective) else f"objective {self.objective}"
         if other:
             raise ConfigError(f"--study {folder.name}: has the {other}: use those, or choose another name")
+
+    def _open(self, storage: str, folder: Path, overrides: Sequence[str], objective: str | None) -> None:
+        """Open the database, or make it, and read it once; anybody may have written it."""
+        wait = {"connect_args": {"timeout": 120}} if storage.startswith("sqlite") else {}
+        with locked(folder, "study"):  # two processes at once would both make the tables
+            self.storage = RDBStorage(storage, engine_kwargs=wait)
+            self.optuna = optuna.create_study(
+                study_name=folder.name, storage=self.storage, directions=["maximize", "minimize"], load_if_exists=True
+            )
+            if "objective" not in self.optuna.user_attrs:
+                self._describe(overrides, objective or "nonzero")
+        self.id = self.optuna.user_attrs.get("id")  # 0.1.0 set none
+        self.overrides = split(_texts(self.optuna.user_attrs["overrides"]))[1]
+        self.objective = str(self.optuna.user_attrs["objective"])
+        if self.objective not in UNIT or len(self.optuna.directions) != 2:
+            raise ValueError(f"objective={self.objective}: must be one of {', '.join(UNIT)}")
+        for trial in self.trials():
+            for key in ("chosen", "overrides"):
+                _texts(trial.user_attrs.get(key, None if trial.state is TrialState.COMPLETE else []))
+
+    def _describe(self, overrides: Sequence[str], objective: str) -> None:
+        """Write what a new study is made for."""
+        self.optuna.set_user_attr("id", uuid.uuid4().hex)
+        self.optuna.set_user_attr("overrides", list(overrides))
+        self.optuna.set_user_attr("objective", objective)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # optuna calls it experimental; the dashboard shows these names
+            self.optuna.set_metric_names(["val_accuracy", COST[objective]])
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in these states, or all."""
@@ -82,6 +120,13 @@ class Study:
     def _id(self, number: int) -> int:
         study = self.storage.get_study_id_from_name(self.folder.name)
         return self.storage.get_trial_id_from_study_id_trial_number(study, number)
+
+
+def _texts(value: object) -> list[str]:
+    """Return a list of texts from the database; raise TypeError for anything else."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"{value}: must be a list of texts")
+    return value
 
 
 class Search:
@@ -125,7 +170,7 @@ class Search:
 
     def _take(self) -> tuple[Trial, FileLock] | None:
         """The next trial with its lock; None if no more are needed."""
-        with lock(self.folder, "study"):
+        with locked(self.folder, "study"):
             for trial in self.study.trials(TrialState.RUNNING):
                 self._revive(trial)
             if len(self.study.trials(TrialState.COMPLETE, TrialState.RUNNING)) >= self.trials or self.given_up():
@@ -137,28 +182,34 @@ class Search:
             self.study.optuna.sampler = TPESampler(seed=int(drawn))
             new = self.study.optuna.ask()
             held = lock(self.folder, new.number)
-            held.acquire()
+            assert held is not None
             chosen = [free.suggest(new) for free in self.space.free]
             new.set_user_attr("chosen", chosen)
             new.set_user_attr("overrides", [*self.space.fixed, *chosen])
             # A report then reads the folder like that of a sweep.
-            Plan([trial.user_attrs.get("overrides", []) for trial in self.study.trials()]).write(self.folder)
+            jobs = [trial.user_attrs.get("overrides", []) for trial in self.study.trials()]
+            Plan(jobs, study=self.study.id).write(self.folder)
         return new, held
 
     def _revive(self, trial: FrozenTrial) -> None:
-        """Queue a trial again whose process is gone."""
-        try:
-            with lock(self.folder, trial.number).acquire(timeout=0):
-                if not self.study.is_running(trial.number):
-                    return  # it ended since the trials were listed
-                killed = int(trial.user_attrs.get("killed", 0)) + 1
-                self.study.set(trial.number, "killed", killed)
-                if killed >= KILLED:
-                    self._refuse(trial.number, TrialState.FAIL, f"its process was killed {killed} times")
-                else:
-                    self.study.put_back(trial.number)
-        except Timeout:
+        """Queue a trial again whose process is gone; give up one that was killed often without a new epoch."""
+        held = lock(self.folder, trial.number, wait=0)
+        if held is None:
             return
+        try:
+            if not self.study.is_running(trial.number):
+                return  # it ended since the trials were listed
+            folder = self.folder / str(trial.number)
+            folder.mkdir(exist_ok=True)
+            noted = Tries.now(folder)
+            killed = noted.tries + 1
+            dataclasses.replace(noted, tries=killed).write(folder)
+            if killed >= KILLED:
+                self._refuse(trial.number, TrialState.FAIL, f"its process was killed {killed} times")
+            else:
+                self.study.put_back(trial.number)
+        finally:
+            held.release()
 
     def _attempt(self, trial: Trial) -> None:
         try:
@@ -188,7 +239,7 @@ class Search:
         name = " ".join(ended.user_attrs["chosen"])
         if ended.state is not TrialState.COMPLETE:
             word = "refused" if ended.state is TrialState.PRUNED else "failed"
-            print(f"trial {number} {word}: {name}: {ended.user_attrs['error'].splitlines()[0]}", flush=True)
+            print(f"trial {number} {word}: {name}: {str(ended.user_attrs['error']).partition(chr(10))[0]}", flush=True)
             return
         completed, running = (self.study.trials(state) for state in (TrialState.COMPLETE, TrialState.RUNNING))
         left = max(self.trials - len(completed), 0)

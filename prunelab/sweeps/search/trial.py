@@ -15,6 +15,8 @@ from optuna.trial import FrozenTrial
 
 from prunelab import report
 from prunelab.config import compose as composing
+from prunelab.stages import files
+from prunelab.sweeps.grid import drop_links
 from prunelab.text import percent, table
 
 # By objective, the column of a run's final row that is to be small.
@@ -36,6 +38,8 @@ def run(overrides: Sequence[str], folder: Path, objective: str) -> tuple[float, 
     hydra = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir='{folder.parent}'", f"hydra.sweep.subdir='{folder.name}'"]
     hydra += [f"hydra.job.num={folder.name}", f"hydra.job.id={folder.name}"]
     config = composing.compose_raw(*overrides, *hydra, return_hydra_config=True)
+    files.drop_link(folder)
+    drop_links(config, folder)
     unused: Any = None  # a job composes nothing
     nothing: Any = Callback()  # has the methods that `run_job` calls, and they do nothing
     job = run_job(api.run, config, "hydra.sweep.dir", "hydra.sweep.subdir", HydraContext(unused, nothing))

@@ -1,0 +1,146 @@
+"""A stream or a signal never fails a command with more than one line: closed streams, narrow encodings, Ctrl-C."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import overrides, start
+
+from prunelab.cli import main as entry
+from prunelab.cli.arguments import failed
+from prunelab.errors import ConfigError
+from prunelab.runtime.interrupt import InterruptedRun
+from prunelab.tracking.console import Console
+
+NARROW = {"cp1252": {"PYTHONIOENCODING": "cp1252"}, "ascii": {"PYTHONIOENCODING": "ascii"}}
+NARROW |= {"no locale": {"LC_ALL": "C", "PYTHONUTF8": "0"}, "POSIX": {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0"}}
+REDIRECTED = (">&-", "2>&- >/dev/null", "<&- >&- 2>&-", "| head -1", "2>&1 | head -1", "| true", "> /dev/full")
+
+
+def shell(folder, words, redirected, **environment):
+    line = f"set -o pipefail; {sys.executable} -m {' '.join(words)} {redirected}"
+    whole = {**os.environ, **environment}
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=whole, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.parametrize("redirected", REDIRECTED)
+def test_a_stream_that_nobody_reads_fails_no_subcommand(redirected, tmp_path):
+    done = shell(tmp_path, ["prunelab", "stages", "list"], redirected)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("redirected", REDIRECTED)
+@pytest.mark.parametrize("words", [["strategy=channel"], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+def test_a_stream_that_nobody_reads_stops_no_run(words, redirected, tmp_path):
+    done = shell(tmp_path, ["prunelab", *words, *overrides(tmp_path, "schedule.rounds=1")], redirected)
+    assert (done.returncode, done.stderr) == (0, "")
+    summaries = list(tmp_path.rglob("summary.json"))
+    assert len(summaries) == (2 if "-m" in words else 1)
+    assert all(json.loads(path.read_text())["status"] == "completed" for path in summaries)
+
+
+@pytest.mark.parametrize("kind", ["cp1252", *(pytest.param(k, marks=pytest.mark.slow) for k in list(NARROW)[1:])])
+def test_a_narrow_encoding_stops_no_run(kind, tmp_path):
+    how = overrides(tmp_path, "strategy=channel", "schedule.rounds=1", "hydra.run.dir=run")
+    words, environment = [sys.executable, "-m", "prunelab", *how], {**os.environ, **NARROW[kind]}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\n?????  " in done.stdout  # the rule of a table
+
+
+def test_a_narrow_or_closed_stream_stops_no_run_from_python(monkeypatch, tmp_path):
+    file = (tmp_path / "said").open("w", encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", file)
+    Console().say("≈ 3")
+    file.close()
+    assert (tmp_path / "said").read_text() == "? 3\n"
+    Console().say("closed")
+    monkeypatch.setattr(sys, "stdout", None)
+    Console().say("none")
+
+
+# Ctrl-C
+
+
+def interrupted(error, monkeypatch, capsys):
+    """What `prunelab stages` prints and returns if its code raises this error."""
+
+    def subcommand(arguments):
+        raise error
+
+    ours = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "argv", ["prunelab", "stages"])
+    monkeypatch.setattr("prunelab.cli.stages.main", subcommand)
+    with pytest.raises(SystemExit) as caught:
+        entry.main()
+    signal.signal(signal.SIGINT, ours)
+    return caught.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "stopped"),
+        (InterruptedRun(signal.SIGTERM), 143, "stopped"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "/x: Permission denied"),
+        (ConfigError("a=1: must be 2"), 1, "a=1: must be 2"),
+    ],
+)
+def test_what_ends_a_subcommand_is_one_line(error, status, said, monkeypatch, capsys):
+    assert interrupted(error, monkeypatch, capsys) == (status, f"prunelab: {said}\n")
+
+
+def test_a_signal_that_a_library_swallows_is_obeyed_all_the_same(monkeypatch, capsys):
+    def subcommand(arguments):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException as error:
+            raise ImportError("initialization failed") from error
+
+    ours = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "argv", ["prunelab", "stages"])
+    monkeypatch.setattr("prunelab.cli.stages.main", subcommand)
+    with pytest.raises(SystemExit) as caught:
+        entry.main()
+    signal.signal(signal.SIGINT, ours)
+    assert (caught.value.code, capsys.readouterr().err) == (130, "prunelab: stopped\n")
+
+
+def test_an_error_without_a_file_is_said_as_it_is(capsys):
+    failed(OSError("no locks"))
+    assert capsys.readouterr().err == "prunelab: no locks\n"
+
+
+COMMANDS = {
+    "compact": ["compact", "run"],
+    "export": ["export", "run"],
+    "report": ["report", "run"],
+    "inspect": ["inspect"],
+    "verify": ["stages", "verify"],
+    "remove": ["stages", "remove", "--all"],
+    "search": ["search", "data.limit=300", "train.epochs=50", "amount=interval(0.1,0.9)"],
+    "run": ["data.limit=300", "train.epochs=50"],
+    "sweep": ["sweep", "data.limit=300", "train.epochs=50", "seed=0,1"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ctrl_c_at_any_time_is_one_line(command, cli, tmp_path):
+    draw = random.Random(command)
+    how = overrides(tmp_path, "schedule.rounds=1", "strategy=channel", "hydra.run.dir=run")
+    assert cli(*how, cwd=tmp_path).returncode == 0
+    for _ in range(3):
+        process = start(*COMMANDS[command], cwd=tmp_path)
+        time.sleep(draw.uniform(0.7, 6))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        if process.returncode:
+            assert process.returncode in (130, -signal.SIGINT), said
+            assert len(said.splitlines()) <= 1, said
