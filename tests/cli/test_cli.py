@@ -248,7 +248,7 @@ def test_a_run_folder_is_complete(normal):
     assert {path.name for path in (run / ".hydra").iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
     assert "round 2" in (run / "prunelab.log").read_text()
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["command"].startswith("python -m prunelab data.limit=300 ")
+    assert summary["command"].startswith("python -m prunelab device=cpu data.limit=300 ")
     assert "schedule.rounds=2" in summary["command"]
 
 

@@ -76,6 +76,7 @@ SCHEMA = {
     "strategy.count": (("model=residual_lenet", "strategy=layer", "amount=null"), "strategy.count=2", {"round"}),
     "strategy.threshold": (("model=residual_lenet", "strategy=layer"), "strategy.threshold=0.5", {"round"}),
     "compact": (("strategy=ln_structured",), "compact=true", set()),
+    "round_to": (("strategy=ln_structured", "compact=true"), "round_to=8", set()),
     "export": ((), "export=[safetensors]", set()),
     "quantize": ((), "quantize=int8_weight", set()),
     "latency": ((), "latency=true", set()),

@@ -21,8 +21,9 @@ from prunelab.compaction import compact_files
 from prunelab.errors import ConfigError
 from prunelab.exports import finished_run
 from prunelab.report import mask_pictures, sweep_text
+from prunelab.report.page import sweep_command
 from prunelab.report.results_frame import frame
-from prunelab.report.run_folders import find_runs, read_sweep, sweep_command
+from prunelab.report.run_folders import find_runs, read_sweep
 from prunelab.runtime.json_data import parse_json
 from prunelab.stages import files
 from prunelab.stages.checkpoint import Work

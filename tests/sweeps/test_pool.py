@@ -105,7 +105,7 @@ def test_a_signal_stops_all_processes(number, pool, tmp_path):
 
 @pytest.mark.parametrize(
     ("cores", "memory", "threads", "size"),
-    [(8, 2**40, None, 8), (8, 2**30, None, 2), (8, 0, None, 1), (8, 2**40, 2, 4), (2, 2**40, 4, 1)],
+    [(8, 2**40, None, 8), (8, 2**30, None, 2), (8, 0, None, 1), (8, 2**40, 2, 4), (2, 2**40, 2, 1)],
 )
 def test_as_many_jobs_at_once_as_cores_and_memory_allow(cores, memory, threads, size, pool, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

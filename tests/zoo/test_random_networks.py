@@ -38,7 +38,7 @@ AXES = {  # None: the key is not given
     "sparse_training": (None, None, None, None, None, "rigl", "set"),
     "regularizer": (None, None, None, None, "l1", "group_lasso"),
     "control": (None, None, None, None, "random", "reinit"),
-    "export": (None, None, None, None, None, "[safetensors]", "[safetensors,csr]"),
+    "export": (None, None, None, None, None, "[safetensors]"),
     "compact": (None, None, "true"),
     "rewind": (None, None, None, "0", "3it"),
 }
