@@ -53,14 +53,12 @@ def amount(
     Returns:
         A fraction in [0, 1); the largest one, 255/256, also if it leaves too much.
     """
-    before = [(item, item.parameter.detach().clone(), item.mask.clone()) for item in masks]
+    before = masks.saved()
 
     def left(step: int) -> float:
         prune(step / STEPS)
         found = share(model, example, round_to)
-        for item, weight, mask in before:
-            item.parameter.copy_(weight)
-            item.mask.copy_(mask)
+        masks.put_back(before)
         masks.apply()
         return found
 

@@ -16,6 +16,7 @@ from prunelab.pruning.criteria.magnitude import magnitude
 from prunelab.pruning.custom import check_method
 from prunelab.pruning.granularity.channel import Channel
 from prunelab.pruning.granularity.weight import Weight
+from prunelab.pruning.reconstruction import check_units
 from prunelab.pruning.units import Allocation, Granularity
 
 Amounts = dict[str, "float | None"]  # by how a message quotes them
@@ -36,6 +37,8 @@ def check_combination(spec: Spec) -> None:
         _check_cell(spec.granularity, spec.allocation, strategy.method, _amounts(spec))
     if strategy.rules:
         _check_rules(strategy.rules, _amounts(spec))
+    if spec.reconstruct is not None:
+        _check_reconstruction(spec)
     if strategy.layers or all(way.method is not None for way in strategy.rules or [strategy]):
         given = f"criterion.iterations={spec.iterations}" if spec.iterations > 1 else ""
         if spec.criterion.target is not magnitude:
@@ -55,6 +58,18 @@ def _check_rules(rules: Sequence[RuleSpec], amounts: Amounts) -> None:
             _check_cell(rule.granularity, rule.allocation, rule.method, own)
         except ConfigError as error:
             raise ConfigError(f"strategy.rules[{i}] ({rule.match}): {error}") from error
+
+
+def _check_reconstruction(spec: Spec) -> None:
+    given, layers = f"reconstruct={spec.reconstruct}", f"strategy={spec.strategy.name}"
+    if spec.layers:
+        raise ConfigError(f"{given}: {layers} removes whole layers, and leaves no weights to update; must be null")
+    if spec.rewind is not None:
+        raise ConfigError(f"{given}: rewind={spec.rewind} would undo the update; one of the two must be null")
+    if spec.macs is not None:
+        raise ConfigError(f"{given}: schedule.macs={spec.macs} searches by many prunings; must be null")
+    for part in [rule.granularity for rule in spec.strategy.rules] or [spec.granularity]:
+        check_units(part())
 
 
 def _must(fits: bool, part: Component, why: str, allowed: str) -> None:

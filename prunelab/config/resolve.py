@@ -45,7 +45,7 @@ def _spec(config: dict[str, Any]) -> Spec:
     trusted = tuple(config["trusted"])
     parts: dict[str, Any] = {part: bind(part, config[part], trusted) for part in REQUIRED if part != "model"}
     optional: dict[str, Any] = {part: bind(part, config[part], trusted) if config[part] else None for part in OPTIONAL}
-    as_they_are = ("seed", "amount", "tolerance", "control", "device", "threads", "outputs", "reuse")
+    as_they_are = ("seed", "amount", "reconstruct", "tolerance", "control", "device", "threads", "outputs", "reuse")
     train, finetune, prune, schedule = (config[part] for part in ("train", "finetune", "prune", "schedule"))
     distill = finetune["distill"]
     include = None if prune["include"] is None else tuple(prune["include"])

@@ -14,6 +14,7 @@ from prunelab.errors import ConfigError as ConfigError
 
 CONTROLS = ("reinit", "random_masks", "shuffled_masks", "signs")
 EXPORTS = ("safetensors", "onnx", "csr", "torch_export")
+RECONSTRUCTIONS = ("obs",)
 QUANTIZED = ("int8_weight", "int8_dynamic")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -106,6 +107,11 @@ class Config:
     seed: int = key(0, "same seed, device, threads and versions: bit-identical results", "a whole number in [0, 2**63)")
     amount: Optional[float] = key(
         None, "fraction of the unpruned units that a round removes", "a fraction in [0, 1), of the weights still there"
+    )
+    reconstruct: Optional[str] = key(
+        None,
+        "obs: each pruning updates the weights that stay, layer by layer, from 2048 training examples",
+        choices=RECONSTRUCTIONS,
     )
     tolerance: Optional[float] = key(
         None,

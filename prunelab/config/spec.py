@@ -149,6 +149,7 @@ class Spec:
     compression: float | None
     macs: float | None
     amount: float | None
+    reconstruct: str | None
     tolerance: float | None
     rewind: Rewind | None
     control: str | None

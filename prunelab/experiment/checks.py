@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -27,11 +28,17 @@ def check_steps(bench: Bench, rounds: Sequence[Round]) -> None:
 
 
 def try_method(bench: Bench, rounds: Sequence[Round]) -> None:
-    """Prune the untrained network once by a user's `BasePruningMethod`, and undo it; ConfigError if that fails."""
-    if all(group.rule.method is None for group in bench.pruner.groups):
+    """Prune the untrained network once if a user's `BasePruningMethod` decides or `reconstruct` is set, and undo it.
+
+    Raises:
+        ConfigError: if that fails.
+    """
+    reconstruct = bench.spec.reconstruct
+    if reconstruct is None and all(group.rule.method is None for group in bench.pruner.groups):
         return
     with explained(bench, "strategy"), bench.pruner.undone():
-        bench.pruner.prune(rounds[0].amounts[0], seed=0, data=lambda examples: bench.sample(1, min(examples, 2)))
+        data = partial(bench.sample, 1)
+        bench.pruner.prune(rounds[0].amounts[0], seed=0, data=lambda n: data(min(n, 2)), reconstruct=reconstruct)
 
 
 def try_criterion(bench: Bench) -> None:

@@ -104,7 +104,8 @@ def _check_training(bench: Bench, model: nn.Module) -> None:
         where = _not_finite(_outputs(model, before, training=True))
         raise ConfigError(f"{bench.name}: {what}: the loss is {float(loss):g}, first the output of {where}")
     _note_writing(bench, before, inputs)
-    if bench.spec.finish.compact or bench.spec.criterion.target is not magnitude:
+    spec = bench.spec
+    if spec.finish.compact or spec.reconstruct is not None or spec.criterion.target is not magnitude:
         held = [(name, vars(module).items()) for name, module in model.named_modules()]
         kept = [f"{name}.{key}" for name, items in held for key, x in items if getattr(x, "grad_fn", None) is not None]
         hint = f"; keep {kept[0].strip('.')} with .detach()" if kept else ""

@@ -47,7 +47,8 @@ def prune(bench: Bench, round: int, amount: float | None, step: int = 1, macs: f
         losses.asked.clear()
         if bench.layers is None:
             with explained(decides(bench), "cannot prune this model", only=ConfigError):
-                bench.pruner.prune(amount, seed=derive(*parts), data=partial(bench.sample, round))
+                data, reconstruct = partial(bench.sample, round), bench.spec.reconstruct
+                bench.pruner.prune(amount, seed=derive(*parts), data=data, reconstruct=reconstruct)
             return
         with seeded_by(derive(*parts)):
             bench.layers.remove(amount, losses)

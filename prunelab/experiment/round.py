@@ -19,7 +19,8 @@ from prunelab.stages.stage import Stage, State
 # The fields of the spec that name each kind of stage. `init` is named by the tensors and the source of the model.
 EVERY = ("seed", "data", "model", "optimizer", "lr_schedule", "train")
 DENSE = ("regularizer",)
-ROUND = ("finetune", "criterion", "iterations", "granularity", "allocation", "strategy", "sparse_training", "rewind")
+AXES = ("criterion", "iterations", "granularity", "allocation", "reconstruct")
+ROUND = (*AXES, "finetune", "strategy", "sparse_training", "rewind")
 # Fields that a stage's name contains in another form: the schedule as the round's amounts, the selection as the names
 # of the tensors, a checkpoint as the initial tensors, device and threads as the hardware.
 ELSEWHERE = ("schedule", "compression", "macs", "amount", "tolerance", "selection", "checkpoint", "device", "threads")

@@ -68,6 +68,9 @@ class MaskedTensor:
             gradient.detach().mul_(self.mask.to(gradient))
 
 
+Saved = tuple[MaskedTensor, Tensor, Tensor]  # a masked tensor with its weight and mask at some time
+
+
 class Masks:
     """The masks of one model, in the model's own order, with the hooks that enforce them.
 
@@ -146,6 +149,17 @@ class Masks:
         for item in self:
             found = state.get(item.name)
             item.set(torch.ones_like(item.mask) if found is None else found)
+
+    def saved(self) -> list[Saved]:
+        """Return copies of the weights and masks, for `put_back`."""
+        return [(item, item.parameter.detach().clone(), item.mask.clone()) for item in self]
+
+    @torch.no_grad()
+    def put_back(self, saved: Sequence[Saved]) -> None:
+        """Restore weights and masks; layers whose masks were all zero are skipped again with the next `apply`."""
+        for item, weight, mask in saved:
+            item.parameter.copy_(weight)
+            item.set(mask)
 
     def counts(self) -> tuple[int, int]:
         """Return the number of weights that the masks keep, and of all masked weights."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError, at_least_one
-from prunelab.pruning import adopted_zeros, criteria, prunable
+from prunelab.pruning import adopted_zeros, criteria, prunable, reconstruction
 from prunelab.pruning import allocation as allocations
 from prunelab.pruning import granularity as granularities
 from prunelab.pruning.criteria.base import (
@@ -117,7 +117,12 @@ class Pruner:
         return self.criterion if isinstance(self.criterion, Criterion) else Criterion()
 
     def prune(
-        self, amount: float | None = None, *, seed: int | None = None, data: Batches | None = None
+        self,
+        amount: float | None = None,
+        *,
+        seed: int | None = None,
+        data: Batches | None = None,
+        reconstruct: str | None = None,
     ) -> PruneReport:
         """Remove units: tighten the masks and set the weights to zero.
 
@@ -126,21 +131,20 @@ class Pruner:
                 sparsity (`nm`, `threshold`).
             seed: seed of random scores; default: derived from the pruner's seed and the number of calls.
             data: replaces the pruner's own data.
+            reconstruct: `obs` updates the weights that stay, layer by layer from data; see `reconstruction.obs`.
 
         Raises:
-            ConfigError: for an amount that does not fit.
+            ConfigError: for an amount that does not fit, or for layers or units that `reconstruct` cannot update.
         """
+        if reconstruct is not None:
+            reconstruction.check(reconstruct, self.groups, self._evidence(self.items, data))
         amounts = [group.check_amount(amount) for group in self.groups]
         self._calls += 1
         before = {item.name: item.kept for item in self.masks}
         start = time.perf_counter()
         self.masks.apply()
         with seeded_by(derive(self.seed, self._calls, "prune") if seed is None else seed):
-            if self.iterations > 1:
-                self._in_iterations(amounts, data)
-            else:
-                self._decide(self.score(data), amounts)
-        self.masks.apply()
+            self._in_iterations(amounts, data, reconstruct is not None)
         self.recorder.load({})
         report = prune_report(self.masks, self.items, before, amount, (time.perf_counter() - start) * 1000)
         for warning in report.warnings:
@@ -187,11 +191,11 @@ class Pruner:
     @contextmanager
     def undone(self) -> Iterator[None]:
         """Restore masks, weights and the criterion's state at the end of the context."""
-        saved, calls, recorded = self._saved(), self._calls, self.recorder.state()
+        saved, calls, recorded = self.masks.saved(), self._calls, self.recorder.state()
         try:
             yield
         finally:
-            self._put_back(saved)
+            self.masks.put_back(saved)
             self.masks.apply()
             self._calls = calls
             self.recorder.load(recorded)
@@ -200,15 +204,6 @@ class Pruner:
         shape = () if self.example is None else tuple(self.example.shape[1:])
         batches = data or as_batches(self.data, self.items[0].parameter.device)
         return Evidence(self.model, items, initial=self.initial, batches=batches, shape=shape, loss=self.loss)
-
-    def _saved(self) -> list[tuple[MaskedTensor, Tensor, Tensor]]:
-        return [(item, item.parameter.detach().clone(), item.mask.clone()) for item in self.masks]
-
-    @torch.no_grad()
-    def _put_back(self, saved: list[tuple[MaskedTensor, Tensor, Tensor]]) -> None:
-        for item, weight, mask in saved:
-            item.parameter.copy_(weight)
-            item.set(mask)
 
     @torch.no_grad()
     def _decide(self, scores: Scores, amounts: Sequence[float | None]) -> None:
@@ -220,21 +215,24 @@ class Pruner:
         for group in self.groups:
             group.prune_followers(self.masks)
 
-    def _in_iterations(self, amounts: Sequence[float | None], data: Batches | None) -> None:
-        """Score and prune several times, each time from the first masks, so that the counts are exact.
-
-        Weights that an earlier iteration has pruned get the smallest scores, so they are pruned again.
-        """
-        start = self._saved()
+    def _in_iterations(self, amounts: Sequence[float | None], data: Batches | None, reconstruct: bool) -> None:
+        """Score and prune; several times, each time from the first masks, so that the counts are exact."""
+        start = self.masks.saved() if self.iterations > 1 or reconstruct else []
         for step in range(1, self.iterations + 1):
             scores = self.score(data)
-            if step > 1:
+            if step > 1:  # what an earlier iteration has pruned gets the smallest scores, and is pruned again
                 scores = above_zero(scores, [item.kept for item in self.items])
-            self._put_back(start)
+            self.masks.put_back(start)
             share = step / self.iterations
-            parts = [None if a is None else a if share == 1 else 1 - (1 - a) ** share for a in amounts]
-            self._decide(scores, parts)
+            self._decide(scores, [None if a is None else a if share == 1 else 1 - (1 - a) ** share for a in amounts])
             self.masks.apply()
+            if reconstruct:
+                self._reconstruct([weight for item, weight, _ in start if item in self.items], data)
+
+    @torch.no_grad()
+    def _reconstruct(self, before: Sequence[Tensor], data: Batches | None) -> None:
+        for item, weight in zip(self.items, reconstruction.obs(self._evidence(self.items, data), before), strict=True):
+            item.parameter.copy_(weight)
 
 
 def _rule(granularity: str | Granularity, allocation: str | Allocation, method: Method | None) -> Rule:

@@ -56,6 +56,7 @@ L0, TICKET, UNTIL = "regularizer=l0", "rewind=0", "schedule=until"
 SCHEMA = {
     "seed": ((), "seed=1", {*KINDS}),
     "amount": ((), "amount=0.3", {"round"}),
+    "reconstruct": ((), "reconstruct=obs", {"round"}),
     "tolerance": ((UNTIL,), "tolerance=0.1", set()),  # decides which round is the last one, not what is in a round
     "rewind": ((), TICKET, {"round"}),
     "control": ((TICKET,), "control=reinit", set()),  # names the stage `control`, after the ticket's own rounds

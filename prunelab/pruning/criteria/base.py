@@ -10,6 +10,7 @@ from copy import deepcopy
 from functools import cached_property
 
 import torch
+import torch.backends.mha
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -82,7 +83,9 @@ class Evidence:
         """
         at_least_one("criterion.examples", examples)
         if self._batches is None:
-            raise ConfigError("criterion: needs training data; give Pruner(data=...) batches of inputs and labels")
+            raise ConfigError(
+                "criterion or reconstruct: needs training data; give Pruner(data=...) batches of inputs and labels"
+            )
         return self._batches(examples)
 
 
@@ -162,6 +165,17 @@ def differentiable(model: nn.Module) -> Iterator[None]:
         torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext(),
     ):
         yield
+
+
+@contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Disable the fused encoder layer inside the context: it calls none of its modules, and so no hook."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def derivative(value: Tensor, weights: Sequence[nn.Parameter], create_graph: bool = False) -> list[Tensor]:

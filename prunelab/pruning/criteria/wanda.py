@@ -3,16 +3,14 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
-import torch.backends.mha
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError
-from prunelab.pruning.criteria.base import Evidence, exact
+from prunelab.pruning.criteria.base import Evidence, exact, unfused_attention
 
 Call = dict[str, Any]  # of a module's forward: its arguments by name
 Reader = Callable[[Any, Call, Any], Tensor]  # (module, call, output) → Σ x², of a shape that broadcasts to the weight's
@@ -47,7 +45,7 @@ def wanda(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
     totals: dict[str, Tensor] = {}  # Σ x², by the names of the places
     hooks = [_watch(place, place.reader, totals) for places in used for place in places if place.reader]
     try:
-        with torch.no_grad(), _unfused_attention():
+        with torch.no_grad(), unfused_attention():
             for inputs, _ in evidence.batches(examples):
                 evidence.model(inputs)
     finally:
@@ -67,17 +65,6 @@ def _check(unseen: list[Place]) -> None:
             f"wanda cannot see what these are multiplied by: {kinds}; "
             f"leave them out by prune.exclude=[{','.join(place.name for place in unseen)}]"
         )
-
-
-@contextmanager
-def _unfused_attention() -> Iterator[None]:
-    """Disable the fused encoder layer inside the context: it calls none of its modules, and so no hook."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _watch(place: Place, reader: Reader, totals: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:

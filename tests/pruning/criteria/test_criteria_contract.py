@@ -6,6 +6,7 @@ import pytest
 import torch
 from toys import MODELS, evidence, local_seed, toy
 
+from prunelab.errors import ConfigError
 from prunelab.pruning import criteria
 from prunelab.pruning.criteria.base import Criterion
 from prunelab.pruning.lookup import choices, find
@@ -20,8 +21,13 @@ def cheap(name):
 
 
 VARIANTS = [(name, {}) for name in NAMES] + [("obd", {"hessian": "hutchinson"})]
+LAYERS_ONLY = {"obs": ("perceptron", "convolutional")}  # the networks that consist of layers that it knows
 every = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value))
-network = pytest.mark.parametrize("model", MODELS)
+on_networks = pytest.mark.parametrize(
+    ("name", "options", "model"),
+    [(*variant, model) for variant in VARIANTS for model in LAYERS_ONLY.get(variant[0], MODELS)],
+    ids=lambda value: str(value),
+)
 
 
 def call(name, given, **options):
@@ -59,8 +65,7 @@ def test_options_are_keywords_with_defaults(name):
         assert option.default is not option.empty
 
 
-@every
-@network
+@on_networks
 def test_scores_are_ranked_as_they_come(name, options, model):
     given = toy(model)
     found = scored(name, given, **options)
@@ -70,16 +75,21 @@ def test_scores_are_ranked_as_they_come(name, options, model):
     assert len(torch.cat([score.flatten() for score in found]).unique()) > 10
 
 
-@every
-@network
+@pytest.mark.parametrize("name", LAYERS_ONLY)
+@pytest.mark.parametrize("model", ["lstm", "attention", "encoder"])
+def test_other_layers_are_refused(name, model):
+    with pytest.raises(ConfigError, match=f"^{name}: .* of .* is not the weight of .*prune.exclude="):
+        scored(name, toy(model))
+
+
+@on_networks
 def test_the_same_every_time(name, options, model):
     first, second = (scored(name, toy(model), **options) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.gpu
-@every
-@network
+@on_networks
 def test_a_gpu_gives_the_scores_of_the_cpu(name, options, model):
     given = toy(model, torch.float64, device="cuda")
     found, expected = scored(name, given, **options), scored(name, toy(model, torch.float64), **options)
@@ -88,8 +98,7 @@ def test_a_gpu_gives_the_scores_of_the_cpu(name, options, model):
         torch.testing.assert_close(one.cpu(), other, rtol=1e-6, atol=1e-9 * float(other.max()))
 
 
-@every
-@network
+@on_networks
 @pytest.mark.parametrize("enabled", [True, False])
 def test_no_trace_is_left(name, options, model, enabled):
     given = toy(model)
@@ -101,8 +110,7 @@ def test_no_trace_is_left(name, options, model, enabled):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in given.model.modules())
 
 
-@every
-@network
+@on_networks
 def test_whoever_calls_it_may_have_turned_gradients_off(name, options, model):
     expected = scored(name, toy(model), **options)
     with torch.no_grad():
@@ -114,7 +122,7 @@ def test_whoever_calls_it_may_have_turned_gradients_off(name, options, model):
 def test_only_what_draws_at_random_moves_torchs_generator(name, options):
     before = torch.get_rng_state()
     with torch.random.fork_rng(devices=[]):
-        call(name, toy("encoder"), **options)
+        call(name, toy(LAYERS_ONLY.get(name, ["encoder"])[0]), **options)
         moved = not torch.equal(torch.get_rng_state(), before)
     assert moved == (name == "random" or options == {"hessian": "hutchinson"})
 
