@@ -9,20 +9,21 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import DictConfig
+
 from prunelab.config import compose, python_values
+from prunelab.config.spec import Spec
 from prunelab.errors import ConfigError
 from prunelab.runtime import device, fresh_process
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
     from torch import nn
 
-    from prunelab.config.spec import Spec
     from prunelab.experiment.result import Result
 
 
 def run(
-    *config: DictConfig | Spec | str | Path,
+    *config: DictConfig | Spec | str | Path | None,
     folder: str | Path | None = None,
     model: nn.Module | str | None = None,
     data: Any = None,
@@ -32,8 +33,8 @@ def run(
     """Run one experiment: train dense, then rounds of prune → rewind → fine-tune, then finish.
 
     `run("strategy=l1", "amount=0.3")` and `run(strategy="l1", amount=0.3)` are `run(compose(...))`. The process is left
-    as it was: settings and generators of torch, environment, handlers, current folder. What stays until the process ends
-    is a helper process, which checks the files of later runs.
+    as it was: settings and generators of torch, environment, handlers, current folder. One thing stays until it ends: a
+    helper process, which checks the files of later runs, too.
 
     Args:
         config: overrides, or a config from `compose`, and after it the run folder, if `folder` does not give it.
@@ -65,14 +66,15 @@ def run(
 
 
 def _arguments(
-    config: Sequence[DictConfig | Spec | str | Path], keys: Mapping[str, Any]
+    config: Sequence[DictConfig | Spec | str | Path | None], keys: Mapping[str, Any]
 ) -> tuple[list[str], DictConfig | Spec | None, str | Path | None]:
     """Return the overrides, or the config and the folder, that positional arguments and keys are."""
     found = [*(item for item in config if isinstance(item, str)), *python_values.overrides(keys)]
     if all(isinstance(item, str) for item in config):
         return found, None, None
     given, *rest = config
-    if keys or isinstance(given, (str, Path)) or len(rest) > 1 or not all(isinstance(x, (str, Path)) for x in rest):
+    known = isinstance(given, (DictConfig, Spec)) and all(x is None or isinstance(x, (str, Path)) for x in rest)
+    if keys or not known or len(rest) > 1:
         raise ConfigError("run: needs overrides, or a config of prunelab.compose with them and the run folder")
     return [], given, rest[0] if rest else None
 
@@ -86,7 +88,6 @@ def _run(
 ) -> Result:
     """Run one experiment; `told` are the overrides that distinguish it, and its command."""
     from prunelab.config.resolve import resolve
-    from prunelab.config.spec import Spec
     from prunelab.data.live import as_dataset
     from prunelab.experiment import live_identity
     from prunelab.experiment import run as experiment

@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,10 +90,10 @@ def _restore(read: Callable[[], Any], write: Callable[[Any], object], value: Any
         write(value)
 
 
-def _folder() -> str | None:
+def _folder() -> Path | None:
     """Return the current folder; None if it was removed."""
     with contextlib.suppress(OSError):
-        return os.getcwd()
+        return Path.cwd()
     return None
 
 

@@ -44,7 +44,23 @@ TEXTS += [
     "~x",
     "choice(1,2)",
 ]
-TEXTS += ["a/b.c-d", "2ep", "@x", "a|b", "?", "line\nbreak", "$", "'", "''", "\\\\", "inf", "-", "1_000"]
+TEXTS += [
+    "a/b.c-d",
+    "2ep",
+    "@x",
+    "a|b",
+    "?",
+    "line\nbreak",
+    "$",
+    "'",
+    "''",
+    "\\\\",
+    "inf",
+    "-",
+    "1_000",
+    "3",
+    "choice(1,2)",
+]
 
 
 def read_back(value: object) -> object:
@@ -94,7 +110,7 @@ def test_a_mapping_sets_the_keys_below():
 
 @pytest.mark.parametrize("value", [object(), 1j, torch.ones(2), len, b"x"])
 def test_other_values_are_refused_in_one_line(value):
-    with pytest.raises(prunelab.ConfigError, match="key=.*: must be None, a bool, a number, text, a list or a dict"):
+    with pytest.raises(prunelab.ConfigError, match=r"key=.*: must be None, a bool, a number, text, a list or a dict"):
         overrides({"key": value})
 
 

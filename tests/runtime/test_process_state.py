@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def state() -> dict[str, object]:
         "numpy": np.random.get_state()[1].tolist(),
         "python": random.getstate(),
         "environment": {key: value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"},
-        "folder": os.getcwd(),
+        "folder": Path.cwd(),
         "sys": (list(sys.path), list(sys.argv), sys.stdout, sys.stderr, sys.excepthook),
         "loggers": [(x.level, list(x.handlers), list(x.filters), x.propagate, x.disabled) for x in loggers],
         "logging": (logging.root.manager.disable, logging.raiseExceptions, logging.lastResort),
