@@ -39,29 +39,29 @@ def run(
     Args:
         config: overrides, or a config from `compose`, and after it the run folder, if `folder` does not give it.
         folder: the run folder; by default a new one, `outputs/<date>/<time>`.
-        model: a module that replaces the config's model; it is copied. Stages are named by its tensors. Text chooses a
-            model of the config.
-        data: a data set that replaces the config's data; see `prunelab.data.live.as_dataset`. It is named by content.
-            Text chooses a data set of the config.
+        model: a module that replaces the config's model, which is copied; or the name of a model. Stages are named by
+            its tensors.
+        data: a data set that replaces the config's, see `prunelab.data.live.as_dataset`; or the name of one. Stages are
+            named by its content.
         quiet: print nothing. What could not be made is in the result's `problems`.
         keys: overrides as Python values, such as `strategy="l1"`, `train={"epochs": 2}`.
 
     Returns:
-        The rounds (a list of records, 0 = dense), the final model, the folder, and what could not be made.
+        The rounds, the final model, the folder, and what could not be made.
 
     Raises:
         ConfigError: for an experiment that cannot run, before any training.
     """
-    chosen = {key: value for key, value in (("model", model), ("data", data)) if isinstance(value, str)}
-    overrides, given, where = _arguments(config, chosen | keys)
+    named = {key: value for key, value in (("model", model), ("data", data)) if isinstance(value, str)}
+    overrides, given, where = _arguments(config, named | keys)
     fresh_process.start()  # it imports torch meanwhile
     from prunelab.pruning.mask_hooks import step_hooks_removed
     from prunelab.runtime.process_state import unchanged
 
     with unchanged(), step_hooks_removed(), _silent() if quiet else nullcontext():
         settings = compose.compose(*overrides) if given is None else given
-        live = (None if isinstance(model, str) else model, None if isinstance(data, str) else data)
-        told = (compose.telling(), compose.command()) if given is not None else (overrides, compose.command(overrides))
+        live = (None if isinstance(model, str) else model), (None if "data" in named else data)
+        told = (overrides, compose.command(overrides)) if given is None else (compose.telling(), compose.command())
         return _run(settings, folder or where, live, told, quiet)
 
 
@@ -69,14 +69,16 @@ def _arguments(
     config: Sequence[DictConfig | Spec | str | Path | None], keys: Mapping[str, Any]
 ) -> tuple[list[str], DictConfig | Spec | None, str | Path | None]:
     """Return the overrides, or the config and the folder, that positional arguments and keys are."""
-    found = [*(item for item in config if isinstance(item, str)), *python_values.overrides(keys)]
-    if all(isinstance(item, str) for item in config):
-        return found, None, None
-    given, *rest = config
-    known = isinstance(given, (DictConfig, Spec)) and all(x is None or isinstance(x, (str, Path)) for x in rest)
-    if keys or not known or len(rest) > 1:
-        raise ConfigError("run: needs overrides, or a config of prunelab.compose with them and the run folder")
-    return [], given, rest[0] if rest else None
+    overrides = [item for item in config if isinstance(item, str)]
+    if len(overrides) == len(config):
+        return [*overrides, *python_values.overrides(keys)], None, None
+    given, where = (*config, None)[:2]
+    refused = ConfigError("run: needs overrides, or a config of prunelab.compose with them and the run folder")
+    if keys or len(config) > 2 or not isinstance(given, (DictConfig, Spec)):
+        raise refused
+    if where is not None and not isinstance(where, (str, Path)):
+        raise refused
+    return [], given, where
 
 
 def _run(

@@ -50,7 +50,7 @@ def _settings() -> list[Setting]:
         (cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp),
         (cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp),
         (lambda: dict(os.environ), _set_environment),
-        (_folder, lambda folder: folder and os.chdir(folder)),
+        (_folder, os.chdir),
         (lambda: list(sys.path), lambda path: sys.path.__setitem__(slice(None), path)),
         (lambda: list(sys.argv), lambda words: sys.argv.__setitem__(slice(None), words)),
         *_logging(),
@@ -90,11 +90,11 @@ def _restore(read: Callable[[], Any], write: Callable[[Any], object], value: Any
         write(value)
 
 
-def _folder() -> Path | None:
-    """Return the current folder; None if it was removed."""
+def _folder() -> Path:
+    """Return the current folder; the root if it was removed, which nobody can go back to."""
     with contextlib.suppress(OSError):
         return Path.cwd()
-    return None
+    return Path("/")
 
 
 def _set_environment(before: dict[str, str]) -> None:

@@ -39,7 +39,7 @@ class ScreenHandler(logging.Handler):
             self.handleError(record)  # as logging's own handlers do: it stops nobody
 
 
-class Bar(tqdm):  # type: ignore[type-arg]
+class Bar(tqdm):  # type: ignore[misc]
     """A progress bar without the thread that tqdm starts at the first bar and never ends."""
 
     monitor_interval = 0
