@@ -76,25 +76,32 @@ def odd():
         torch.backends.cuda.enable_flash_sdp(True)
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":16:8"
         logging.getLogger("prunelab").addHandler(logging.NullHandler())
-        yield state()
+        yield
 
 
+@pytest.mark.usefixtures("odd")
 @pytest.mark.parametrize("quiet", [True, False])
-def test_a_run_leaves_no_trace(tmp_path, odd, quiet):
+def test_a_run_leaves_no_trace(tmp_path, quiet):
+    before = state()
     prunelab.run(*overrides(tmp_path, *SHORT), quiet=quiet)
-    assert state() == odd
+    assert state() == before
 
 
-def test_nor_does_one_that_is_refused(tmp_path, odd):
+@pytest.mark.usefixtures("odd")
+def test_nor_does_one_that_is_refused(tmp_path):
+    before = state()
     with pytest.raises(prunelab.ConfigError):
         prunelab.run(*overrides(tmp_path, *SHORT), amount=2)
     with pytest.raises(prunelab.ConfigError):
         prunelab.run(*overrides(tmp_path, *SHORT), rewind="9ep")
-    assert state() == odd
+    assert state() == before
 
 
+@pytest.mark.usefixtures("odd")
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_nor_does_one_that_fails(tmp_path, odd, monkeypatch, error):
+def test_nor_does_one_that_fails(tmp_path, monkeypatch, error):
+    before = state()
+
     def fail(*args, **how):
         torch.set_default_dtype(torch.float64)  # as a user's model might, among others
         os.environ["NEW"] = "1"
@@ -108,7 +115,7 @@ def test_nor_does_one_that_fails(tmp_path, odd, monkeypatch, error):
         patch.setattr(phase, "fit", fail)
         with pytest.raises(error):
             prunelab.run(*overrides(tmp_path, *SHORT))
-    assert state() == odd
+    assert state() == before
 
 
 def test_a_run_beside_a_pruner_leaves_the_pruner_at_work(tmp_path):
