@@ -10,7 +10,7 @@ In a training loop::
 
 An experiment::
 
-    result = prunelab.run(prunelab.compose("strategy=global", "amount=0.3"))
+    result = prunelab.run(strategy="global", amount=0.3)
     result.rounds[-1].test_accuracy, result.model
 """
 

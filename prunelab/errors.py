@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
 
 
 class ConfigError(ValueError):
@@ -32,3 +34,12 @@ def at_least_one(key: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{key}={value}: must be a whole number ≥ 1")
     return value
+
+
+def optional(module: str, caller: str) -> ModuleType:
+    """Return a module of the extra `report`; raise ImportError, which names `caller`, if it is not installed."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        raise ImportError(f'{caller} needs {package}: pip install "prunelab[report]"') from error

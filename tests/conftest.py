@@ -17,7 +17,7 @@ import pytest
 import prunelab
 
 if TYPE_CHECKING:
-    from prunelab.experiment.run import Result
+    from prunelab.experiment.result import Result
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 for name in ("HYDRA_FULL_ERROR", "PYTHONWARNINGS"):

@@ -30,7 +30,7 @@ RUNS = [command for command in OURS if command not in TOOLS]
 INSTALLS = [command for command in COMMANDS if command.startswith("pip install -e")]
 SERVERS = [command for command in COMMANDS if command.startswith("tensorboard")]
 QUICK = ["data.limit=300", "train.epochs=1", "finetune.epochs=1", "latency=false"]
-EXTRAS = {"integrations import lightning": ("lightning", "transformers"), "prunelab.results": ("pandas",)}
+EXTRAS = {"integrations import lightning": ("lightning", "transformers"), "result.plot": ("pandas", "matplotlib")}
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def python(code, home):
     ids=lambda code: code.splitlines()[-1][:40],
 )
 def test_python_block(code, home):
-    """The two blocks that train have tests of their own, below."""
+    """The blocks that train have tests of their own, below."""
     python(code, home)
 
 
@@ -161,11 +161,12 @@ def test_the_loop_prunes_a_resnet_to_the_sparsity_it_asks_for(home):
     assert re.search(r"layer4\.1\.conv1: \d+ of 512 channels", said)
 
 
-def test_the_experiment_from_python_gives_records(home):
-    (code,) = (block for block in PYTHON if "prunelab.run(" in block)
-    if importlib.util.find_spec("prunelab.report.results_frame") is None:
-        pytest.skip("needs prunelab.results")
-    assert re.search(r"^0\.\d+ outputs/", python(code, home).stdout, re.MULTILINE)
+def test_the_experiments_from_python_give_tables(home):
+    notebook, data = (block for block in PYTHON if "prunelab.run(" in block)
+    said = python(notebook, home).stdout
+    assert re.search(r"^outputs/\d", said, re.MULTILINE)
+    assert re.search(r"^\d+ +lamp +0 +0\.\d+$", said, re.MULTILINE)  # of the frame of runs
+    assert re.search(r"^[01]\.\d+$", python(data, home).stdout, re.MULTILINE)
 
 
 def test_the_two_commands_are_on_the_first_screen_and_ci_runs_the_second():

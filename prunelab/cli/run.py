@@ -22,8 +22,8 @@ from prunelab.config import check as checking
 from prunelab.config import compose as composing
 from prunelab.config import foreign, messages
 from prunelab.errors import ConfigError
+from prunelab.runtime import device, streams
 from prunelab.runtime import interrupt as signals
-from prunelab.runtime import streams
 from prunelab.stages.files import StorageError
 from prunelab.sweeps import job, launchers
 from prunelab.sweeps.sweep import Sweep
@@ -46,6 +46,7 @@ def _experiment(settings: DictConfig) -> None:
         checking.check(settings)
         if job.is_complete(settings):
             return
+        device.limit_threads(settings.threads)  # before torch is imported, by what follows
         from prunelab.experiment import api
 
         problems = api.run(settings).problems

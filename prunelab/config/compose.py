@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelab.config import help_table, messages
+from prunelab.config import help_table, messages, python_values
 from prunelab.config.check import check
 from prunelab.config.check import plain as plain
 from prunelab.config.conf_folder import folder as folder
@@ -46,8 +46,17 @@ def new_folder(path: str) -> str:
     raise FileExistsError(path)
 
 
-def compose(*overrides: str) -> DictConfig:
-    """Compose a config as the command line does, and check it. See `prunelab.compose`."""
+def compose(*overrides: str, **keys: object) -> DictConfig:
+    """Compose a config as the command line does, and check it.
+
+    Args:
+        overrides: as on the command line, such as `"train.epochs=2"`.
+        keys: overrides as Python values; see `prunelab.config.python_values.overrides`.
+
+    Raises:
+        ConfigError: for an override that is not valid.
+    """
+    overrides = (*overrides, *python_values.overrides(keys))
     if any("hydra.searchpath" in item for item in overrides):
         raise ConfigError("hydra.searchpath: only `prunelab run` and `prunelab sweep` take config files from elsewhere")
     with explained(overrides):
@@ -163,10 +172,11 @@ def asked_folder(overrides: Sequence[str]) -> Path:
     return Path(chosen or given.get("outputs") or "outputs")
 
 
-def command() -> str:
-    """Return the command line that runs this job again."""
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return " ".join(["python -m prunelab", *map(shlex.quote, overrides)])
+def command(overrides: Sequence[str] | None = None) -> str:
+    """Return the command line of these overrides; None: of this process's job, and an empty text without one."""
+    if overrides is None and HydraConfig.initialized():
+        overrides = HydraConfig.get().overrides.task
+    return "" if overrides is None else " ".join(["python -m prunelab", *map(shlex.quote, overrides)])
 
 
 # On import, since every process that composes needs them, a launcher's workers too. Cached, as Hydra's own `now` is.

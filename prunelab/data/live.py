@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
@@ -25,9 +26,10 @@ def as_dataset(
 
     Args:
         data: a `prunelab.data.Dataset`; or (train, validation, test), (train, test) or one set, each of which is a
-            `torch.utils.data.Dataset` of (input, label) pairs, a pair of tensors (inputs [n, …], labels [n]), or a
-            `Split`. Without a validation split, a tenth of the training examples is held out, in equal proportions;
-            without a test split, another tenth before.
+            `torch.utils.data.Dataset` of (input, label) pairs, a pair of tensors or NumPy arrays (inputs [n, …],
+            labels [n]), or a `Split`. Without a validation split, a tenth of the training examples is held out, in
+            equal proportions; without a test split, another tenth before. Arrays of float64 become float32, torch's
+            default dtype.
         key: of the config, for messages.
         shape: of one example, if it is known.
         classes: number of classes, if it is known.
@@ -59,9 +61,9 @@ def as_dataset(
 
 def _divided(data: Any, key: str) -> Dataset:
     """Return a data set from up to three sets; those that are missing are held out."""
-    given = [data] if isinstance(data, (TorchDataset, Split)) else data
+    given = [data] if isinstance(data, (TorchDataset, Split)) or _is_pair(data) else data
     if not isinstance(given, Sequence) or len(given) not in (1, 2, 3) or (given is data and len(given) == 1):
-        wanted = "must be a Dataset, (train, test), (train, validation, test) or one torch Dataset"
+        wanted = "must be a torch Dataset, (inputs, labels), (train, test) or (train, validation, test)"
         raise ConfigError(f"{key}={type(data).__name__}: {wanted}" if key == "data" else f"{key}: {wanted}")
     splits = [_split(part, key) for part in given]
     if len(splits) == 1:
@@ -85,21 +87,34 @@ def _split(part: Any, key: str) -> Split:
     named = f"{key}={type(part).__name__}" if key == "data" else f"{key}: {type(part).__name__}"
     if isinstance(part, TensorDataset) and len(part.tensors) == 2:
         part = part.tensors
-    if isinstance(part, TorchDataset):
-        try:
-            pairs = [part[i] for i in range(len(part))]  # type: ignore[arg-type]
-            found = [torch.stack([torch.as_tensor(pair[i]) for pair in pairs]) for i in (0, 1) if len(pairs[0]) == 2]
-            inputs, labels = found
-        except Exception as error:
+    wanted = "must be a torch Dataset, a pair of tensors or arrays, or a Split"
+    try:
+        if isinstance(part, TorchDataset):
             wanted = "must give pairs (input tensor, whole number) of one shape"
-            raise ConfigError(f"{named}: {wanted}: {describe(error)}") from error
-        part = Split(inputs, labels)
-    elif isinstance(part, (tuple, list)) and len(part) == 2 and all(isinstance(x, Tensor) for x in part):
-        part = Split(*part)
-    elif not isinstance(part, Split):
-        raise ConfigError(f"{named}: must be a torch Dataset, a pair of tensors, or a Split")
+            inputs, labels = zip(*(part[i] for i in range(len(part))), strict=True)  # type: ignore[arg-type]
+            part = Split(torch.stack([_tensor(x) for x in inputs]), torch.stack([_tensor(x) for x in labels]))
+        elif _is_pair(part):
+            wanted = "must be arrays of numbers"
+            part = Split(*map(_tensor, part))
+    except Exception as error:
+        raise ConfigError(f"{named}: {wanted}: {describe(error)}") from error
+    if not isinstance(part, Split):
+        raise ConfigError(f"{named}: {wanted}")
     _check(part, key)
     return part
+
+
+def _is_pair(part: Any) -> bool:
+    """Return whether this is a pair of tensors or arrays: of NumPy, or such as become one."""
+    return isinstance(part, (tuple, list)) and len(part) == 2 and all(hasattr(x, "__array__") for x in part)
+
+
+def _tensor(value: Any) -> Tensor:
+    """Return a tensor as it is, and an array or a number as a tensor of its own."""
+    if isinstance(value, Tensor):
+        return value
+    made = torch.from_numpy(np.array(value))  # a copy: torch cannot use an array that is reversed or read-only
+    return made.to(torch.get_default_dtype()) if made.dtype == torch.float64 else made
 
 
 def _check(split: Split, where: str) -> None:

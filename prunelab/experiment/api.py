@@ -2,61 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunelab.config import compose
+from omegaconf import DictConfig
+
+from prunelab.config import compose, python_values
+from prunelab.config.spec import Spec
+from prunelab.errors import ConfigError
 from prunelab.runtime import device, fresh_process
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
     from torch import nn
 
-    from prunelab.config.spec import Spec
-    from prunelab.experiment.run import Result
+    from prunelab.experiment.result import Result
 
 
 def run(
-    config: DictConfig | Spec,
+    *config: DictConfig | Spec | str | Path | None,
     folder: str | Path | None = None,
-    *,
-    model: nn.Module | None = None,
+    model: nn.Module | str | None = None,
     data: Any = None,
+    quiet: bool = False,
+    **keys: Any,
 ) -> Result:
     """Run one experiment: train dense, then rounds of prune → rewind → fine-tune, then finish.
 
+    `run("strategy=l1", "amount=0.3")` and `run(strategy="l1", amount=0.3)` are `run(compose(...))`. The process is left
+    as it was: settings and generators of torch, environment, handlers, current folder. One thing stays until it ends: a
+    helper process, which checks the files of later runs, too.
+
     Args:
-        config: from `compose`.
+        config: overrides, or a config from `compose`, and after it the run folder, if `folder` does not give it.
         folder: the run folder; by default a new one, `outputs/<date>/<time>`.
-        model: a module that replaces the config's model; it is copied. Stages are named by its tensors.
-        data: a data set that replaces the config's data; see `prunelab.data.live.as_dataset`. It is named by content.
+        model: a module that replaces the config's model, which is copied; or the name of a model. Stages are named by
+            its tensors.
+        data: a data set that replaces the config's, see `prunelab.data.live.as_dataset`; or the name of one. Stages are
+            named by its content.
+        quiet: print nothing. What could not be made is in the result's `problems`.
+        keys: overrides as Python values, such as `strategy="l1"`, `train={"epochs": 2}`.
 
     Returns:
-        The rounds (a list of records, 0 = dense), the final model, the folder, and what could not be made.
+        The rounds, the final model, the folder, and what could not be made.
 
     Raises:
         ConfigError: for an experiment that cannot run, before any training.
     """
-    device.limit_threads(config.threads)  # before torch is imported, by what follows
+    named = {key: value for key, value in (("model", model), ("data", data)) if isinstance(value, str)}
+    overrides, given, where = _arguments(config, named | keys)
     fresh_process.start()  # it imports torch meanwhile
+    from prunelab.pruning.mask_hooks import step_hooks_removed
+    from prunelab.runtime.process_state import unchanged
+
+    with unchanged(), step_hooks_removed(), _silent() if quiet else nullcontext():
+        settings = compose.compose(*overrides) if given is None else given
+        live = (None if isinstance(model, str) else model), (None if "data" in named else data)
+        told = (overrides, compose.command(overrides)) if given is None else (compose.telling(), compose.command())
+        return _run(settings, folder or where, live, told, quiet)
+
+
+def _arguments(
+    config: Sequence[DictConfig | Spec | str | Path | None], keys: Mapping[str, Any]
+) -> tuple[list[str], DictConfig | Spec | None, str | Path | None]:
+    """Return the overrides, or the config and the folder, that positional arguments and keys are."""
+    overrides = [item for item in config if isinstance(item, str)]
+    if len(overrides) == len(config):
+        return [*overrides, *python_values.overrides(keys)], None, None
+    given, where = (*config, None)[:2]
+    refused = ConfigError("run: needs overrides, or a config of prunelab.compose with them and the run folder")
+    if keys or len(config) > 2 or not isinstance(given, (DictConfig, Spec)):
+        raise refused
+    if where is not None and not isinstance(where, (str, Path)):
+        raise refused
+    return [], given, where
+
+
+def _run(
+    config: DictConfig | Spec,
+    folder: str | Path | None,
+    live: tuple[nn.Module | None, Any],
+    told: tuple[list[str] | None, str],
+    quiet: bool,
+) -> Result:
+    """Run one experiment; `told` are the overrides that distinguish it, and its command."""
     from prunelab.config.resolve import resolve
-    from prunelab.config.spec import Spec
     from prunelab.data.live import as_dataset
     from prunelab.experiment import live_identity
     from prunelab.experiment import run as experiment
     from prunelab.runtime.seeding import seeded
     from prunelab.tracking.origin import Origin
 
+    (model, data), (telling, command), sweeping = live, told, compose.in_sweep()
     spec = config if isinstance(config, Spec) else resolve(config)
+    device.threads(spec.threads)  # refuses more than there are, before there is a folder
     where = Path(folder) if folder is not None else compose.run_folder(spec.outputs)
     with seeded(spec.seed, "data"):  # a data set may draw random numbers
         own = None if data is None else as_dataset(data)
-    telling, sweeping = compose.telling(), compose.in_sweep()
     # TensorBoard names a run after its folder; a job's folder is a number, so the run has a folder of its own in it.
     name = compose.label(telling) if sweeping else ""
-    origin = Origin(compose.command(), telling, name, quiet=sweeping, live=live_identity.of(model, own))
+    command = command if live == (None, None) else ""  # no command repeats a run of live objects
+    origin = Origin(command, telling, name, quiet=quiet or sweeping, live=live_identity.of(model, own))
     return experiment.run(spec, where, origin, model, own)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Print no warning of prunelab's; the levels and handlers are restored by `process_state.unchanged`."""
+    log = logging.getLogger("prunelab")
+    log.handlers, log.propagate = [logging.NullHandler()], False
+    warnings.simplefilter("ignore")
+    yield
 
 
 def load(folder: str | Path, trusted: Sequence[str] = (), compact: bool = False) -> nn.Module:

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from torch import nn
 
@@ -17,9 +16,9 @@ from prunelab.experiment import round as stages
 from prunelab.experiment.bench import Bench, Hooks, Tensors
 from prunelab.experiment.finish import finish, need_packages
 from prunelab.experiment.phase import try_sparse_training
+from prunelab.experiment.result import Result
 from prunelab.pruning.criteria.magnitude import magnitude
 from prunelab.pruning.schedules import Round
-from prunelab.records import RoundRecord
 from prunelab.runtime import device as devices
 from prunelab.runtime.interrupt import graceful
 from prunelab.runtime.user_code import user_code
@@ -27,22 +26,6 @@ from prunelab.stages.stage import Stage, State
 from prunelab.stages.store import Store
 from prunelab.tracking.origin import Origin
 from prunelab.tracking.run_folder import RunFolder
-
-
-class Result(NamedTuple):
-    """What an experiment gives.
-
-    Attributes:
-        rounds: one record per round, 0 being the dense network.
-        model: the final network, with zeros where it is pruned; the compact one with `compact=true`.
-        folder: the run folder.
-        problems: one line for each file that could not be made, and for a proof that failed; all else is there.
-    """
-
-    rounds: list[RoundRecord]
-    model: nn.Module
-    folder: Path
-    problems: list[str]
 
 
 def run(

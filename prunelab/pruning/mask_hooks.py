@@ -1,13 +1,14 @@
-"""The hooks through which masks are enforced: after optimizer steps and after `load_state_dict`."""
+"""The hooks of masks and criteria: around optimizer steps, and after `load_state_dict`."""
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 
@@ -21,21 +22,54 @@ class Enforced(Protocol):
         """Apply the masks of a module that has loaded a state dict."""
 
 
-@functools.cache
-def enforced_after_steps() -> "weakref.WeakSet[Enforced]":
-    """Return the masks of this process that are enforced after optimizer steps.
+class Recording(Protocol):
+    """A criterion that looks at the gradients of each optimizer step."""
 
-    One hook serves all of them and is never removed: torch fails ("mutated during iteration") if the garbage collector
-    removes a hook while an optimizer calls the others.
+    def before_step(self, optimizer: Optimizer) -> None:
+        """Record the gradients of the parameters that an optimizer is about to step."""
+
+
+class StepHooks:
+    """The hooks of this process around optimizer steps.
+
+    One pair serves all masks and criteria and is not removed with them: torch fails ("mutated during iteration") if the
+    garbage collector removes a hook while an optimizer calls the others.
+
+    Attributes:
+        recording: the criteria that look at each step.
+        enforced: the masks that are enforced after each step.
     """
-    enforced = weakref.WeakSet[Enforced]()
 
-    def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        for masks in list(enforced):
+    def __init__(self) -> None:
+        self.recording, self.enforced = weakref.WeakSet[Recording](), weakref.WeakSet[Enforced]()
+        before = register_optimizer_step_pre_hook(lambda optimizer, *_: self._before(optimizer))
+        self.handles = [before, register_optimizer_step_post_hook(lambda optimizer, *_: self._after(optimizer))]
+
+    def _before(self, optimizer: Optimizer) -> None:
+        for criterion in list(self.recording):
+            criterion.before_step(optimizer)
+
+    def _after(self, optimizer: Optimizer) -> None:
+        for masks in list(self.enforced):
             masks.after_step(optimizer)
 
-    register_optimizer_step_post_hook(after_step)
-    return enforced
+
+@functools.cache
+def step_hooks() -> StepHooks:
+    """Return the hooks of this process; register them at the first call."""
+    return StepHooks()
+
+
+@contextmanager
+def step_hooks_removed() -> Iterator[None]:
+    """Remove the hooks around optimizer steps at the end of the context, if they were registered in it."""
+    there = step_hooks.cache_info().currsize
+    try:
+        yield
+    finally:
+        if not there and step_hooks.cache_info().currsize:
+            remove(step_hooks().handles)
+            step_hooks.cache_clear()
 
 
 class LoadHook:

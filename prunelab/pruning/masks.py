@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from prunelab.pruning import skipping
-from prunelab.pruning.mask_hooks import LoadHook, enforced_after_steps, remove, weak
+from prunelab.pruning.mask_hooks import LoadHook, remove, step_hooks, weak
 
 Pairs = Sequence[tuple[nn.Module, str]]
 
@@ -87,7 +87,7 @@ class Masks:
         self._owners: set[nn.Module] = set()
         self._handles: list[RemovableHandle] = []
         weakref.finalize(self, remove, self._handles)
-        enforced_after_steps().add(self)
+        step_hooks().enforced.add(self)
 
     def add(self, pairs: Pairs) -> None:
         """Give parameters, such as `(model.fc, "weight")`, masks of ones; those that have a mask keep it."""
@@ -177,7 +177,7 @@ class Masks:
     def detach(self) -> None:
         """Remove all masks and hooks; the zeros stay in the parameters."""
         remove(self._handles)
-        enforced_after_steps().discard(self)
+        step_hooks().enforced.discard(self)
         self._tensors.clear()
         self._owners.clear()
 

@@ -85,13 +85,15 @@ def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Return for each run the keys in which the runs differ, with its values.
 
     These are the overrides that not all runs share, and the config keys that differ between runs with equal overrides
-    (after a default changed). A run without any of them has the values of its config instead.
+    (after a default changed). A run without such an override has the value of its config.
     """
     given = [overrides(run) for run in runs]
     common = set.intersection(*(set(items.items()) for items in given)) if given else set()
-    kept = [{key: value for key, value in items.items() if (key, value) not in common} for items in given]
-    if not any(kept) and given:  # one experiment: it is named by all its overrides
-        kept = [dict(items) for items in given]
+    keys = list(dict.fromkeys(key for items in given for key, value in items.items() if (key, value) not in common))
+    kept = _filled(runs, given, keys or list(dict.fromkeys(key for items in given for key in items)))
+    same = {key for key in keys if len({items.get(key) for items in kept}) == 1}
+    if len(same) < len(keys):  # else one experiment: it is named by all its overrides
+        kept = [{key: value for key, value in items.items() if key not in same} for items in kept]
     members: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for number, items in enumerate(kept):
         if runs[number].config:
@@ -99,14 +101,24 @@ def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
     for numbers in members.values():
         for number, more in zip(numbers, _composed_differently([runs[n] for n in numbers]), strict=True):
             kept[number] |= more
-    keys = sorted({key for items in kept for key in items})
-    return [items or _composed(run, keys) for run, items in zip(runs, kept, strict=True)]
+    return kept
 
 
-def _composed(run: Run, keys: Sequence[str]) -> dict[str, str]:
-    """Return the values in a run's config of the keys that other runs override."""
-    config = flat(run.config)
-    return {key: config[key] for key in keys if key in config}
+def _filled(runs: Sequence[Run], given: Sequence[Mapping[str, str]], keys: Sequence[str]) -> list[dict[str, str]]:
+    """Return for each run the values of keys: as an override names the value that its config has, or else that value.
+
+    So `amount=0.2`, and no override where 0.2 is the default, are the same; so are `model=lenet` and its class `LeNet`.
+    """
+    named: dict[tuple[str, str], str] = {}
+    for run, items in zip(runs, given, strict=True):
+        for key, text in items.items():
+            if (value := _value(run, key)) is not None:
+                named.setdefault((key, repr(value)), text)
+    filled = []
+    for run, items in zip(runs, given, strict=True):
+        texts = {key: named.get((key, repr(_value(run, key)))) or choice(run, key) or items.get(key) for key in keys}
+        filled.append({key: text for key, text in texts.items() if text is not None})
+    return filled
 
 
 def _composed_differently(runs: Sequence[Run]) -> list[dict[str, str]]:
@@ -131,9 +143,17 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def choice(run: Run, key: str) -> str | None:
     """Return the value of a key in a run's config; of a part, such as `strategy`, its name. None if it is missing."""
-    value: Any = run.config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+    value = _value(run, key)
     if isinstance(value, Mapping):
         value = value.get("name") or str(value.get("_target_") or "").rpartition(".")[2] or None
     return None if value is None else str(value)
+
+
+def _value(run: Run, key: str) -> Any:
+    """Return what a run's config has at a dotted key: `"null"` for null, None if there is no such key."""
+    value: Any = run.config
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return "null" if value is None else value

@@ -155,7 +155,10 @@ class Report:
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        """The tables by name, also those that are CSV files only. Empty tables are left out, except `failed`."""
+        """The tables by name, also those that are CSV files only. `failed` is there even if it is empty.
+
+        Empty tables, tables of dashes and columns of dashes are left out.
+        """
         pairs = differences.all_pairs(self.curves)
         highest = "Paired differences in test accuracy at the highest sparsity that both experiments have"
         each = "Paired differences in test accuracy at each sparsity that both experiments have"
@@ -172,7 +175,8 @@ class Report:
             result_tables.failed(self.runs),
             Table("runs", "All runs", [], results_frame.frame(self.runs)),
         ]
-        return {table.name: table for table in made if len(table.frame) or table.name == "failed"}
+        told = (table for table in made if table.name == "failed" or (len(table.frame) and table.measured))
+        return {table.name: table.without_dashes() for table in told}
 
     @cached_property
     def sweeps(self) -> dict[Path | None, str | None]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from prunelab.errors import optional
 from prunelab.report.groups import choice, differing, overrides
 from prunelab.report.run_folders import Run, find_runs, number
 
@@ -45,10 +46,7 @@ def results(folder: str | Path) -> pd.DataFrame:
 
 def frame(runs: Sequence[Run]) -> pd.DataFrame:
     """Return the results of runs; see `results`."""
-    try:
-        import pandas as pd
-    except ModuleNotFoundError as error:
-        raise ImportError('prunelab.results needs pandas: pip install "prunelab[report]"') from error
+    pandas: Any = optional("pandas", "prunelab.results")
     keys = list(dict.fromkeys(["strategy", *(key for items in differing(runs) for key in items if key not in END)]))
     rows: list[Mapping[str, object]] = [
         {
@@ -63,7 +61,9 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     ]
     found = list(dict.fromkeys(key for row in rows for key in row))
     front = list(dict.fromkeys(["folder", "status", "seed", *keys, *FIRST]))
-    table = pd.DataFrame(rows, columns=[*front, *(key for key in found if key not in {*front, *END}), *END])
+    table: pd.DataFrame = pandas.DataFrame(
+        rows, columns=[*front, *(key for key in found if key not in {*front, *END}), *END]
+    )
     for key in table.columns.intersection(WHOLE):
         table[key] = table[key].map(number).astype("Float64").round().astype("Int64")
     return table

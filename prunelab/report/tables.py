@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -63,6 +64,19 @@ class Table:
     def more(self) -> int:
         """How many rows `rows` leaves out."""
         return max(len(self.frame) - AT_MOST, 0)
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is anything but dashes beside the names of the rows and the numbers of seeds."""
+        rest = [c for c in itertools.dropwhile(lambda c: c.words, self.columns) if not c.head.startswith("seeds")]
+        return not rest or any(self._tells(column) for column in rest)
+
+    def without_dashes(self) -> Table:
+        """Return the table without columns that have nothing but dashes; the CSV file keeps them."""
+        return replace(self, columns=[c for n, c in enumerate(self.columns) if n == 0 or self._tells(c)])
+
+    def _tells(self, column: Column) -> bool:
+        return any(column.show(row) not in ("–", "") for row in self.rows)
 
     def csv(self) -> str:
         """Return all rows as CSV with unrounded values."""

@@ -9,6 +9,7 @@ the workers of a sweep, share its server, which ends with the last of them. Else
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -34,8 +35,21 @@ T = TypeVar("T")
 
 def start() -> None:
     """Start the server, unless this process or the one that started it has done so; return at once."""
-    if not SHARED or ADDRESS in os.environ:
-        return
+    if SHARED:
+        _address()
+
+
+def share() -> None:
+    """Start the server, and let the processes that this one starts use it, too."""
+    if SHARED:
+        os.environ[ADDRESS] = _address()
+
+
+@functools.cache
+def _address() -> str:
+    """Return the server's socket; start the server at the first call. It ends with this process."""
+    if ADDRESS in os.environ:
+        return os.environ[ADDRESS]
     folder = tempfile.mkdtemp(prefix="prunelab.")  # which nobody else may enter
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/socket")
@@ -47,7 +61,7 @@ def start() -> None:
         words = [*COMMAND, str(listener.fileno()), str(alive), folder]
         os.posix_spawn(sys.executable, words, _environment(), file_actions=null)
         os.close(alive)
-    os.environ[ADDRESS] = f"{folder}/socket"
+    return f"{folder}/socket"
 
 
 def call(function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
@@ -75,11 +89,13 @@ def _ask(question: bytes) -> bytes:
     """Send a question to the server and return its answer; a server that has ended is replaced."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            connection.connect(os.environ.get(ADDRESS, ""))
+            connection.connect(_address())
         except OSError:
-            os.environ.pop(ADDRESS, None)
-            start()
-            connection.connect(os.environ[ADDRESS])
+            shared = os.environ.pop(ADDRESS, None)
+            _address.cache_clear()
+            connection.connect(_address())
+            if shared:
+                share()
         connection.sendall(question)
         return connection.makefile("rb").read()
 

@@ -30,14 +30,23 @@ def seed_all(*parts: int | str) -> None:
 @contextmanager
 def seeded_by(seed: int) -> Iterator[None]:
     """Seed the default generators of torch, NumPy and Python within the context; restore their states afterwards."""
+    with generators_kept():
+        _seed(seed, torch.cuda.is_initialized() or torch.backends.mps.is_available())
+        yield
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Restore the states of the default generators of torch, NumPy and Python at the end of the context."""
     before, cuda = HostGenerators.now(), torch.cuda.is_initialized()
     # A GPU that nothing has used stays untouched: its first use takes seconds and half a gigabyte of its memory.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if cuda else []):
-        _seed(seed, cuda or torch.backends.mps.is_available())
         try:
             yield
         finally:
             before.restore()
+    if torch.cuda.is_initialized() and not cuda:  # first used in the context: as torch seeds it at its first use
+        torch.cuda.manual_seed_all(torch.initial_seed())
 
 
 def seeded(*parts: int | str) -> AbstractContextManager[None]:

@@ -66,7 +66,7 @@ class Sweep:
         self._folders = [folder / name for name in folders]
         for place in self._folders:
             (place / Tries.FILE).unlink(missing_ok=True)
-        fresh_process.start()  # one for all jobs
+        fresh_process.share()  # one for all jobs
         print(f"{len(jobs)} jobs → {folder}", flush=True)
         self.started, self.folder = True, folder
         self._history.append(self._left())

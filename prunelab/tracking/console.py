@@ -9,14 +9,17 @@ import shlex
 import sys
 import textwrap
 import urllib.parse
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from prunelab.records import PlannedRound, RoundRecord
 from prunelab.text import percent, table
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # in a notebook without ipywidgets, the bar is text
+    from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +37,19 @@ class ScreenHandler(logging.Handler):
             tqdm.write(self.format(record), file=sys.stderr)
         except Exception:
             self.handleError(record)  # as logging's own handlers do: it stops nobody
+
+
+class Bar(tqdm):  # type: ignore[misc]
+    """A progress bar without the thread that tqdm starts at the first bar and never ends."""
+
+    monitor_interval = 0
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook, whose streams are no terminals but show a bar."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 def idle(plan: Sequence[PlannedRound]) -> list[PlannedRound]:
@@ -99,7 +115,7 @@ class Console:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.bar: tqdm | None = None
+        self.bar: Bar | None = None
         self.batches = 0
 
     def plan(self, plan: Sequence[PlannedRound], epochs: int, batches: int) -> None:
@@ -108,10 +124,10 @@ class Console:
         if rounds := ", ".join(f"{one.round} (amount={one.amount:g})" for one in idle(plan)):
             log.warning("round %s: removes nothing; the amount rounds to 0 units of every tensor", rounds)
         self.batches = batches
-        self.bar = tqdm(
+        self.bar = Bar(
             total=epochs * batches,
             unit=" batches",
-            disable=True if self.quiet else None,
+            disable=True if self.quiet else False if in_notebook() else None,  # None: unless it is no terminal
             leave=False,
             bar_format="{desc:<28}{percentage:3.0f}% {bar} {elapsed} < {remaining}",
         )

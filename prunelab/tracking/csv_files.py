@@ -1,6 +1,7 @@
 """The CSV files of a run folder: rounds.csv, epochs.csv, layers.csv; their columns are the records' fields."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,19 @@ class CsvFiles:
     Args:
         folder: of the run.
         digest: of the run's config, the last column of every row.
+        choices: of the run, such as `{"seed": 0, "strategy": "l1"}`; columns of rounds.csv. One that is named as a
+            column of the rounds is `config.<name>` there.
     """
 
-    def __init__(self, folder: Path, digest: str) -> None:
-        self.digest = digest
+    def __init__(self, folder: Path, digest: str, choices: Mapping[str, str | int]) -> None:
+        own = csv_columns(RoundRecord)
+        named = {f"{DIGEST}.{key}" if key in own else key: value for key, value in choices.items()}
+        self.rest: dict[type, dict[str, str | int]] = {record: {DIGEST: digest} for record in FILES}
+        self.rest[RoundRecord] = {**named, DIGEST: digest}
         self.files = {record: (folder / name).open("w", newline="", encoding="utf-8") for record, name in FILES.items()}
         self.writers = {
-            record: csv.DictWriter(file, [*csv_columns(record), DIGEST]) for record, file in self.files.items()
+            record: csv.DictWriter(file, [*csv_columns(record), *self.rest[record]])
+            for record, file in self.files.items()
         }
         for writer in self.writers.values():
             writer.writeheader()
@@ -31,7 +38,7 @@ class CsvFiles:
         """Add a row; null becomes an empty cell."""
         kind = type(record)
         cells = {name: _cell(getattr(record, name)) for name in csv_columns(kind)}
-        self.writers[kind].writerow({**cells, DIGEST: self.digest})
+        self.writers[kind].writerow({**cells, **self.rest[kind]})
         self.files[kind].flush()
 
     def close(self) -> None:

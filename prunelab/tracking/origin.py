@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prunelab.config.spec import Spec
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -21,3 +23,10 @@ class Origin:
     name: str = ""
     quiet: bool = False
     live: str = ""
+
+    def choices(self, spec: Spec) -> dict[str, str | int]:
+        """Return the run's seed, its strategy, and the values of the overrides that distinguish it, by their keys."""
+        pairs = (item.lstrip("+").partition("=")[::2] for item in self.telling or ())
+        told = {key: value for key, value in pairs if value and not key.startswith(("hydra.", "hydra/"))}
+        own: dict[str, str | int] = {"seed": spec.seed, "strategy": spec.strategy.name}
+        return {**own, **told, **own}

@@ -82,7 +82,7 @@ class RunFolder:
             files.drop_link(*board, *(folder / name for name in FILES.values()))
         self.save()
         with files.writing(folder):
-            self.tables = CsvFiles(folder, self.summary["digest"])
+            self.tables = CsvFiles(folder, self.summary["digest"], origin.choices(spec))
         self._board: TensorBoard | None = None
 
     def __enter__(self) -> RunFolder:

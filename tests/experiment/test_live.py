@@ -1,11 +1,13 @@
 """Experiments on live objects: a module and tensors of the user's in the place of the config's."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import overrides, undisturbed_and_resumed
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import Dataset as TorchDataset
 
 import prunelab
 from prunelab.config.resolve import resolve
@@ -115,16 +117,87 @@ def test_data_in_any_form_is_the_same_data():
     assert len(three.train) == 90
 
 
+class Pairs(TorchDataset):
+    """Examples one by one, as NumPy arrays and plain numbers."""
+
+    def __init__(self, inputs, labels):
+        self.inputs, self.labels = inputs.numpy().astype(np.float64), labels.tolist()
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.inputs[index], self.labels[index]
+
+
+class Triples(Pairs):
+    def __init__(self):
+        super().__init__(*tensors()[0])
+
+    def __getitem__(self, index):
+        return *super().__getitem__(index), index
+
+
+def arrays(inputs, labels):
+    return inputs.numpy().astype(np.float64), labels.numpy().astype(np.int32)
+
+
+def reversed_arrays(inputs, labels):
+    """Views that torch cannot take as they are: in reversed order of memory, and read-only."""
+    found = [part.numpy()[::-1].copy()[::-1] for part in (inputs, labels)]
+    for part in found:
+        part.flags.writeable = False
+    return tuple(found)
+
+
+@pytest.mark.parametrize("form", [Pairs, arrays, reversed_arrays, TensorDataset, Split, lambda x, y: [x, y]])
+def test_one_two_or_three_sets_in_each_form(form):
+    train, test = tensors()
+    for given, same in (
+        (form(*train), train),
+        ((form(*train), form(*test)), (train, test)),
+        ([form(*train), form(*test), form(*test)], (train, test, test)),
+    ):
+        found, wanted = as_dataset(given), as_dataset(same)
+        for name in ("train", "validation", "test"):
+            one, other = getattr(found, name), getattr(wanted, name)
+            assert (one.inputs.dtype, one.labels.dtype) == (torch.float32, torch.int64)
+            assert torch.equal(one.inputs, other.inputs)
+            assert torch.equal(one.labels, other.labels)
+
+
+def test_the_splits_of_one_set_are_disjoint_and_complete():
+    labels = torch.arange(100) % 3
+    found = as_dataset((torch.arange(100).view(100, 1).float(), labels))
+    splits = [found.train, found.validation, found.test]
+    assert [len(split) for split in splits] == [81, 9, 10]
+    assert torch.cat([split.inputs for split in splits]).flatten().sort()[0].tolist() == list(range(100))
+    for split in splits:
+        assert torch.equal(split.labels, labels[split.inputs.flatten().long()])
+
+
+def test_arrays_of_the_user_s_stay_as_they_are_and_are_not_shared():
+    inputs, labels = np.zeros((20, 2)), np.arange(20) % 2
+    found = as_dataset((inputs, labels))
+    inputs += 1
+    assert not found.train.inputs.any()
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (3, r"data=int: must be a Dataset, \(train, test\)"),
+        (3, r"data=int: must be a torch Dataset, \(inputs, labels\), \(train, test\)"),
         ((tensors()[0],), r"data=tuple: must be"),
-        (([1, 2], tensors()[1]), r"data=list: must be a torch Dataset, a pair of tensors"),
+        (([1, 2], tensors()[1]), r"data=list: must be a torch Dataset, a pair of tensors or arrays"),
         (((torch.rand(4, 2), torch.rand(4)), tensors()[1]), r"labels are torch.float32 \[4\]; must be whole numbers"),
         (((torch.rand(4, 2), torch.zeros(4, 1).long()), tensors()[1]), r"labels are torch.int64 \[4, 1\]"),
         (((torch.rand(4, 2), torch.arange(4) - 1), tensors()[1]), r"labels begin at -1; must be 0, 1, 2"),
         ((TensorDataset(torch.rand(4, 2)), tensors()[1]), r"data=TensorDataset: must give pairs"),
+        (Triples(), r"data=Triples: must give pairs .*too many values to unpack"),
+        (DataLoader(TensorDataset(*tensors()[0])), r"data=DataLoader: must be a torch Dataset"),
+        ((np.array(["a", "b"]), np.array([0, 1])), r"data=tuple: must be arrays of numbers"),
+        ((np.ones((4, 2)), np.ones(4)), r"labels are torch.float32 \[4\]; must be whole numbers"),
+        ((np.ones((4, 2)), np.arange(3)), r"labels are torch.int64 \[3\]; must be whole numbers \[4\]"),
     ],
 )
 def test_other_data_is_refused_in_one_line(data, said):

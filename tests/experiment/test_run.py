@@ -381,8 +381,8 @@ def test_from_python(tmp_path):
     assert 0 <= result.rounds[-1].test_accuracy <= 1
     assert isinstance(result.model, LeNet)
     assert set(result.model.state_dict()) == set(LeNet().state_dict())
-    rounds, model, folder, problems = result
-    assert (rounds, model, folder, problems) == (result.rounds, result.model, result.folder, [])
+    rounds, model, folder = result
+    assert (rounds, model, folder, result.problems) == (result.rounds, result.model, result.folder, [])
     assert (folder / "summary.json").is_file()
 
 

@@ -53,3 +53,32 @@ def test_equal_overrides_composed_differently_are_not_mixed():
 def test_unknown_seeds_are_not_taken_for_one():
     runs = [Run(folder, (), "completed", {"final": row(1, 0.5, 0.8, 0.9)}) for folder in map(Path, "ab")]
     assert [len(g.runs) for g in group(runs)] == [2]
+
+
+def test_single_runs_are_named_by_what_differs_in_their_configs():
+    """Whatever of it their command lines say: `amount=0.2` is the default, and `lenet` is a LeNet."""
+    lenet = {"_target_": "prunelab.models.lenet.LeNet"}
+    plain = {"seed": 0, "amount": 0.2, "model": lenet, "strategy": {"name": "global"}, "rewind": None}
+    runs = [
+        a_run(["strategy=l1", "amount=0.3"], config=plain | {"amount": 0.3, "strategy": {"name": "l1"}}, folder="a"),
+        a_run([], config=plain, seed=0, folder="b"),
+        a_run(["amount=0.20"], config=plain | {"seed": 1}, seed=1, folder="c"),
+        a_run(["strategy=global", "model=lenet"], config=plain | {"seed": 2}, seed=2, folder="d"),
+        a_run(["rewind=0"], config=plain | {"rewind": "0"}, folder="e"),
+    ]
+    found = [(g.label, [run.folder.name for run in g.runs]) for g in group(runs)]
+    assert found == [
+        ("l1 rewind=null amount=0.3", ["a"]),
+        ("global rewind=null amount=0.20", ["b", "c", "d"]),
+        ("global rewind=0 amount=0.20", ["e"]),
+    ]
+
+
+def test_parts_of_one_class_with_other_options_are_not_mixed():
+    wide, narrow = ({"_target_": "mine.Net", "width": width} for width in (8, 4))
+    other = a_run([], config={"model": {"_target_": "other.Net", "width": 8}}, folder="c")
+    runs = [
+        a_run(["model=wide"], config={"model": wide}),
+        a_run(["model=narrow"], config={"model": narrow}, folder="b"),
+    ]
+    assert [g.label for g in group([*runs, other])] == ["wide", "narrow", "Net"]

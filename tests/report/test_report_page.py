@@ -2,6 +2,7 @@
 
 import csv
 import html.parser
+import io
 import json
 import re
 import subprocess
@@ -343,6 +344,31 @@ def test_the_page_never_scrolls_sideways(opened, width):
     tab, _, _ = opened(viewport={"width": width, "height": 844})
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def edge(tab, part):
+    """The brightness, 0 to 255, of the pixels near the right edge of each box that holds a table, at a part of it."""
+    from PIL import Image
+
+    found = {}
+    for box in tab.locator("section:not(#failed) > .scroll").all():
+        box.evaluate(f"box => box.scrollLeft = box.scrollWidth * {part}")
+        pixels = np.asarray(Image.open(io.BytesIO(box.screenshot())).convert("L"), dtype=float)
+        wide = box.evaluate("box => box.scrollWidth > box.clientWidth")
+        found[box.get_attribute("aria-labelledby")] = wide, np.median(pixels[4:-4, -5]), np.median(pixels[4:-4, -40])
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_goes_on_beyond_the_edge_shows_it(opened, scheme):
+    tab, _, _ = opened(viewport={"width": 400, "height": 844}, color_scheme=scheme)
+    before, after = edge(tab, 0), edge(tab, 1)
+    assert any(wide for wide, _, _ in before.values())
+    for name, (wide, at_edge, inside) in before.items():
+        assert (inside - at_edge > 15) == wide, name
+        assert after[name][1] == pytest.approx(after[name][2], abs=3), name
+    tab, _, _ = opened(viewport={"width": 1280, "height": 844}, color_scheme=scheme)
+    assert all(abs(inside - at_edge) < 3 for wide, at_edge, inside in edge(tab, 0).values() if not wide)
 
 
 def test_figures_follow_dark_and_print(opened):

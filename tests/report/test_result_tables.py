@@ -12,7 +12,7 @@ from prunelab.report.curves import baselines, curves, final
 from prunelab.report.groups import group
 from prunelab.report.result_tables import layers, results
 from prunelab.report.run_folders import find_runs
-from prunelab.report.tables import Column, Table, share, words
+from prunelab.report.tables import Column, Table, count, share, words
 
 
 def test_results_have_means_errors_and_the_dense_network(tmp_path):
@@ -42,3 +42,24 @@ def test_a_table_escapes_for_each_of_its_forms():
 def test_a_spreadsheet_runs_no_formula():
     table = Table("t", "", [Column("w", lambda row: "", words=True)], pd.DataFrame([{"w": "=HYPERLINK(1)", "n": -1.5}]))
     assert table.csv().splitlines()[1] == "'=HYPERLINK(1),-1.5"
+
+
+def test_a_table_of_dashes_is_left_out_and_so_is_a_column_of_them():
+    columns = [
+        words("group", "experiment"),
+        count("seeds", "seeds"),
+        share("sparsity", "sparsity"),
+        words("why", "why"),
+    ]
+
+    def made(**cells):
+        return Table(
+            "x", "x", columns, pd.DataFrame([{"group": "l1", "seeds": 3, "sparsity": None, "why": None, **cells}])
+        )
+
+    assert not made().measured
+    assert made(sparsity=0.0).measured
+    assert [c.head for c in made(sparsity=0.0).without_dashes().columns] == ["experiment", "seeds", "sparsity"]
+    assert made(why="because").measured
+    assert [c.head for c in made(why="because").without_dashes().columns] == ["experiment", "seeds", "why"]
+    assert "sparsity" in made(why="because").without_dashes().csv()

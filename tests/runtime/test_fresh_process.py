@@ -48,7 +48,7 @@ def test_a_server_that_was_killed_is_replaced():
 @pytest.mark.slow
 @pytest.mark.skipif(not fresh_process.SHARED, reason="there is no server")
 def test_the_server_ends_with_the_process_that_started_it(tmp_path, python):
-    code = "import os; from prunelab.runtime.fresh_process import ADDRESS, call;"
+    code = "import os; from prunelab.runtime.fresh_process import ADDRESS, call, share; share();"
     code += "print(call(os.getppid), os.environ[ADDRESS])"
     done = python(code.replace("import os;", f"import os; os.environ.pop('{fresh_process.ADDRESS}', 0);"), cwd=tmp_path)
     server, address = done.stdout.split()

@@ -1,17 +1,14 @@
 """Whether training moves a weight away from zero or towards it, by first-order information."""
 
-import weakref
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils.hooks import RemovableHandle
 
 from prunelab.errors import ConfigError
 from prunelab.pruning.criteria.base import Criterion, Evidence, exact, shifted
+from prunelab.pruning.mask_hooks import step_hooks
 from prunelab.pruning.masks import Masks
 
 
@@ -29,18 +26,11 @@ class Movement(Criterion):
     def __init__(self) -> None:
         self._masks: Masks | None = None
         self._sums: dict[str, Tensor] = {}
-        self._handle: RemovableHandle | None = None
 
     def attach(self, masks: Masks) -> None:
         """Add up −∂L/∂w · w before each optimizer step, with the weights at which the gradient was taken."""
-        self._masks, this = masks, weakref.ref(self)
-
-        def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            criterion = this()
-            if criterion is not None:
-                criterion._record(optimizer)
-
-        self._handle = register_optimizer_step_pre_hook(before_step)
+        self._masks = masks
+        step_hooks().recording.add(self)
 
     def __call__(self, evidence: Evidence) -> list[Tensor]:
         """Return the scores; raise ConfigError if there was no training since the last pruning."""
@@ -60,11 +50,11 @@ class Movement(Criterion):
 
     def detach(self) -> None:
         """Stop recording."""
-        if self._handle is not None:
-            self._handle.remove()
+        step_hooks().recording.discard(self)
 
     @torch.no_grad()
-    def _record(self, optimizer: Optimizer) -> None:
+    def before_step(self, optimizer: Optimizer) -> None:
+        """Add to the sums of the parameters that an optimizer is about to step."""
         moved = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         for item in self._masks or ():
             gradient = item.parameter.grad

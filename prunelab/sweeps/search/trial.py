@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 
 from prunelab import report
 from prunelab.config import compose as composing
+from prunelab.runtime import device
 from prunelab.stages import files
 from prunelab.sweeps.grid import drop_links
 from prunelab.text import percent, table
@@ -34,9 +35,10 @@ def run(overrides: Sequence[str], folder: Path, objective: str) -> tuple[float, 
     """
     from prunelab.experiment import api
 
-    composing.compose(*overrides)
+    config = composing.compose(*overrides)
     hydra = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir='{folder.parent}'", f"hydra.sweep.subdir='{folder.name}'"]
     hydra += [f"hydra.job.num={folder.name}", f"hydra.job.id={folder.name}"]
+    device.limit_threads(config.threads)
     config = composing.compose_raw(*overrides, *hydra, return_hydra_config=True)
     files.drop_link(folder)
     drop_links(config, folder)
