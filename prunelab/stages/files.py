@@ -43,6 +43,11 @@ def drop_link(*paths: Path) -> None:
             path.unlink()
 
 
+def is_below(name: str) -> bool:
+    """Return whether a name, joined to a folder, stays in it: it is not absolute, and does not lead up by `..`."""
+    return not Path(name).is_absolute() and not os.path.normpath(name).startswith("..") and "\0" not in name
+
+
 def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:
     """Write a folder and its manifest under another name, fsync, and rename it: a crash leaves the old or the new one.
 

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -20,7 +21,7 @@ from prunelab.cli import report as report_command
 from prunelab.cli import search
 from prunelab.cli import stages as stages_command
 from prunelab.config.allow_list import KEYS, TORCH, locate, registered
-from prunelab.config.conf_folder import choices, content
+from prunelab.config.conf_folder import choices, content, folder
 from prunelab.config.foreign import check_command_line
 from prunelab.errors import ConfigError
 from prunelab.exports import checkpoint, finished_run
@@ -284,6 +285,12 @@ CONFIGS = {
     "folder made": "rewind: '${new_folder:CANARY}'",
     "resolver of a resolver": "rewind: '${${oc.env:HOME}:CANARY}'",
     "defaults list": "defaults:\n  - override /model: ${new_folder:CANARY}",
+    "defaults list with a bad date": "x: 2026-99-99\ndefaults:\n  - override /model: ${new_folder:CANARY}",
+    "path": "defaults:\n  - override /model: ../../cfg/other/evil",
+    "logging of theirs": "defaults:\n  - override /hydra/job_logging: ../../../cfg/other/evil",
+    "no hydra": "hydra: null",
+    "keys that are no texts": "hydra: {1: 2, true: {2.5: 3}}",
+    "very deep": f"seed: {'[' * 3000}{']' * 3000}",
     "package": "defaults:\n  - /other@hydra.callbacks.e: evil",
     "launcher of theirs": "defaults:\n  - override /hydra/launcher: evil",
 }
@@ -325,6 +332,38 @@ def test_a_config_file_decides_nothing_but_the_experiment(text, stranger):
 )
 def test_a_config_file_of_yours_still_works(text, more, stranger):
     check_command_line([*stranger(text), *more])
+
+
+def test_a_folder_of_config_files_holds_no_links_to_folders_and_no_pipes(stranger):
+    """Hydra follows such links; a pipe would be waited for."""
+    flags = stranger("amount: 0.3")
+    link(Path("cfg/experiment/more"), Path("cfg/other").resolve())
+    with pytest.raises(ConfigError, match="is a link to a folder"):
+        check_command_line(flags)
+    Path("cfg/experiment/more").unlink()
+    os.mkfifo("cfg/experiment/pipe.yaml")
+    with pytest.raises(ConfigError, match=r"pipe.yaml: must be a file"):
+        check_command_line(flags)
+
+
+@pytest.mark.parametrize("given", ["null", "3", "cfg", "choice([cfg],[])"])
+def test_a_search_path_is_a_list(given):
+    with pytest.raises(ConfigError, match=f"hydra.searchpath={re.escape(given)}: must be a list of folders"):
+        check_command_line([f"hydra.searchpath={given}"])
+
+
+@pytest.mark.parametrize(
+    "given", ["experiment={}", "+experiment=[{}]", "model=lenet,{}", "+experiment/../x={}", "--config-name={}"]
+)
+def test_a_choice_is_no_path(given, tmp_path, stranger):
+    """Hydra would read the file as one of prunelab's own."""
+    stranger(CONFIGS["callbacks"])
+    given = given.format(os.path.relpath(tmp_path / "cfg/experiment/e", folder() / "experiment"))
+    with pytest.raises(ConfigError, match=r"not a path|must be the name of a file"):
+        check_command_line([given])
+    if not given.startswith("-"):
+        with pytest.raises(ConfigError, match="not a path"):
+            compose(given)
 
 
 def test_the_same_file_by_a_search_path(stranger):
@@ -411,6 +450,7 @@ def test_the_overrides_of_a_study_say_nothing_but_values(overrides, said):
     ("overrides", "said"),
     [
         (["trusted=[os]", "model._target_=os.mkdir", "+model.path=CANARY"], "model._target_=os.mkdir: is none of"),
+        (["model=../../../cfg/evil"], "model=../../../cfg/evil: must be the name of a choice, not a path"),
         ([["trusted=[os]"]], "must be a list of texts"),
         (None, "must be a list of texts"),
     ],
