@@ -20,8 +20,9 @@ from prunelab.cli import export as export_command
 from prunelab.cli import report as report_command
 from prunelab.cli import search
 from prunelab.cli import stages as stages_command
+from prunelab.config import conf_folder
 from prunelab.config.allow_list import KEYS, TORCH, locate, registered
-from prunelab.config.conf_folder import choices, content, folder
+from prunelab.config.conf_folder import choices, content
 from prunelab.config.foreign import check_command_line
 from prunelab.errors import ConfigError
 from prunelab.exports import checkpoint, finished_run
@@ -358,7 +359,7 @@ def test_a_search_path_is_a_list(given):
 def test_a_choice_is_no_path(given, tmp_path, stranger):
     """Hydra would read the file as one of prunelab's own."""
     stranger(CONFIGS["callbacks"])
-    given = given.format(os.path.relpath(tmp_path / "cfg/experiment/e", folder() / "experiment"))
+    given = given.format(os.path.relpath(tmp_path / "cfg/experiment/e", conf_folder.folder() / "experiment"))
     with pytest.raises(ConfigError, match=r"not a path|must be the name of a file"):
         check_command_line([given])
     if not given.startswith("-"):
