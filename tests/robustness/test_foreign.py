@@ -465,6 +465,32 @@ def test_a_received_study_runs_nothing(overrides, said, plant, capsys):
     assert not Path("CANARY").exists()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from trial_values",
+        "update trial_values set value='abc'",
+        """update trial_params set distribution_json='{"name": "CategoricalDistribution", "attributes": {"choices": [1]}}'""",
+    ],
+)
+def test_the_trials_of_a_study_are_numbers(change, plant, capsys):
+    from prunelab.sweeps.search.study import Study
+
+    plant(["amount=interval(0.1,0.5)"])
+    storage = "outputs/searches/search.db"
+    opened = Study(f"sqlite:///{storage}", Path("outputs/searches/search"), [], None)
+    trial = opened.optuna.ask()
+    trial.set_user_attr("chosen", ["amount=0.2"])
+    trial.set_user_attr("overrides", ["amount=0.2"])
+    trial.suggest_float("amount", 0.1, 0.5)
+    opened.optuna.tell(trial, [0.5, 3])
+    with contextlib.closing(sqlite3.connect(storage)) as database:
+        database.execute(change)
+        database.commit()
+    assert search.main(["--trials", "2"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_folders_and_trust_of_a_study_are_those_of_this_command_line(plant):
     from prunelab.sweeps.search.study import Study
 

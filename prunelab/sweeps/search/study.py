@@ -89,8 +89,10 @@ class Study:
         if self.objective not in UNIT or len(self.optuna.directions) != 2:
             raise ValueError(f"objective={self.objective}: must be one of {', '.join(UNIT)}")
         for trial in self.trials():
+            if (complete := trial.state is TrialState.COMPLETE) and [*map(type, trial.values or ())] != [float] * 2:
+                raise ValueError(f"trial {trial.number}: must have two values")
             for key in ("chosen", "overrides"):
-                _texts(trial.user_attrs.get(key, None if trial.state is TrialState.COMPLETE else []))
+                _texts(trial.user_attrs.get(key, None if complete else []))
 
     def _describe(self, overrides: Sequence[str], objective: str) -> None:
         """Write what a new study is made for."""
@@ -110,7 +112,7 @@ class Study:
         return self.storage.get_trial(self._id(number)).state is TrialState.RUNNING
 
     def put_back(self, number: int) -> None:
-        """Queue the same trial again, with its number and its folder: its stages go on from their last epoch."""
+        """Queue the same trial again, with its number and folder: its stages go on from their last epoch."""
         self.storage.set_trial_state_values(self._id(number), TrialState.WAITING)
 
     def set(self, number: int, key: str, value: str | int) -> None:
