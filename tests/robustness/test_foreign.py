@@ -470,7 +470,8 @@ def test_a_received_study_runs_nothing(overrides, said, plant, capsys):
     [
         "delete from trial_values",
         "update trial_values set value='abc'",
-        """update trial_params set distribution_json='{"name": "CategoricalDistribution", "attributes": {"choices": [1]}}'""",
+        "update trial_params set distribution_json="
+        """'{"name": "CategoricalDistribution", "attributes": {"choices": [0.1, 0.2]}}', param_value=0""",
     ],
 )
 def test_the_trials_of_a_study_are_numbers(change, plant, capsys):

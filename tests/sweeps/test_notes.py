@@ -19,8 +19,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
 
 @pytest.mark.parametrize(
     "plan",
-    [3, [], {}, {"jobs": 3}, {"jobs": "ab"}, {"jobs": [3]}, {"jobs": [[{}]]}, {"jobs": [["a"], None]}]
-    + [{"jobs": JOBS, "turn": 3}, {"jobs": JOBS, "turn": ["x"]}, {"jobs": JOBS, "folders": [3]}],
+    [3, [], {}, *({"jobs": jobs} for jobs in (3, "ab", [3], [[{}]], [["a"], None]))],
 )
 def test_a_plan_of_other_types_is_damaged(plan, tmp_path):
     (tmp_path / "sweep.json").write_text(json.dumps(plan))
@@ -28,9 +27,7 @@ def test_a_plan_of_other_types_is_damaged(plan, tmp_path):
         claim(tmp_path, JOBS)
 
 
-@pytest.mark.parametrize(
-    "noted", [3, [], {"tries": "x"}, {"epochs": "y"}, {"epochs": []}, {"ended": 3}, {"tries": 0.5}]
-)
+@pytest.mark.parametrize("noted", [3, [], {"tries": "x"}, {"epochs": "y"}, {"epochs": []}, {"ended": 3}])
 def test_tries_of_other_types_count_as_none(noted, tmp_path):
     (tmp_path / "tries.json").write_text(json.dumps(noted))
     (tmp_path / "epochs.csv").write_text("epoch\n1\n")

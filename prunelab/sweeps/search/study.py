@@ -171,7 +171,7 @@ class Search:
         return self.refused >= REFUSED + 2 * len(self.study.trials(TrialState.COMPLETE))
 
     def _take(self) -> tuple[Trial, FileLock] | None:
-        """The next trial with its lock; None if no more are needed."""
+        """The next trial with its lock, or None."""
         with locked(self.folder, "study"):
             for trial in self.study.trials(TrialState.RUNNING):
                 self._revive(trial)
@@ -185,8 +185,7 @@ class Search:
             new = self.study.optuna.ask()
             held = lock(self.folder, new.number)
             assert held is not None
-            chosen = [free.suggest(new) for free in self.space.free]
-            new.set_user_attr("chosen", chosen)
+            new.set_user_attr("chosen", chosen := [free.suggest(new) for free in self.space.free])
             new.set_user_attr("overrides", [*self.space.fixed, *chosen])
             # A report then reads the folder like that of a sweep.
             jobs = [trial.user_attrs.get("overrides", []) for trial in self.study.trials()]
