@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -73,8 +73,8 @@ def _is(value: object, kind: Any) -> bool:
     inner = get_args(kind)
     if get_origin(kind) is UnionType:
         return any(_is(value, one) for one in inner)
-    if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_is(item, inner[0]) for item in value)
+    if get_origin(kind) in (tuple, Sequence):
+        return isinstance(value, (tuple, list)) and all(_is(item, inner[0]) for item in value)
     if get_origin(kind) is dict:
         return isinstance(value, dict) and all(_is(item, inner[1]) for item in value.values())
     if isinstance(value, bool) and kind is not bool:

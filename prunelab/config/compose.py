@@ -85,12 +85,23 @@ def compose_raw(*overrides: str, **more: Any) -> DictConfig:
     """Compose a config without checking it; `more` are keyword arguments of `hydra.compose`.
 
     Raises:
+        ConfigError: if a choice is a path.
         HydraException, OmegaConfBaseException: if it cannot be composed.
     """
     from hydra import compose as hydra_compose
 
+    check_choices(overrides)
     with own_hydra():
         return hydra_compose("config", spelled(overrides), **more)
+
+
+def check_choices(overrides: Sequence[str]) -> None:
+    """Raise ConfigError if an override leads out of `conf/`, as `model=../../x` does: Hydra would trust that file."""
+    for item in overrides:
+        key, _, value = item.lstrip("+~").partition("=")
+        group = key.partition("@")[0].strip()
+        if ".." in key or (".." in value and ("/" in group or (folder() / group).is_dir())):
+            raise ConfigError(f"{item}: must be the name of a choice, not a path")
 
 
 @contextmanager

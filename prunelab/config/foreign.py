@@ -9,14 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.main import get_args_parser  # type: ignore[attr-defined]
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from prunelab.config.compose import compose_raw, explained, own_hydra
-from prunelab.errors import ConfigError
+from prunelab.config.compose import check_choices, compose_raw, explained, own_hydra
+from prunelab.errors import ConfigError, one_line
 from prunelab.records import flat
 
 OURS = ("trusted", "outputs", "hydra")  # keys that count only on the command line
@@ -39,18 +38,29 @@ def check_command_line(arguments: Sequence[str]) -> None:
         raise ConfigError(f"--experimental-rerun {options.experimental_rerun}: {why}")
     if options.config_path is not None:
         raise ConfigError(f"--config-path {options.config_path}: replaces prunelab's own conf/; must be --config-dir")
+    name = options.config_name or "config"
+    if Path(name).name != name:
+        raise ConfigError(f"--config-name {name}: must be the name of a file in the --config-dir")
+    check_choices(options.overrides)
     with explained(options.overrides), own_hydra() as loader:
         parsed = OverridesParser.create(loader).parse_overrides(options.overrides)
         places = [f"file://{Path(options.config_dir).absolute()}"] if options.config_dir is not None else []
         named = [item for item in parsed if item.get_key_element().lstrip("+~") == SEARCH]
-        places += [str(place) for item in named[:1] for place in item.value()]  # type: ignore[union-attr]
+        for item in named[:1]:
+            listed = item.value()
+            if not isinstance(listed, list):
+                raise ConfigError(f"{item.input_line}: must be a list of folders")
+            places += map(str, listed)
         if not places:
             return
         _check_defaults(places)
         quoted = ",".join("'{}'".format(place.replace("\\", "\\\\").replace("'", "\\'")) for place in places)
         overrides = [*(str(item.input_line) for item in parsed if item not in named), f"{SEARCH}=[{quoted}]"]
-        name = options.config_name or "config"
-        check_config(loader.load_configuration(name, overrides, RunMode.MULTIRUN, False, False), overrides)
+        try:
+            config = loader.load_configuration(name, overrides, RunMode.MULTIRUN, False, False)
+        except (AttributeError, TypeError, RecursionError, OSError) as error:  # by `hydra: null`, or a very deep list
+            raise ConfigError(f"{', '.join(places)}: its files cannot be composed: {one_line(error)}") from error
+        check_config(config, overrides)
 
 
 def is_foreign(config: DictConfig) -> bool:
@@ -94,15 +104,21 @@ def check_config(config: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def _check_defaults(places: Sequence[str]) -> None:
-    """Refuse interpolations in defaults lists: Hydra resolves them while it composes."""
-    for place in places:
-        for path in sorted(Path(place.removeprefix("file://")).rglob("*.yaml")):
-            try:
-                read = yaml.safe_load(path.read_bytes())
-            except (yaml.YAMLError, OSError, ValueError, RecursionError):
-                continue  # Hydra refuses it, if it is chosen
-            if isinstance(read, dict) and "${" in str(read.get("defaults", "")):
-                raise ConfigError(f"{path}: its defaults list must not hold an interpolation ${{…}}")
+    """Refuse interpolations in defaults lists, which Hydra resolves while it composes, and paths to other folders."""
+    for path in (path for place in places for path in sorted(Path(place.removeprefix("file://")).rglob("*"))):
+        if path.is_dir() and path.is_symlink():
+            raise ConfigError(f"{path}: is a link to a folder; a folder of config files must hold the files themselves")
+        if path.suffix != ".yaml":
+            continue
+        if not path.is_file():
+            raise ConfigError(f"{path}: must be a file")
+        try:
+            read = OmegaConf.to_container(OmegaConf.load(path), resolve=False)  # as Hydra reads it
+        except Exception:
+            continue  # Hydra refuses it, if it is chosen
+        listed = str(read.get("defaults", "")) if isinstance(read, dict) else ""
+        if "${" in listed or ".." in listed:
+            raise ConfigError(f"{path}: its defaults list must hold names, no interpolation ${{…}} and no path")
 
 
 def root(override: str) -> str:

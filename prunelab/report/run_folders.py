@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -70,7 +71,7 @@ class Run:
         """The seed; if it is unknown the folder, so that two unknown seeds are never taken for the same one."""
         seed = self.summary.get("seed")
         given = next((item[5:] for item in self.overrides if item.startswith("seed=")), "")
-        return seed if isinstance(seed, int) else int(given) if given.lstrip("-").isdigit() else str(self.folder)
+        return seed if isinstance(seed, int) else int(given) if re.fullmatch("[0-9]{1,19}", given) else str(self.folder)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -180,12 +181,14 @@ def read_sweep(folder: Path) -> list[Run]:
     """Return the jobs of a sweep in their order, also those without a folder.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: `sweep.json` is missing or damaged.
+        OSError, ValueError, KeyError, TypeError: `sweep.json` is missing or damaged, or names a folder elsewhere.
     """
     plan = read_json(folder / SWEEP)
     listed = [tuple(map(str, overrides)) for overrides in plan["jobs"]]
-    folders = plan.get("folders") or range(len(listed))  # older versions named a job's folder by its number
-    runs = (read_run(folder / str(name), given, folder) for name, given in zip(folders, listed, strict=True))
+    folders = plan.get("folders") or [str(number) for number in range(len(listed))]  # those of older versions
+    if not all(map(files.is_below, folders)):
+        raise ValueError(f"{folders}: must be below the sweep's folder")
+    runs = (read_run(folder / name, given, folder) for name, given in zip(folders, listed, strict=True))
     return [replace(run, number=number) for number, run in enumerate(runs)]
 
 
@@ -195,10 +198,10 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
     Args:
         folders: each may be a run, a sweep, or a folder that contains runs and sweeps at any depth.
     """
-    found: dict[Path, Run] = {}
+    found: dict[str, Run] = {}
     for folder in folders:
         for run in _runs(folder):
-            found.setdefault(run.folder.resolve(), run)
+            found.setdefault(os.path.realpath(run.folder), run)
     return list(found.values())
 
 
@@ -217,7 +220,7 @@ def _runs(top: Path) -> Iterator[Run]:
 
 def _numeric(name: str) -> tuple[int, str]:
     """Return a sort key that places folder 10 after folder 9."""
-    return (int(name) if name.isdigit() else -1, name)
+    return (int(name) if name.isdecimal() else -1, name)
 
 
 def _sweep(folder: Path) -> list[Run]:

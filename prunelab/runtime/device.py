@@ -30,7 +30,7 @@ def threads(wanted: int | None) -> int:
     if wanted is not None:
         return wanted
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
+    if asked.isdecimal() and int(asked) > 0:
         return int(asked)
     return min(cores(), MOST_THREADS)
 

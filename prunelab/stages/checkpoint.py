@@ -72,7 +72,7 @@ class Work:
 
     def _saved(self) -> list[Path]:
         found = self.folder.iterdir() if self.folder.is_dir() else ()
-        return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
+        return sorted((path for path in found if path.name.isdecimal()), key=lambda path: int(path.name))
 
     def _read(self, content: dict[str, bytes]) -> dict[str, Any]:
         import torch

@@ -37,10 +37,18 @@ def writing(folder: Path, *hint: str) -> Iterator[None]:
 
 
 def drop_link(*paths: Path) -> None:
-    """Remove each path that is a symbolic link: it stands where something is to be written, and may lead anywhere."""
+    """Remove each path that is neither a file nor a folder, and stands where something is to be written.
+
+    A symbolic link may lead anywhere, and a named pipe would be waited for.
+    """
     for path in paths:
-        if path.is_symlink():
+        if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
             path.unlink()
+
+
+def is_below(name: str) -> bool:
+    """Return whether a name, joined to a folder, stays in it: it is not absolute, and does not lead up by `..`."""
+    return not Path(name).is_absolute() and not os.path.normpath(name).startswith("..") and "\0" not in name
 
 
 def write_folder(folder: Path, content: Mapping[str, bytes]) -> None:

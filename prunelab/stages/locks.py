@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from prunelab.stages import files
+
+# Of `files.write_file`, and the folders of an export and of the proof at the end of a run.
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp|\.(export|proof)\.[a-z0-9_]{8}")
 
 
 def hold(path: Path, wait: float = 0, *, again: bool = False) -> FileLock | None:
@@ -35,7 +39,9 @@ def hold(path: Path, wait: float = 0, *, again: bool = False) -> FileLock | None
 
 def tidy(folder: Path) -> None:
     """Remove the temporary files that a killed command left in a folder. Call it only while holding its lock."""
-    for left in (*folder.glob(".*.tmp"), *folder.glob(".export.*")):
+    for left in folder.glob(".*.*"):
+        if not TEMPORARY.fullmatch(left.name):
+            continue
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:

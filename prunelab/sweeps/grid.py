@@ -110,7 +110,7 @@ def grid(config: DictConfig) -> list[list[str]]:
 def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
     """Return the folder of every job below the folder of the sweep, as Hydra names it when it comes to the job.
 
-    Raises ConfigError if two jobs have the same folder.
+    Raises ConfigError if two jobs have the same folder, or one is elsewhere.
     """
     raw = OmegaConf.to_container(config.hydra, resolve=False)  # an override may hold `${hydra.job.num}`
     assert isinstance(raw, dict)
@@ -130,8 +130,10 @@ def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
     finally:
         hydra.cfg = before
     for number, name in enumerate(found):
+        key = f"hydra.sweep.subdir={subdir}"
+        if not files.is_below(name):
+            raise ConfigError(f"{key}: gives job {number} the folder {name}, which is not below hydra.sweep.dir")
         if (first := found.index(name)) < number:
-            key = f"hydra.sweep.subdir={subdir}"
             raise ConfigError(f"{key}: gives jobs {first} and {number} the same folder, {name}")
     return found
 
@@ -139,9 +141,11 @@ def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
 def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
     """Raise ConfigError if a job cannot be composed. Hydra would end the sweep only when it came to that job."""
     seen: set[str] = set()
+    given: Any = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)  # may hold `${hydra.job.num}`
     for overrides in jobs:
+        composing.check_choices(overrides)
         if not seen.issuperset(overrides) or foreign.is_foreign(config):
-            foreign.check_config(_composed(config, overrides), [*config.hydra.overrides.hydra, *overrides])
+            foreign.check_config(_composed(config, overrides), [*given, *overrides])
         seen.update(overrides)
 
 

@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from prunelab import report
 from prunelab.errors import ConfigError
+from prunelab.records import from_plain
 from prunelab.runtime.json_data import read_json
 from prunelab.stages import files, locks
 
@@ -38,10 +39,10 @@ class Plan:
     def read(cls, folder: Path) -> Plan | None:
         """Return the plan of a sweep; None if there is none, which is so under a sweeper that is not Hydra's own."""
         try:
-            return cls(**read_json(folder / "sweep.json"))
+            return from_plain(cls, read_json(folder / "sweep.json"))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"{folder / 'sweep.json'}: is damaged") from error
 
     def write(self, folder: Path) -> None:
@@ -70,8 +71,8 @@ class Tries:
     def read(cls, folder: Path) -> Tries | None:
         """Return what the file says; None if it cannot be read."""
         try:
-            return cls(**read_json(folder / cls.FILE))
-        except (OSError, ValueError, TypeError):
+            return from_plain(cls, read_json(folder / cls.FILE))
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
 
     @classmethod
@@ -79,7 +80,7 @@ class Tries:
         """Return what the file says, with the count at 0 if the job has stored an epoch since."""
         noted = cls.read(folder) or cls()
         rows = folder / "epochs.csv"
-        epochs = rows.read_bytes().count(b"\n") - 1 if rows.exists() else 0
+        epochs = rows.read_bytes().count(b"\n") - 1 if rows.is_file() else 0
         return dataclasses.replace(noted, tries=0, epochs=epochs) if epochs > noted.epochs else noted
 
     def write(self, folder: Path) -> None:

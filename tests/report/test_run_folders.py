@@ -1,11 +1,13 @@
 """Runs are read from folders of every age, whole or damaged."""
 
+import json
+
 import pytest
 from fake_runs import rounds, run, sweep
 
 from prunelab.report import sentences
 from prunelab.report.result_tables import failed
-from prunelab.report.run_folders import find_runs, number
+from prunelab.report.run_folders import find_runs, number, read_run
 
 
 def test_sweeps_single_runs_and_folders_of_either_are_found_once(tmp_path):
@@ -65,3 +67,20 @@ def test_a_summary_alone_is_enough(tmp_path):
 )
 def test_numbers_are_finite_or_none(value, expected):
     assert number(value) == expected
+
+
+@pytest.mark.parametrize("seed", ["²", "--5", "9" * 5000, "", "x"])
+def test_a_seed_that_is_no_number_is_unknown(seed, tmp_path):
+    assert read_run(tmp_path, (f"seed={seed}",)).seed == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../other", "/other", "a/../../other", "a\0b", None, 3])
+def test_the_folders_of_a_sweep_are_below_it(name, tmp_path):
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": [["seed=0"]], "folders": [name]}))
+    assert find_runs([tmp_path]) == []
+
+
+def test_a_folder_that_is_a_link_to_itself_is_a_missing_run(tmp_path):
+    (tmp_path / "0").symlink_to("0")
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": [["seed=0"]]}))
+    assert [run.status for run in find_runs([tmp_path])] == ["missing"]

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -19,6 +20,7 @@ from prunelab.cli import export as export_command
 from prunelab.cli import report as report_command
 from prunelab.cli import search
 from prunelab.cli import stages as stages_command
+from prunelab.config import conf_folder
 from prunelab.config.allow_list import KEYS, TORCH, locate, registered
 from prunelab.config.conf_folder import choices, content
 from prunelab.config.foreign import check_command_line
@@ -284,6 +286,12 @@ CONFIGS = {
     "folder made": "rewind: '${new_folder:CANARY}'",
     "resolver of a resolver": "rewind: '${${oc.env:HOME}:CANARY}'",
     "defaults list": "defaults:\n  - override /model: ${new_folder:CANARY}",
+    "defaults list with a bad date": "x: 2026-99-99\ndefaults:\n  - override /model: ${new_folder:CANARY}",
+    "path": "defaults:\n  - override /model: ../../cfg/other/evil",
+    "logging of theirs": "defaults:\n  - override /hydra/job_logging: ../../../cfg/other/evil",
+    "no hydra": "hydra: null",
+    "keys that are no texts": "hydra: {1: 2, true: {2.5: 3}}",
+    "very deep": f"seed: {'[' * 3000}{']' * 3000}",
     "package": "defaults:\n  - /other@hydra.callbacks.e: evil",
     "launcher of theirs": "defaults:\n  - override /hydra/launcher: evil",
 }
@@ -325,6 +333,38 @@ def test_a_config_file_decides_nothing_but_the_experiment(text, stranger):
 )
 def test_a_config_file_of_yours_still_works(text, more, stranger):
     check_command_line([*stranger(text), *more])
+
+
+def test_a_folder_of_config_files_holds_no_links_to_folders_and_no_pipes(stranger):
+    """Hydra follows such links; a pipe would be waited for."""
+    flags = stranger("amount: 0.3")
+    link(Path("cfg/experiment/more"), Path("cfg/other").resolve())
+    with pytest.raises(ConfigError, match="is a link to a folder"):
+        check_command_line(flags)
+    Path("cfg/experiment/more").unlink()
+    os.mkfifo("cfg/experiment/pipe.yaml")
+    with pytest.raises(ConfigError, match=r"pipe.yaml: must be a file"):
+        check_command_line(flags)
+
+
+@pytest.mark.parametrize("given", ["null", "3", "cfg", "choice([cfg],[])"])
+def test_a_search_path_is_a_list(given):
+    with pytest.raises(ConfigError, match=f"hydra.searchpath={re.escape(given)}: must be a list of folders"):
+        check_command_line([f"hydra.searchpath={given}"])
+
+
+@pytest.mark.parametrize(
+    "given", ["experiment={}", "+experiment=[{}]", "model=lenet,{}", "+experiment/../x={}", "--config-name={}"]
+)
+def test_a_choice_is_no_path(given, tmp_path, stranger):
+    """Hydra would read the file as one of prunelab's own."""
+    stranger(CONFIGS["callbacks"])
+    given = given.format(os.path.relpath(tmp_path / "cfg/experiment/e", conf_folder.folder() / "experiment"))
+    with pytest.raises(ConfigError, match=r"not a path|must be the name of a file"):
+        check_command_line([given])
+    if not given.startswith("-"):
+        with pytest.raises(ConfigError, match="not a path"):
+            compose(given)
 
 
 def test_the_same_file_by_a_search_path(stranger):
@@ -411,6 +451,7 @@ def test_the_overrides_of_a_study_say_nothing_but_values(overrides, said):
     ("overrides", "said"),
     [
         (["trusted=[os]", "model._target_=os.mkdir", "+model.path=CANARY"], "model._target_=os.mkdir: is none of"),
+        (["model=../../../cfg/evil"], "model=../../../cfg/evil: must be the name of a choice, not a path"),
         ([["trusted=[os]"]], "must be a list of texts"),
         (None, "must be a list of texts"),
     ],
@@ -422,6 +463,33 @@ def test_a_received_study_runs_nothing(overrides, said, plant, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
     assert not Path("CANARY").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from trial_values",
+        "update trial_values set value='abc'",
+        "update trial_params set distribution_json="
+        """'{"name": "CategoricalDistribution", "attributes": {"choices": [0.1, 0.2]}}', param_value=0""",
+    ],
+)
+def test_the_trials_of_a_study_are_numbers(change, plant, capsys):
+    from prunelab.sweeps.search.study import Study
+
+    plant(["amount=interval(0.1,0.5)"])
+    storage = "outputs/searches/search.db"
+    opened = Study(f"sqlite:///{storage}", Path("outputs/searches/search"), [], None)
+    trial = opened.optuna.ask()
+    trial.set_user_attr("chosen", ["amount=0.2"])
+    trial.set_user_attr("overrides", ["amount=0.2"])
+    trial.suggest_float("amount", 0.1, 0.5)
+    opened.optuna.tell(trial, [0.5, 3])
+    with contextlib.closing(sqlite3.connect(storage)) as database:
+        database.execute(change)
+        database.commit()
+    assert search.main(["--trials", "2"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_folders_and_trust_of_a_study_are_those_of_this_command_line(plant):

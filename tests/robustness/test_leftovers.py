@@ -29,8 +29,10 @@ def hidden(folder):
 
 def litter(folder):
     """What kills leave in a run folder or a sweep's."""
-    (folder / ".export.abc" / "onnx").mkdir(parents=True)
-    for name in (".summary.json.abc.tmp", ".compact.safetensors.abc.tmp", ".export.abc/onnx/model.onnx"):
+    number = "0123456789ab"  # as many characters as a temporary name has
+    (folder / ".export.ab_c1234" / "onnx").mkdir(parents=True)
+    (folder / ".proof.ab_c1234").mkdir()
+    for name in (f".summary.json.{number}.tmp", f".compact.safetensors.{number}.tmp", ".export.ab_c1234/onnx/x"):
         (folder / name).write_text("half")
 
 
@@ -39,20 +41,22 @@ def litter(folder):
 )
 def test_the_next_writer_of_a_folder_removes_what_was_left(claim, tmp_path):
     litter(tmp_path)
-    (tmp_path / ".env").write_text("mine")
+    mine = [".env", ".notes.tmp", ".export.sh", ".proof.tex"]
+    for name in mine:
+        (tmp_path / name).write_text("mine")
     claim(tmp_path).release()
-    assert hidden(tmp_path) == []
-    assert (tmp_path / ".env").read_text() == "mine"
+    left = {path.name for path in tmp_path.iterdir() if path.name.startswith(".")}
+    assert left - {".lock", ".locks"} == set(mine)
 
 
 def test_a_link_among_what_was_left_leads_nowhere(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("mine")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".export.abc").symlink_to(tmp_path / "mine")
+    (tmp_path / "run" / ".export.ab_c1234").symlink_to(tmp_path / "mine")
     run_lock.write(tmp_path / "run").release()
     assert (tmp_path / "mine" / "notes").read_text() == "mine"
-    assert not (tmp_path / "run" / ".export.abc").exists()
+    assert not (tmp_path / "run" / ".export.ab_c1234").exists()
 
 
 def stage(value):

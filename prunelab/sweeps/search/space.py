@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from prunelab.config import compose as composing
 from prunelab.config.allow_list import KEYS, check_name
 from prunelab.config.foreign import root
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -40,7 +40,16 @@ class Free:
     whole: bool = False
 
     def suggest(self, trial: Trial) -> str:
-        """Return the override for a trial. A fraction has four significant digits, so that it can be typed again."""
+        """Return the override for a trial. A fraction has four significant digits, so that it can be typed again.
+
+        Raises ConfigError if the study's database has a value of another kind for the key.
+        """
+        try:
+            return self._suggest(trial)
+        except ValueError as error:
+            raise ConfigError(f"{self.key}: the study has values of another kind: {one_line(error)}") from error
+
+    def _suggest(self, trial: Trial) -> str:
         if self.choices:
             return f"{self.key}={trial.suggest_categorical(self.key, self.choices)}"
         if self.whole:

@@ -89,8 +89,10 @@ class Study:
         if self.objective not in UNIT or len(self.optuna.directions) != 2:
             raise ValueError(f"objective={self.objective}: must be one of {', '.join(UNIT)}")
         for trial in self.trials():
+            if (complete := trial.state is TrialState.COMPLETE) and [*map(type, trial.values or ())] != [float] * 2:
+                raise ValueError(f"trial {trial.number}: must have two values")
             for key in ("chosen", "overrides"):
-                _texts(trial.user_attrs.get(key, None if trial.state is TrialState.COMPLETE else []))
+                _texts(trial.user_attrs.get(key, None if complete else []))
 
     def _describe(self, overrides: Sequence[str], objective: str) -> None:
         """Write what a new study is made for."""
@@ -110,7 +112,7 @@ class Study:
         return self.storage.get_trial(self._id(number)).state is TrialState.RUNNING
 
     def put_back(self, number: int) -> None:
-        """Queue the same trial again, with its number and its folder: its stages go on from their last epoch."""
+        """Queue the same trial again, with its number and folder: its stages go on from their last epoch."""
         self.storage.set_trial_state_values(self._id(number), TrialState.WAITING)
 
     def set(self, number: int, key: str, value: str | int) -> None:
@@ -169,7 +171,7 @@ class Search:
         return self.refused >= REFUSED + 2 * len(self.study.trials(TrialState.COMPLETE))
 
     def _take(self) -> tuple[Trial, FileLock] | None:
-        """The next trial with its lock; None if no more are needed."""
+        """The next trial with its lock, or None."""
         with locked(self.folder, "study"):
             for trial in self.study.trials(TrialState.RUNNING):
                 self._revive(trial)
@@ -183,8 +185,7 @@ class Search:
             new = self.study.optuna.ask()
             held = lock(self.folder, new.number)
             assert held is not None
-            chosen = [free.suggest(new) for free in self.space.free]
-            new.set_user_attr("chosen", chosen)
+            new.set_user_attr("chosen", chosen := [free.suggest(new) for free in self.space.free])
             new.set_user_attr("overrides", [*self.space.fixed, *chosen])
             # A report then reads the folder like that of a sweep.
             jobs = [trial.user_attrs.get("overrides", []) for trial in self.study.trials()]
