@@ -37,7 +37,7 @@ def structure(model: nn.Module) -> Any:
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict of a model; raise ConfigError if it holds anything but tensors, which no file could hold."""
+    """Return the state dict of a model; raise ConfigError if it holds anything but tensors."""
     found: dict[str, Any] = dict(model.state_dict())
     for name, value in found.items():
         if not isinstance(value, Tensor):

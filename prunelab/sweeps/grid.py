@@ -139,9 +139,10 @@ def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
 def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
     """Raise ConfigError if a job cannot be composed. Hydra would end the sweep only when it came to that job."""
     seen: set[str] = set()
+    given = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)  # it may hold `${hydra.job.num}`
     for overrides in jobs:
         if not seen.issuperset(overrides) or foreign.is_foreign(config):
-            foreign.check_config(_composed(config, overrides), [*config.hydra.overrides.hydra, *overrides])
+            foreign.check_config(_composed(config, overrides), [*map(str, given), *overrides])
         seen.update(overrides)
 
 

@@ -45,13 +45,13 @@ def build(name: str) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("name, options", list(zip(QUICK, OPTIONS, strict=True)))
+@pytest.mark.parametrize(("name", "options"), list(zip(QUICK, OPTIONS, strict=True)))
 def test_one_option_of_each(name: str, options: tuple[str, ...]) -> None:
     check(name, options)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, options", CASES)
+@pytest.mark.parametrize(("name", "options"), CASES)
 def test_odd_networks(name: str, options: tuple[str, ...]) -> None:
     check(name, options)
 

@@ -1,4 +1,4 @@
-"""Torchvision's classification networks: what a run reports is what its files hold. Run as a script, it writes the docs' table."""
+"""Torchvision's classification networks: what a run reports is what its files hold. With `--write` for the docs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def rows(names: Iterable[str]) -> list[zoo_runs.Row]:
 
 
 @pytest.mark.parametrize(
-    "name, options", [("squeezenet1_1", OPTIONS[1]), ("shufflenet_v2_x0_5", OPTIONS[3]), ("mnasnet0_5", OPTIONS[0])]
+    ("name", "options"), [("squeezenet1_1", OPTIONS[1]), ("shufflenet_v2_x0_5", OPTIONS[3]), ("mnasnet0_5", OPTIONS[0])]
 )
 def test_a_small_network(name: str, options: tuple[str, ...]) -> None:
     assert check(name, options, size=32).found is not None

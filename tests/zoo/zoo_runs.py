@@ -41,9 +41,9 @@ def row(network: str, options: Sequence[str], given: Iterable[str], build: Calla
     with TemporaryDirectory() as where:
         overrides = [*SHORT, *given, *options, f"outputs={where}"]
         print(" ".join(overrides))  # pytest shows it where the check fails
-        config = prunelab.compose(*overrides)
         folder = Path(where) / "run"
         try:
+            config = prunelab.compose(*overrides)
             result = prunelab.run(config, folder)
         except prunelab.ConfigError as error:
             refusal = str(error)
@@ -95,9 +95,9 @@ def line(row: Row) -> str:
 
 INTRODUCTION = """# The zoo: networks that prunelab was tried on
 
-Each row is one run on a tiny synthetic data set, so the accuracies say nothing about the networks. What counts: the numbers
-that the run reports, those that code without prunelab (`tests/zoo/recount.py`) finds in its files, and those of the network
-that `prunelab.load` returns are the same. A network that cannot work is refused in one line before training.
+Each row is one run on a tiny synthetic data set, so the accuracies say nothing about the networks. What counts: the
+numbers that the run reports, those that code without prunelab (`tests/zoo/recount.py`) finds in its files, and those of
+the network that `prunelab.load` returns are the same. What cannot work is refused in one line before training.
 
-`tests/zoo/test_torchvision_runs.py --write` and `tests/zoo/test_odd_networks.py --write`, run as scripts, make the tables.
+The scripts `tests/zoo/test_torchvision_runs.py` and `tests/zoo/test_odd_networks.py` with `--write` make the tables.
 """
