@@ -56,7 +56,7 @@ def select(
         if name in included and tensor not in spared_tensors:
             chosen.setdefault(tensor, pair)
     if not chosen:
-        why = f" (prune.output_layer=false leaves {', '.join(output)} unpruned)" if output else ""
+        why = f" (prune.output_layer=false leaves {', '.join(output)} unpruned)" if any(output) else ""
         patterns = "null" if include is None else f"[{','.join(include)}]"
         reasons = [f"{name}: {reason}" for name, reason in left_out(model, (), output, exclude).items()]
         raise ConfigError(
