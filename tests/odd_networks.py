@@ -272,6 +272,14 @@ class LateParameter(MLP):  # a parameter that is made in the first forward pass
         return super().forward(x) * self.gain
 
 
+class ExtraState(MLP):  # a state dict that holds more than tensors
+    def get_extra_state(self):
+        return {"epoch": 0}
+
+    def set_extra_state(self, state):
+        pass
+
+
 class KeepsOutput(MLP):  # keeps a tensor with a graph, so that it refuses to be copied
     def forward(self, x):
         self.last = super().forward(x)

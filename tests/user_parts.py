@@ -201,6 +201,27 @@ class ObjectiveOfNothing(Callback):
         return None
 
 
+class SubstituteOfNothing(ObjectiveOfNothing):
+    def substitutes(self):
+        return {"no.such.weight": torch.zeros(1)}
+
+    def objective(self, loss, inputs, logits):
+        return loss
+
+
+class SubstituteOfOtherShape(SubstituteOfNothing):
+    def substitutes(self):
+        return {"conv1.weight": torch.zeros(2, 2)}
+
+
+class EndsGenerators(Callback):
+    def __init__(self, phase):
+        self.phase = phase
+
+    def before_step(self, iteration):
+        next(iter(()))
+
+
 class ObjectiveOfMany(ObjectiveOfNothing):
     def objective(self, loss, inputs, logits):
         return logits

@@ -69,7 +69,8 @@ class Bench:
         self.facts = known or data_facts(spec.data)
         self.shape = self.facts.shape
         self.model = self.new_model()
-        self.initial = snapshot(self.model)
+        with explained(self.name, "cannot be saved", only=ConfigError):
+            self.initial = snapshot(self.model)
         example = None if self.shape is None else torch.zeros(1, *self.shape, device=device)
         self.pruner = pruner_of(spec, self.model, self.initial, example)
         self.masks = self.pruner.masks
@@ -221,7 +222,7 @@ def class_count(data: Dataset) -> int:
 
 def snapshot(model: nn.Module) -> Tensors:
     """Return copies of a model's tensors, on the CPU."""
-    state = model.state_dict()
+    state = live_identity.state(model)
     return {name: value.detach().clone(memory_format=torch.contiguous_format).cpu() for name, value in state.items()}
 
 

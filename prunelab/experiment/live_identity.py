@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from prunelab.config.source import code_digest, source_digest
 from prunelab.data.cache import digest
 from prunelab.data.dataset import Dataset, Split
+from prunelab.errors import ConfigError
+from prunelab.runtime.user_code import explained
 
 NOT_SETTINGS = {*vars(nn.Module()), "training"}
 DEPTH = 4  # of objects in objects
@@ -34,6 +36,15 @@ def structure(model: nn.Module) -> Any:
     return {"parts": parts, "buffers": buffers, "shared": {a: b for a, b in shared.items() if a != b}}
 
 
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict of a model; raise ConfigError if it holds anything but tensors."""
+    found: dict[str, Any] = dict(model.state_dict())
+    for name, value in found.items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(f"its state dict holds {name}, a {type(value).__name__}; must hold tensors only")
+    return found
+
+
 def content(data: Dataset) -> dict[str, Any]:
     """Return digests of the tensors of each split, and of the source of a split's class, if it is the user's."""
 
@@ -50,7 +61,8 @@ def of(model: nn.Module | None, data: Dataset | None) -> str:
     """Return a digest of the live objects that replace a config's model and data; empty if there are none."""
     if model is None and data is None:
         return ""
-    tensors = None if model is None else [structure(model), digest(model.state_dict())]
+    with explained(f"model={type(model).__name__}", "cannot be saved", only=ConfigError):
+        tensors = None if model is None else [structure(model), digest(state(model))]
     found = json.dumps([tensors, None if data is None else content(data)], sort_keys=True)
     return hashlib.sha256(found.encode()).hexdigest()
 
@@ -79,7 +91,7 @@ def _plain(value: Any, depth: int = DEPTH) -> Any:
     if isinstance(value, partial):
         return [inner(value.func), inner(value.args), inner(value.keywords)]
     if isinstance(value, nn.Module):
-        return [inner(type(value)), digest(dict(value.state_dict()))]
+        return [inner(type(value)), digest(state(value))]
     if callable(value) and hasattr(value, "__qualname__"):
         cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
         bound = [*cells, *(getattr(value, "__defaults__", None) or ())]

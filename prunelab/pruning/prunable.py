@@ -1,7 +1,7 @@
 """Which tensors of a model are pruned: the default choice, and name patterns."""
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -11,6 +11,7 @@ from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Pairs, named
 from prunelab.pruning.torch_prune import check_plain
 
+SHOWN = 12  # names in a message
 PRUNABLE_TYPES = (nn.modules.conv._ConvNd, nn.Linear)
 
 
@@ -55,11 +56,12 @@ def select(
         if name in included and tensor not in spared_tensors:
             chosen.setdefault(tensor, pair)
     if not chosen:
-        why = f" (prune.output_layer=false leaves {', '.join(output)} unpruned)" if output else ""
+        why = f" (prune.output_layer=false leaves {', '.join(output)} unpruned)" if any(output) else ""
         patterns = "null" if include is None else f"[{','.join(include)}]"
+        reasons = [f"{name}: {reason}" for name, reason in left_out(model, (), output, exclude).items()]
         raise ConfigError(
             f"prune.include={patterns}, prune.exclude=[{','.join(exclude)}]: no tensor is left to prune{why}; "
-            f"the model has {', '.join(there)}"
+            + (reasons[0] if reasons and include is None else f"the model has {_some(there)}")
         )
     return list(chosen.values())
 
@@ -96,13 +98,19 @@ def left_out(
     return found
 
 
-def _matching(names: Mapping[str, object], key: str, patterns: Sequence[str]) -> set[str]:
+def _matching(names: Collection[str], key: str, patterns: Sequence[str]) -> set[str]:
     found: set[str] = set()
     for pattern in patterns:
         matches = {name for name in names if fnmatchcase(name, pattern)}
         if not matches:
             raise ConfigError(
-                f"{key}=[{','.join(patterns)}]: {pattern} matches no parameter; the model has {', '.join(names)}"
+                f"{key}=[{','.join(patterns)}]: {pattern} matches no parameter; the model has {_some(names)}"
             )
         found |= matches
     return found
+
+
+def _some(names: Collection[str]) -> str:
+    """Return names for a message: all of them, or the first few and their number."""
+    shown = list(names) if len(names) <= SHOWN else [*list(names)[:SHOWN], f"… ({len(names)} in all)"]
+    return ", ".join(shown)

@@ -176,7 +176,8 @@ def _frames(error: BaseException) -> Frames:
     while trace is not None:
         found.append((trace.tb_frame, trace.tb_lineno))
         trace = trace.tb_next
-    return found
+    hidden = error.__cause__  # a StopIteration ends a generator as a RuntimeError without its frames (PEP 479)
+    return found + _frames(hidden) if isinstance(hidden, StopIteration) else found
 
 
 def _is_ours(frame: FrameType) -> bool:

@@ -23,7 +23,7 @@ EVALUATION_BATCH = 200  # on a CPU a third faster than 1,000
 
 
 class DivergedError(ArithmeticError):
-    """The training loss became NaN or infinite."""
+    """The training loss or a weight became NaN or infinite."""
 
 
 class Evaluation(NamedTuple):
@@ -65,7 +65,7 @@ def fit(
         The record of each epoch. `train_loss` is the cross-entropy alone, without what callbacks add.
 
     Raises:
-        DivergedError: if a loss is NaN or infinite; names round, step and learning rate.
+        DivergedError: if a loss or a weight is NaN or infinite; names round, step and learning rate.
     """
     phase = _Phase(model, optimizer, train, validation, spec, callbacks, position or Position(), lr_factor, on_batch)
     for callback in callbacks:
@@ -84,7 +84,7 @@ def train_step(
 ) -> Tensor:
     """Take one optimizer step on one batch; return the cross-entropy alone, detached."""
     optimizer.zero_grad()
-    with substituted(model, _substitutes(callbacks)):
+    with substituted(model, _substitutes(model, callbacks)):
         logits = model(inputs)  # [batch, classes]
     loss = objective = F.cross_entropy(logits, labels)
     for callback in callbacks:
@@ -110,7 +110,7 @@ def evaluate(model: nn.Module, split: Split, callbacks: Sequence[Callback] = ())
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
     loss = torch.zeros((), dtype=torch.float32, device=split.labels.device)
-    with substituted(model, _substitutes(callbacks)):
+    with substituted(model, _substitutes(model, callbacks)):
         for first in range(0, len(split), EVALUATION_BATCH):
             inputs, labels = split.batch(slice(first, first + EVALUATION_BATCH))
             logits = model(inputs)  # [batch, classes]
@@ -119,8 +119,19 @@ def evaluate(model: nn.Module, split: Split, callbacks: Sequence[Callback] = ())
     return Evaluation(int(correct) / len(split), float(loss) / len(split))
 
 
-def _substitutes(callbacks: Sequence[Callback]) -> dict[str, Tensor]:
-    return {name: tensor for callback in callbacks for name, tensor in callback.substitutes().items()}
+def _substitutes(model: nn.Module, callbacks: Sequence[Callback]) -> dict[str, Tensor]:
+    found = dict[str, Tensor]()
+    for callback in callbacks:
+        for name, tensor in callback.substitutes().items():
+            try:
+                fits = model.get_parameter(name).shape == tensor.shape
+            except AttributeError:
+                fits = False
+            if not fits:
+                why = f"its substitutes() give {name}; must give tensors by parameter name, of the parameter's shape"
+                raise ConfigError(f"callback={type(callback).__name__}: {why}")
+            found[name] = tensor
+    return found
 
 
 @dataclass(frozen=True)
@@ -196,11 +207,14 @@ class _Phase:
         return loss
 
     def check_finite(self, losses: Tensor) -> None:
-        """Raise DivergedError if one of an epoch's losses is NaN or infinite."""
-        if not bool(torch.isfinite(losses).all()):
-            step, epoch = int((~torch.isfinite(losses)).nonzero()[0]), self.position.epoch
+        """Raise DivergedError if one of an epoch's losses, or a weight after the last step, is NaN or infinite."""
+        wrong, epoch = (~torch.isfinite(losses)).nonzero(), self.position.epoch
+        trained = (weight for group in self.optimizer.param_groups for weight in group["params"])
+        if len(wrong) or not all(bool(weight.isfinite().all()) for weight in trained):
+            step = int(wrong[0]) if len(wrong) else len(losses) - 1
+            what = f"the loss became {losses[step]:g}" if len(wrong) else "a weight became NaN or infinite"
             whole, lr = epoch * self.per_epoch + step + 1, self.optimizer.param_groups[0]["lr"]
             raise DivergedError(
-                f"the loss became {losses[step]:g} in round {self.spec.round}, step {whole} (epoch {epoch + 1}), "
+                f"{what} in round {self.spec.round}, step {whole} (epoch {epoch + 1}), "
                 f"at learning rate {lr:g}; a smaller optimizer.lr may help"
             )

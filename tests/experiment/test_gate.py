@@ -64,6 +64,7 @@ def test_what_looks_odd_but_works_passes(name):
         ("FailsInEval", (), r"KeyError in its forward \(FailsInEval\): 'mode' \(.*odd_networks.py:\d+\)"),
         ("Cache", (), "makes scale in its forward pass; must make it in __init__"),
         ("LateParameter", (), "makes gain in its forward pass"),
+        ("ExtraState", (), "cannot be saved: its state dict holds _extra_state, a dict; must hold tensors only"),
         ("KeepsOutput", ("strategy=channel",), "cannot be copied after a training step; keep last with .detach()"),
         ("KeepsOutput", ("criterion=taylor",), "cannot be copied after a training step; keep last with .detach()"),
         (

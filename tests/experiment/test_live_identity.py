@@ -3,6 +3,7 @@
 import functools
 import types
 
+import odd_networks
 import pytest
 import torch
 from torch import nn
@@ -113,3 +114,10 @@ def test_a_live_model_with_another_activation_is_trained_anew(tmp_path):
         losses.append((result.rounds[0].test_loss, result.rounds[0].reused))
     assert losses[0][0] == losses[2][0] != losses[1][0]
     assert [reused for _, reused in losses] == [False, False, True]
+
+
+def test_state_that_is_no_tensor_is_refused(tmp_path):
+    with pytest.raises(
+        prunelab.ConfigError, match="model=ExtraState: cannot be saved: its state dict holds _extra_state"
+    ):
+        prunelab.run(prunelab.compose("data=synthetic"), tmp_path, model=odd_networks.ExtraState())

@@ -107,11 +107,19 @@ def test_a_pruning_method_that_fails_is_named(name, said, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["regularizer", "sparse_training"])
-@pytest.mark.parametrize("name", ["Raises", "ObjectiveOfNothing", "ObjectiveOfMany"])
+@pytest.mark.parametrize(
+    "name", ["Raises", "ObjectiveOfNothing", "ObjectiveOfMany", "SubstituteOfNothing", "SubstituteOfOtherShape"]
+)
 def test_a_callback_that_fails_is_named(part, name, tmp_path):
     message = refusal(tmp_path, f"+{part}._target_=user_parts.{name}")
     key = f"{part}._target_=user_parts.{name}: ArithmeticError (" if name == "Raises" else f"callback={name}: its"
     assert message.startswith(key)
+
+
+def test_a_generator_that_a_user_ends_is_named(tmp_path):
+    message = refusal(tmp_path, "+regularizer._target_=user_parts.EndsGenerators")
+    assert message.startswith("regularizer._target_=user_parts.EndsGenerators: RuntimeError: generator raised")
+    assert "user_parts.py:" in message
 
 
 def failing_late(folder):

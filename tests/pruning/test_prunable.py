@@ -86,6 +86,19 @@ def test_an_error_says_that_the_output_layer_is_unpruned():
         select(Net(), ["fc.*"], (), ["fc"])
 
 
+def test_an_error_tells_why_nothing_is_left_and_is_short():
+    with pytest.raises(
+        ConfigError, match="no tensor is left to prune; 0: its weight is computed from parametrizations"
+    ):
+        select(nn.Sequential(weight_normed()))
+    with pytest.raises(
+        ConfigError, match=r"no tensor is left to prune; w.0: a tensor of ParameterList is not pruned by"
+    ):
+        select(nn.ParameterDict({"w": nn.ParameterList([torch.zeros(2, 3)])}))
+    with pytest.raises(ConfigError, match=r"the model has 0.weight, .*, 5.bias, … \(80 in all\)$"):
+        select(nn.Sequential(*(nn.Linear(1, 1) for _ in range(40))), ["head"])
+
+
 def test_a_shared_tensor_is_selected_once_and_spared_under_each_of_its_names():
     assert selected(Twins()) == ["a.weight", "b.weight", "o.weight"]
     for name in ("b", "c"):

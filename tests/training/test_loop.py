@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -178,6 +179,18 @@ def test_a_loss_that_is_no_number_is_named(value):
     message = str(caught.value)
     assert not [part for part in ("round 2", "step 10", "epoch 2", "learning rate 0.125") if part not in message]
     assert isinstance(caught.value, ArithmeticError)
+
+
+def test_a_weight_that_is_no_number_after_the_last_step_is_named():
+    class Spoils(Callback):
+        def after_step(self, iteration):
+            if iteration == 7:
+                model[-1].bias.data[0] = math.nan
+
+    model, spec = network(), replace(SPEC, iterations=7)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.125)
+    with pytest.raises(DivergedError, match="a weight became NaN or infinite in round 2, step 7"):
+        list(fit(model, optimizer, split(50), split(20), spec, [Spoils()]))
 
 
 # evaluate

@@ -1,4 +1,4 @@
-"""Recount what a run reported, from its files. Shares no code with prunelab: numpy, safetensors and plain torch."""
+"""Recount what a run reported, from its files. Shares no code with prunelab: safetensors and plain torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.numpy import load_file
-from safetensors.torch import load_file as load_tensors
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 
@@ -39,13 +37,13 @@ def recounted(folder: Path, build: Callable[[], nn.Module], inputs: Tensor, labe
         inputs, labels: the test split.
     """
     model = rebuilt(folder, build)
-    arrays = load_file(folder / "model.safetensors")
+    tensors = load_file(folder / "model.safetensors")
     names = [name for name, _ in model.named_parameters()]  # a shared parameter once, under its first name
-    size = sum(arrays[name].size for name in names)
-    nonzero = sum(int(np.count_nonzero(arrays[name])) for name in names)
+    size = sum(tensors[name].numel() for name in names)
+    nonzero = sum(int((tensors[name] != 0).sum()) for name in names)
     masked = list(load_file(folder / "masks.safetensors"))
-    zeros = sum(int((arrays[name] == 0).sum()) for name in masked)
-    whole = sum(arrays[name].size for name in masked)
+    zeros = sum(int((tensors[name] == 0).sum()) for name in masked)
+    whole = sum(tensors[name].numel() for name in masked)
     return Counted(
         size, nonzero, zeros / whole if whole else 0.0, size / max(nonzero, 1), accuracy(model, inputs, labels)
     )
@@ -54,7 +52,9 @@ def recounted(folder: Path, build: Callable[[], nn.Module], inputs: Tensor, labe
 def rebuilt(folder: Path, build: Callable[[], nn.Module]) -> nn.Module:
     """Return the network of the files, in eval mode."""
     model = build()
-    model.load_state_dict(load_tensors(folder / "model.safetensors"))
+    state = model.state_dict()  # keeps the versions of its modules, which MNASNet asks for
+    state.update(load_file(folder / "model.safetensors"))
+    model.load_state_dict(state)
     return model.eval()
 
 
