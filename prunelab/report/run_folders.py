@@ -17,7 +17,7 @@ from prunelab.stages import files
 from prunelab.tracking import csv_files
 
 Numbers = Mapping[str, float | None]  # one row of a CSV file by column; None where a cell is no finite number
-FORM_TEXT = ("form", "why_no_faster", "why_no_peak")  # columns of the cost table that are no numbers
+FORM_TEXT = ("form", "runtime", "against", "timed_in", "why_no_faster", "why_no_peak")  # no numbers
 RUN, SWEEP = ("summary.json", "rounds.csv"), "sweep.json"
 # The types in a summary. Another program may have written it: a value of another type counts as missing.
 KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -37,11 +37,15 @@ class Form:
         name: the form.
         numbers: the columns of the cost table that were measured; the median where there is an interval too.
         why_no_faster: the reason why this form is not faster than the dense network, if it is not.
+        against: the form that its speed-up is over, the dense network in the same runtime; "" if it is that form.
+        timed_in: the process in which it was timed, and the state of malloc there.
     """
 
     name: str
     numbers: Numbers
     why_no_faster: str | None
+    against: str = ""
+    timed_in: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,9 +148,9 @@ class Run:
 
 def _form(row: Mapping[str, Any]) -> Form:
     medians = {key: cell[0] if isinstance(cell, list) and cell else cell for key, cell in row.items()}
-    why = row.get("why_no_faster")
+    why, against, timed_in = (row.get(key) for key in ("why_no_faster", "against", "timed_in"))
     numbers = {key: number(cell) for key, cell in medians.items() if cell is not None and key not in FORM_TEXT}
-    return Form(row["form"], numbers, None if why is None else str(why))
+    return Form(row["form"], numbers, None if why is None else str(why), str(against or ""), str(timed_in or ""))
 
 
 def number(value: Any) -> float | None:
