@@ -11,7 +11,7 @@ from prunelab.config.network import users_parts
 from prunelab.config.rounds import rounds as planned_rounds
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
-from prunelab.experiment import checks, gate
+from prunelab.experiment import baseline, checks, gate
 from prunelab.experiment import plan as plans
 from prunelab.experiment import round as stages
 from prunelab.experiment.bench import Bench, Hooks, Tensors
@@ -67,7 +67,7 @@ def train_and_prune(bench: Bench, rounds: Sequence[Round], store: Store, report:
     """Train dense, then prune → rewind → fine-tune in rounds. Leave the result in the model; return its round."""
     spec, take = bench.spec, functools.partial(_take, bench, store, report)
     initial = store.run(stages.init(bench))
-    state = result = take(0, stages.dense(bench, initial, report.epoch))
+    state = result = dense = take(0, stages.dense(bench, initial, report.epoch))
     least = None if spec.tolerance is None else state.row.val_accuracy - spec.tolerance
     bench.dense = state.weights
     rewound = rewinding_point(bench, store, initial)
@@ -82,6 +82,8 @@ def train_and_prune(bench: Bench, rounds: Sequence[Round], store: Store, report:
             report.stop(number, least)
             break
         result = shown
+    if spec.baseline:
+        baseline.train_as_long(bench, store, report, dense, rewound, result.row.round)
     bench.put(result)
     return result.row.round
 
@@ -120,6 +122,7 @@ def prepare(
     try_sparse_training(bench)
     checks.check_steps(bench, rounds)
     epochs = spec.finetune.epochs * len(rounds) * (1 if spec.control is None else 2)
+    epochs += baseline.rounds(bench, len(rounds)) * spec.finetune.epochs if spec.baseline else 0
     epochs += bench.dense_epochs + (bench.rewind_iterations() or 0) // bench.batches
     report.plan(planned, epochs, bench.batches)
     if notes := plans.notes(bench):
