@@ -97,11 +97,25 @@ def race(
     Returns:
         The latencies by the same names; nothing if the time limit is not enough for 6 turns.
     """
-    shuffle, names, end = random.Random(0), list(runs), time.perf_counter() + seconds
+    end = time.perf_counter() + seconds
     turn = _warm_up(runs, x, end)
     slow = turn > SLOW * len(runs)
     if time.perf_counter() + min(repeats, FEWEST) * turn * (1 if slow else 2) > end:
         return {}
+    taken = _turns(runs, x, repeats, end, slow)
+    against = dict.fromkeys(runs, reference) if isinstance(reference, str) else reference
+    return {
+        name: Latency(
+            interval([1000 * t for t in found]),
+            interval([other / t for other, t in zip(taken[against[name]], found, strict=True)]),
+        )
+        for name, found in taken.items()
+    }
+
+
+def _turns(runs: Mapping[str, Run], x: Tensor, repeats: int, end: float, slow: bool) -> dict[str, list[float]]:
+    """Return the seconds of each network's turns, by name; the networks take turns in random order until `end`."""
+    shuffle, names = random.Random(0), list(runs)
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         shuffle.shuffle(names)
@@ -113,14 +127,7 @@ def race(
             taken[name].append(time.perf_counter() - start)
         if time.perf_counter() > end:
             break
-    against = dict.fromkeys(runs, reference) if isinstance(reference, str) else reference
-    return {
-        name: Latency(
-            interval([1000 * t for t in found]),
-            interval([other / t for other, t in zip(taken[against[name]], found, strict=True)]),
-        )
-        for name, found in taken.items()
-    }
+    return taken
 
 
 def _warm_up(runs: Mapping[str, Run], x: Tensor, end: float) -> float:

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from prunelab.report.form_rows import Numbers
 from prunelab.report.groups import DOSES, Group, label
 from prunelab.report.jobs import mean_and_error
-from prunelab.report.run_folders import Numbers
 
 SHOWN = 8  # number of curves that a panel of a figure shows in a colour; more colours cannot be told apart
 PANELS = 4  # number of panels at most, to limit the size of the page; tables and comparisons have every curve

@@ -6,7 +6,8 @@ import math
 import statistics
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from prunelab.report.run_folders import Numbers, Run
+from prunelab.report.form_rows import Numbers
+from prunelab.report.run_folders import Run
 from prunelab.text import percent, table
 
 LONGER = "dense, trained as long"

@@ -115,8 +115,8 @@ def _against_unpruned(
     if there is None or own is None:
         return ""
     first, all_ = _epochs(dense[0].point), trained
-    longer = f" (trained for {all_ - first:.0f} epochs fewer)" if first and all_ and first < all_ else ""
-    return f", {_apart(there - own)} the dense network that it started from{longer}"
+    fewer = f" (trained for {all_ - first:.0f} epochs fewer)" if first and all_ and first < all_ else ""
+    return f", {_apart(there - own)} the dense network that it started from{fewer}"
 
 
 def _apart(difference: float) -> str:
