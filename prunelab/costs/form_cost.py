@@ -132,6 +132,8 @@ def _allocator(rows: Sequence[FormCost]) -> Iterator[str]:
             if not 1 / DEPENDS < ratio < DEPENDS:
                 there = f" (speed-up {row.default_malloc[n].speedup.median:.2f}×)" if row.against else ""
                 said.append(f"{row.form} {ratio:.1f} times as long{there}")
+        if rows[0].default_malloc and n not in rows[0].default_malloc:
+            yield f"Batch {n} takes too long to be timed with malloc's default, too."
         if said:
             yield f"Depends on malloc: by its default, batch {n} takes {', '.join(said)}."
 

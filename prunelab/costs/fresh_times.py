@@ -85,7 +85,7 @@ def time_here(path: str, threads: int, repeats: int, seconds: float) -> list[Pla
     runs = {name: run if load is None else load() for name, (run, load) in held.items()}
     default: Times = {}
     if _glibc():
-        default = latency.times(runs, inputs, references, min(FEW, repeats), seconds / 3)
+        default = latency.times(runs, inputs, references, min(FEW, repeats), seconds / 2)
         keep_freed_memory()
     return [_plain(latency.times(runs, inputs, references, repeats, seconds)), _plain(default)]
 

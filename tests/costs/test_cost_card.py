@@ -297,6 +297,8 @@ def test_the_gain_of_a_runtime_is_not_prunings(monkeypatch):
     assert "Depends on malloc: by its default, batch 256 takes dense (torch) 3.0 times as long, compact" in text
     assert "compact (torch) 3.0 times as long (speed-up 2.60×)" in text
     assert "batch 1 takes" not in text
+    without = [dataclasses.replace(row, default_malloc={1: row.default_malloc[1]}) for row in rows]
+    assert "Batch 256 takes too long to be timed with malloc's default, too." in cost.table(without)
 
 
 FASTER, HARDLY, EVEN = (1.5, 1.4, 1.6), (1.07, 1.05, 1.09), (1.07, 0.99, 1.2)
