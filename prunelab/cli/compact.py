@@ -48,7 +48,7 @@ def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[Compacted, list[Form
         compacted = finish.finish(network.model, test, folder, (network.config or {}).get("round_to"))
     finally:
         lock.release()
-    forms = {"pruned": Form(network.model), "compact": finish.form(compacted, folder)}
+    forms = {"pruned (torch)": Form(network.model), "compact (torch)": finish.form(compacted, folder)}
     return compacted, cost_card(forms, examples(test)["test"])
 
 

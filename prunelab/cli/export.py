@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failed(error)
     if done:
         print(export_files.table(done))
-        given = {"pruned": network.model} | ({"compact": small} if small else {})
+        given = {"pruned (torch)": network.model} | ({"compact (torch)": small} if small else {})
         named = cost_forms.exported(folder, small or network.model, [row.kind for row in done], trusted)
         rows = cost_card({**given, **named}, export_files.examples(test)["test"], not options.no_timing)
         print(f"\n{cost_table.table(rows)}")

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from prunelab.config.check import check, check_plain, plain
 from prunelab.config.combinations import check_combination
 from prunelab.config.component import bind
+from prunelab.config.compose import in_sweep
 from prunelab.config.network import data_facts
 from prunelab.config.rules import AXES, method_component, rule_specs
 from prunelab.config.schema import OPTIONAL, REQUIRED
@@ -52,6 +53,7 @@ def _spec(config: dict[str, Any]) -> Spec:
     export = tuple(config["export"])
     spec = Spec(
         **{key: config[key] for key in as_they_are},
+        baseline=in_sweep() if config["baseline"] is None else config["baseline"],
         **parts,
         **optional,
         model=bind("model", config["model"], trusted, data_facts(parts["data"]).known),

@@ -124,6 +124,11 @@ class Config:
         "null, 0, epochs such as 2ep, or iterations such as 500it",
     )
     control: Optional[str] = key(None, "what a ticket is compared with, trained under the same masks", choices=CONTROLS)
+    baseline: Optional[bool] = key(
+        None,
+        "also train the dense network for as many epochs as the pruned one; null: only in a sweep",
+        "null, true or false",
+    )
     train: Train = field(default_factory=Train)
     finetune: Finetune = field(default_factory=Finetune)
     prune: Prune = field(default_factory=Prune)

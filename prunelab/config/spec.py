@@ -128,6 +128,7 @@ class Spec:
         selection: `prune`.
         iterations: `criterion.iterations`.
         compression, macs: of `schedule`.
+        baseline: whether to train the dense network for as many epochs as the pruned one.
         plain: the whole resolved config as plain data, for summary.json.
     """
 
@@ -153,6 +154,7 @@ class Spec:
     tolerance: float | None
     rewind: Rewind | None
     control: str | None
+    baseline: bool
     regularizer: Component | None
     sparse_training: Component | None
     finish: Finish

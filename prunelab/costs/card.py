@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from prunelab.costs import counts
 from prunelab.costs.form_cost import FormCost
-from prunelab.costs.latency import BATCHES, SECONDS, Latency, Run, race
+from prunelab.costs.fresh_times import Timeable, time_fresh
+from prunelab.costs.latency import BATCHES, Run, batch
 from prunelab.costs.memory import peak_bytes
 from prunelab.costs.no_faster import why_no_faster
 from prunelab.costs.stored_tensors import contiguous, stored
@@ -33,50 +34,48 @@ class Form:
         run: the network: inputs [n, …] → outputs.
         files: paths of its files; empty: its state is measured as a safetensors file.
         counted: the module whose parameters and multiply-adds it has; None: `run`, which must then be a module.
+        runtime: what runs it. A form is compared with the first form of the same runtime, the dense network.
+        load: loads `run` in another process; None: it is pickled.
     """
 
     run: Run
     files: tuple[Path, ...] = ()
     counted: nn.Module | None = None
+    runtime: str = "torch"
+    load: Callable[[], Run] | None = None
 
 
 def cost_card(forms: Mapping[str, Form | nn.Module], inputs: Tensor, measure: bool = True) -> list[FormCost]:
     """Count and time several forms of a network.
 
     Args:
-        forms: by name, such as dense, masked, compact, csr, onnx, int8_weight; all on the CPU, in eval mode. The others
-            are compared with the first one.
+        forms: by name, such as `dense (torch)`, `compact (torch)`, `dense (onnx)`, `pruned (onnx)`; all on the CPU, in
+            eval mode. Each is compared with the first one of its runtime.
         inputs: examples to run, [n, …]; they are repeated up to a batch of 256.
-        measure: whether to time the forms, in turns, for up to 7 s per batch size. A batch size for which 7 s are not
-            enough is left out.
+        measure: whether to time the forms, in turns, in a fresh process, for up to 11 s per batch size. A batch size
+            for which that is not enough is left out.
 
     Raises:
         ValueError: for a form whose `run` is no module and that has no `counted`.
     """
     given = {name: form if isinstance(form, Form) else Form(form) for name, form in forms.items()}
+    first: dict[str, str] = {}
+    for name, form in given.items():
+        first.setdefault(form.runtime, name)
+    references = {name: first[form.runtime] for name, form in given.items()}
     rows = {name: count_form(name, form, inputs) for name, form in given.items()}
-    first = next(iter(rows.values()))
-    runs = {name: form.run for name, form in given.items()}
-    times: dict[str, dict[int, Latency]] = {name: {} for name in rows}
-    for n in BATCHES if measure else ():
-        one = times[first.form].get(1)
-        if one is not None and one.ms.median * n > 1000 * SECONDS:
-            continue  # one pass would take longer than 7 s, and might not fit into memory
-        for name, latency in race(runs, batch(inputs, n), first.form).items():
-            times[name][n] = latency
-    rows = {name: replace(row, latency=times[name]) for name, row in rows.items()}
-    first = rows[first.form]
-    for name, row in rows.items():
-        if row is not first:
+    if measure:
+        timed = time_fresh({name: Timeable(form.run, form.load) for name, form in given.items()}, inputs, references)
+        for name, row in rows.items():
+            times, default = ({n: found[name] for n, found in some.items()} for some in (timed.times, timed.default))
+            rows[name] = replace(row, latency=times, default_malloc=default, timed_in=timed.where)
+    for name, other in references.items():
+        if other != name:
             module = given[name].counted or given[name].run
             assert isinstance(module, nn.Module)
-            rows[name] = replace(row, why_no_faster=why_no_faster(row, first, module, module is given[name].run))
+            why = why_no_faster(rows[name], rows[other], module, module is given[name].run)
+            rows[name] = replace(rows[name], against=other, why_no_faster=why)
     return list(rows.values())
-
-
-def batch(inputs: Tensor, n: int) -> Tensor:
-    """Return n examples; the inputs are repeated if they are fewer."""
-    return inputs.repeat(-(-n // len(inputs)), *[1] * (inputs.dim() - 1))[:n]
 
 
 def count_form(name: str, form: Form, inputs: Tensor) -> FormCost:
@@ -94,6 +93,7 @@ def count_form(name: str, form: Form, inputs: Tensor) -> FormCost:
     peak, unknown = _peak(form.run, x)
     return FormCost(
         form=name,
+        runtime=form.runtime,
         parameters=parameters,
         nonzero=nonzero,
         macs=macs,

@@ -1,4 +1,4 @@
-"""The record of what one form of a network costs; its JSON and the lines of its tables are derived from it."""
+"""The record of what one form of a network costs; its JSON and the columns of its tables are derived from it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from prunelab.costs.latency import BATCHES, Latency
+from prunelab.costs.latency import BATCHES, Interval, Latency
+
+DEPENDS = 1.25  # ratio of two times of one form from which they are called different
 
 
 def _count(title: str) -> Any:
-    """A field that is a line of the tables, with that title."""
+    """A field that is a column of the tables, with that title."""
     return field(metadata={"title": title})
 
 
@@ -19,7 +21,7 @@ class FormCost:
     """What one form of a network costs.
 
     Attributes:
-        form: its name, such as `dense`, `compact`, `onnx`.
+        form: its name, such as `dense (torch)`, `compact (torch)`, `pruned (onnx)`.
         threads: of torch while it was timed.
         parameters, nonzero: parameters of the network, and nonzero ones.
         macs, macs_nonzero: multiply-adds of one example on the weights of Conv, Linear, recurrent and attention layers,
@@ -28,7 +30,11 @@ class FormCost:
         peak_bytes: memory of a forward pass at batch 256; None if it is not known.
         why_no_peak: why `peak_bytes` is not known, or None.
         latency: by batch size; batch sizes that were not timed are missing.
-        why_no_faster: why it is not faster than the first form, one sentence, or None.
+        why_no_faster: why it is not faster than the form `against`, one sentence, or None.
+        runtime: what runs it, such as `torch`, `onnx`.
+        against: the form that it is compared with, the dense network in the same runtime; None: it is that form.
+        timed_in: the process in which it was timed, and the state of malloc there.
+        default_malloc: latency by batch size with malloc as it is by default, from fewer turns.
     """
 
     form: str
@@ -43,26 +49,37 @@ class FormCost:
     why_no_peak: str | None = None
     latency: Mapping[int, Latency] = field(default_factory=dict)
     why_no_faster: str | None = None
+    runtime: str = "torch"
+    against: str | None = None
+    timed_in: str | None = None
+    default_malloc: Mapping[int, Latency] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain data; the latency at batch 1 as `latency_1_ms` and `speedup_1`, each [median, low, high]."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "latency"}
-        for n, found in self.latency.items():
-            plain |= {f"latency_{n}_ms": list(found.ms), f"speedup_{n}": list(found.speedup)}
+        """Return plain data; the latency at batch 1 as `latency_1_ms` and `speedup_1`, each [median, low, high].
+
+        Those with malloc as it is by default are `latency_1_ms_default_malloc` and `speedup_1_default_malloc`.
+        """
+        measured = ("latency", "default_malloc")
+        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in measured}
+        for times, end in ((self.latency, ""), (self.default_malloc, "_default_malloc")):
+            for n, found in times.items():
+                plain |= {f"latency_{n}_ms{end}": list(found.ms), f"speedup_{n}{end}": list(found.speedup)}
         return plain
 
 
-def lines(rows: Sequence[FormCost]) -> Iterator[list[str]]:
-    """Yield the lines of a table that has one column per form: a title, then one cell per form."""
-    for item in fields(FormCost):
-        if "title" in item.metadata:
-            yield [item.metadata["title"], *_counts([getattr(row, item.name) for row in rows])]
+def grids(rows: Sequence[FormCost]) -> Iterator[list[list[str]]]:
+    """Yield the tables, one of counts and one of times, as cells: a head, then one line for each form."""
+    names = ["", *(row.form for row in rows)]
+    counted = [item for item in fields(FormCost) if "title" in item.metadata]
+    columns = [[item.metadata["title"], *_counts([getattr(row, item.name) for row in rows])] for item in counted]
+    yield list(map(list, zip(names, *columns, strict=True)))
+    columns = []
     for n in timed(rows):
-        found = [row.latency[n] for row in rows]
-        yield [f"ms at batch {n}", *(_digits(latency.ms.median) for latency in found)]
-        yield ["  95% interval", *(f"{_digits(latency.ms.low)}–{_digits(latency.ms.high)}" for latency in found)]
-        yield ["  speed-up", *(f"{latency.speedup.median:.2f}×" for latency in found)]
-        yield ["  95% interval", *(f"{_ratio(x.speedup.low)}–{_ratio(x.speedup.high)}" for x in found)]
+        columns.append([f"ms at batch {n} (95%)", *(_ms(row.latency[n].ms) for row in rows)])
+        ratios = ("–" if row.against is None else _ratio(row.latency[n].speedup) for row in rows)
+        columns.append(["speed-up (95%)", *ratios])
+    if columns:
+        yield list(map(list, zip(names, *columns, strict=True)))
 
 
 def timed(rows: Sequence[FormCost]) -> list[int]:
@@ -79,26 +96,67 @@ def notes(rows: Sequence[FormCost]) -> Iterator[str]:
     told = "".join(f" Not known for {' and '.join(names)}: {why}." for why, names in unknown.items())
     yield f"MACs: multiply-adds of one example. Peak memory: bytes of tensors that live at once at batch 256.{told}"
     if sizes := timed(rows):
-        first = rows[0]
         late = "".join(f" Batch {n} takes too long to be timed." for n in BATCHES if n not in sizes)
+        threads = rows[0].threads
         yield (
-            f"Times: medians of interleaved turns after a warm-up, with 95% intervals; {first.threads} "
-            f"thread{'s' * (first.threads > 1)}. Speed-up: time of {first.form} ÷ time of the form, turn by turn.{late}"
+            f"Times: medians of interleaved turns after a warm-up, with 95% intervals; {threads} "
+            f"thread{'s' * (threads > 1)}; {rows[0].timed_in}.{late}"
         )
+        yield f"Speed-up of pruning: time of the network it is compared with ÷ its own, turn by turn. {_compared(rows)}"
+        yield from _runtimes(rows)
+        yield from _allocator(rows)
     yield from (f"{row.form}: {row.why_no_faster}" for row in rows if row.why_no_faster)
 
 
+def _compared(rows: Sequence[FormCost]) -> str:
+    """Return which forms are compared with which."""
+    pairs = {row.form: [other.form for other in rows if other.against == row.form] for row in rows}
+    return "; ".join(f"{' and '.join(others)} with {name}" for name, others in pairs.items() if others) + "."
+
+
+def _runtimes(rows: Sequence[FormCost]) -> Iterator[str]:
+    """Yield how fast other runtimes run the network that the first form is."""
+    first = rows[0]
+    for row in rows[1:]:
+        if row.against is None and row.macs == first.macs:
+            found = (f"{first.latency[n].ms.median / row.latency[n].ms.median:.2f}× at batch {n}" for n in timed(rows))
+            yield f"{row.form} is {' and '.join(found)} as fast as {first.form}: the runtime's part, not pruning's."
+
+
+def _allocator(rows: Sequence[FormCost]) -> Iterator[str]:
+    """Yield where times are others with malloc as it is by default."""
+    for n in timed(rows):
+        said = []
+        for row in rows:
+            ratio = row.default_malloc[n].ms.median / row.latency[n].ms.median if n in row.default_malloc else 1.0
+            if not 1 / DEPENDS < ratio < DEPENDS:
+                there = f" (speed-up {row.default_malloc[n].speedup.median:.2f}×)" if row.against else ""
+                said.append(f"{row.form} {ratio:.1f} times as long{there}")
+        if rows[0].default_malloc and n not in rows[0].default_malloc:
+            yield f"Batch {n} takes too long to be timed with malloc's default, too."
+        if said:
+            yield f"Depends on malloc: by its default, batch {n} takes {', '.join(said)}."
+
+
 def _counts(values: Sequence[int | None]) -> list[str]:
-    """All digits where the numbers are short, else the whole line in millions: 81.5 M, 1,814.0 M."""
+    """All digits where the numbers are short, else the whole column in millions: 81.5 M, 1,814.0 M."""
     large = max((value for value in values if value is not None), default=0) >= 10**8
     return ["–" if n is None else f"{n / 10**6:,.1f} M" if large else f"{n:,}" for n in values]
 
 
-def _ratio(value: float) -> str:
-    """Two decimals while there is room: 1.07, 123.5, 1235."""
-    return f"{value:.{2 if value < 100 else 1 if value < 1000 else 0}f}"
+def _ratio(speedup: Interval) -> str:
+    """Two decimals while there is room: 1.07× (0.99–1.10), 123.5× (99.10–1235)."""
+
+    def digits(value: float) -> str:
+        return f"{value:.{2 if value < 100 else 1 if value < 1000 else 0}f}"
+
+    return f"{digits(speedup.median)}× ({digits(speedup.low)}–{digits(speedup.high)})"
 
 
-def _digits(ms: float) -> str:
-    """Three or four digits: 0.123, 12.35, 123.5."""
-    return f"{ms:.{3 if ms < 10 else 2 if ms < 100 else 1 if ms < 1000 else 0}f}"
+def _ms(ms: Interval) -> str:
+    """Three or four digits: 0.123 (0.120–0.130), 12.35 (12.10–123.5)."""
+
+    def digits(value: float) -> str:
+        return f"{value:.{3 if value < 10 else 2 if value < 100 else 1 if value < 1000 else 0}f}"
+
+    return f"{digits(ms.median)} ({digits(ms.low)}–{digits(ms.high)})"

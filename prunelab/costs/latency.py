@@ -41,8 +41,47 @@ class Latency(NamedTuple):
     speedup: Interval
 
 
+Times = dict[int, dict[str, Latency]]  # by batch size, then by the network's name
+
+
+def times(
+    runs: Mapping[str, Run],
+    inputs: Tensor,
+    references: Mapping[str, str],
+    repeats: int | None = None,
+    seconds: float | None = None,
+) -> Times:
+    """Time networks at each of `BATCHES`; a batch size for which the time limit is not enough is left out.
+
+    Args:
+        runs: networks by name; modules should be in eval mode.
+        inputs: examples, [n, …]; they are repeated up to the batch size.
+        references: for each network the name of the one that it is compared with.
+        repeats: turns of each network; None: 51.
+        seconds: time limit of each batch size; None: 7.
+    """
+    found: Times = {}
+    repeats, seconds = repeats or REPEATS, seconds or SECONDS
+    for n in BATCHES:
+        slowest = max((one.ms.median for one in found.get(1, {}).values()), default=0.0)
+        if slowest * n <= 1000 * seconds:  # else one pass would take longer, and might not fit into memory
+            found[n] = race(runs, batch(inputs, n), references, repeats, seconds)
+    return {n: row for n, row in found.items() if row}
+
+
+def batch(inputs: Tensor, n: int) -> Tensor:
+    """Return n examples; the inputs are repeated if they are fewer."""
+    return inputs.repeat(-(-n // len(inputs)), *[1] * (inputs.dim() - 1))[:n]
+
+
 @torch.no_grad()
-def race(runs: Mapping[str, Run], x: Tensor, reference: str, repeats: int = REPEATS) -> dict[str, Latency]:
+def race(
+    runs: Mapping[str, Run],
+    x: Tensor,
+    reference: str | Mapping[str, str],
+    repeats: int = REPEATS,
+    seconds: float = SECONDS,
+) -> dict[str, Latency]:
     """Time networks on one batch. After a warm-up they take turns in random order.
 
     An untimed call comes before each timed call, so that every network finds its own weights in the cache, as if it
@@ -51,18 +90,33 @@ def race(runs: Mapping[str, Run], x: Tensor, reference: str, repeats: int = REPE
     Args:
         runs: networks by name; modules should be in eval mode.
         x: the batch, [n, …], on the networks' device.
-        reference: the name of the network that the others are compared with.
-        repeats: turns of each network, at least 1; fewer if warm-up and turns take longer than 7 s.
+        reference: the name of the network that the others are compared with, or such a name for each network.
+        repeats: turns of each network, at least 1; fewer if the time limit is over.
+        seconds: time limit of warm-up and turns.
 
     Returns:
-        The latencies by the same names; nothing if 7 s are not enough for 6 turns.
+        The latencies by the same names; nothing if the time limit is not enough for 6 turns.
     """
-    shuffle, names, end = random.Random(0), list(runs), time.perf_counter() + SECONDS
+    end = time.perf_counter() + seconds
     turn = _warm_up(runs, x, end)
     slow = turn > SLOW * len(runs)
     if time.perf_counter() + min(repeats, FEWEST) * turn * (1 if slow else 2) > end:
         return {}
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    taken = _turns(runs, x, repeats, end, slow)
+    against = dict.fromkeys(runs, reference) if isinstance(reference, str) else reference
+    return {
+        name: Latency(
+            interval([1000 * t for t in found]),
+            interval([other / t for other, t in zip(taken[against[name]], found, strict=True)]),
+        )
+        for name, found in taken.items()
+    }
+
+
+def _turns(runs: Mapping[str, Run], x: Tensor, repeats: int, end: float, slow: bool) -> dict[str, list[float]]:
+    """Return the seconds of each network's turns, by name; the networks take turns in random order until `end`."""
+    shuffle, names = random.Random(0), list(runs)
+    taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         shuffle.shuffle(names)
         for name in names:
@@ -70,14 +124,10 @@ def race(runs: Mapping[str, Run], x: Tensor, reference: str, repeats: int = REPE
                 _wait(runs[name](x))
             start = time.perf_counter()
             _wait(runs[name](x))
-            times[name].append(time.perf_counter() - start)
+            taken[name].append(time.perf_counter() - start)
         if time.perf_counter() > end:
             break
-    dense = times[reference]
-    return {
-        name: Latency(interval([1000 * t for t in found]), interval([d / t for d, t in zip(dense, found, strict=True)]))
-        for name, found in times.items()
-    }
+    return taken
 
 
 def _warm_up(runs: Mapping[str, Run], x: Tensor, end: float) -> float:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.costs import counts
-from prunelab.costs.card import batch
-from prunelab.costs.latency import Interval, race
+from prunelab.costs.latency import Interval, batch, race
 from prunelab.costs.memory import peak_bytes
 from prunelab.costs.stored_tensors import distinct, stored
 

@@ -1,4 +1,4 @@
-"""Why a form of a network is not faster than the first form, in one sentence."""
+"""Why a form of a network is not faster than the dense network in the same runtime: one sentence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from torch import nn
 from prunelab.costs.counts import NonzeroWeights
 from prunelab.costs.form_cost import FormCost
 from prunelab.costs.latency import LEAST
-from prunelab.costs.stored_tensors import is_quantized
 
 
 def why_no_faster(row: FormCost, first: FormCost, module: nn.Module, plain: bool) -> str | None:
@@ -27,8 +26,7 @@ def why_no_faster(row: FormCost, first: FormCost, module: nn.Module, plain: bool
     if slow:
         said = ", ".join(f"{words} at batch {' and '.join(batches)}" for words, batches in slow.items())
         return f"{said}: {reason(row, first, module)}"
-    dense = plain and not _is_sparse(module) and not _is_quantized(module)
-    sure = dense and row.macs >= first.macs and row.macs_nonzero < row.macs
+    sure = plain and not _is_sparse(module) and row.macs >= first.macs and row.macs_nonzero < row.macs
     return f"no speed-up: {reason(row, first, module)}" if sure and not row.latency else None
 
 
@@ -37,8 +35,6 @@ def reason(row: FormCost, first: FormCost, module: nn.Module) -> str:
     saved = 1 - row.macs / first.macs if first.macs else 0.0
     if saved >= 0.5 and _is_sparse(module):
         return "looking up the columns of sparse rows costs about as much time as the skipped multiplications save"
-    if _is_quantized(module):
-        return "8-bit weights save bytes; converting weights or activations in every call costs time"
     if not first.macs:
         return "its layers are of types whose multiply-adds are not counted, so it is not known what was saved"
     if row.macs >= first.macs:
@@ -50,7 +46,3 @@ def reason(row: FormCost, first: FormCost, module: nn.Module) -> str:
 
 def _is_sparse(module: nn.Module) -> bool:
     return any(isinstance(part, NonzeroWeights) for part in module.modules())
-
-
-def _is_quantized(module: nn.Module) -> bool:
-    return any(is_quantized(parameter) for parameter in module.parameters())

@@ -3,6 +3,8 @@
 import importlib.util
 from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from torch import nn
 
@@ -14,9 +16,12 @@ from prunelab.errors import ConfigError
 from prunelab.experiment import proof
 from prunelab.experiment.bench import Bench
 from prunelab.exports import cost_forms, fingerprint, int8
+from prunelab.exports.network_files import Network
 from prunelab.records import RoundRecord
 from prunelab.tracking.run_folder import RunFolder
 from prunelab.training.callbacks import gate_savings
+
+DENSE, MASKED, COMPACT = "dense (torch)", "masked (torch)", "compact (torch)"  # forms of the cost card
 
 
 def need_packages(wanted: Finish) -> None:
@@ -52,7 +57,7 @@ def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
         with report.problems.part("compact=true"):
             compacted = compaction.finish(pruned, bench.data.test, report.folder, bench.spec.finish.round_to)
             report.tell("compact", compacted.as_json(), str(compacted))
-            found["compact"], model = compaction.form(compacted, report.folder), compacted.model
+            found[COMPACT], model = compaction.form(compacted, report.folder), compacted.model
     bench.hooks.interrupt()
     found |= _export(bench, report, pruned, model)
     bench.hooks.interrupt()
@@ -61,7 +66,7 @@ def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
     bench.hooks.interrupt()
     report.save()
     with report.problems.part("proof", decisive=True):
-        proof.prove(bench, report.folder, result, "compact" in found)
+        proof.prove(bench, report.folder, result, COMPACT in found)
     return model
 
 
@@ -73,7 +78,7 @@ def _pruned(bench: Bench, report: RunFolder, pruned: nn.Module) -> dict[str, For
         report.note(fingerprint=fingerprint.of(on_cpu, exports.examples(test)["random"]))
     with report.problems.part("cost"):
         dense, masked = Form(bench.dense_network().cpu()), cost_forms.masked(on_cpu, report.folder)
-        found = {"dense": dense, "masked": masked}
+        found = {DENSE: dense, MASKED: masked}
     with report.problems.part("gates"):
         report.gates(gate_savings.measure(pruned, test))
     return found
@@ -98,11 +103,16 @@ def _export(bench: Bench, report: RunFolder, pruned: nn.Module, model: nn.Module
 
 def _count(bench: Bench, report: RunFolder, found: Mapping[str, Form]) -> None:
     """Report what each form costs, and whether the compact one meets `schedule.macs`."""
-    spec = bench.spec
-    others = bool(found.keys() - {"dense", "masked"})
+    spec, inputs, forms = bench.spec, exports.examples(bench.data.test)["test"], dict(found)
+    others = any(name not in (DENSE, MASKED) for name in found)
     wanted = others if spec.finish.latency is None else spec.finish.latency
-    card = cost_card(found, exports.examples(bench.data.test)["test"], wanted)
+    with TemporaryDirectory(prefix=".dense.", dir=report.folder) as folder:
+        if wanted and DENSE in found:
+            with report.problems.part("the dense network in other runtimes"):
+                dense = Network(bench.dense_network().cpu(), inputs, {}, dict(spec.plain))
+                forms = dict(cost_forms.with_dense(found, Path(folder), dense, spec.trusted))
+        card = cost_card(forms, inputs, wanted)
     report.cost(card)
     macs = {row.form: row.macs for row in card}
-    if spec.macs is not None and "compact" in macs:
-        report.macs(spec.macs, macs["compact"] / macs["dense"])
+    if spec.macs is not None and COMPACT in macs:
+        report.macs(spec.macs, macs[COMPACT] / macs[DENSE])

@@ -1,4 +1,4 @@
-"""The stages of an experiment, initial state, dense training, round and control, each with the inputs that name it."""
+"""The stages of an experiment: initial state, dense, round, control, longer; each with the inputs that name it."""
 
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -24,8 +24,8 @@ ROUND = (*AXES, "finetune", "strategy", "sparse_training", "rewind")
 # Fields that a stage's name contains in another form: the schedule as the round's amounts, the selection as the names
 # of the tensors, a checkpoint as the initial tensors, device and threads as the hardware.
 ELSEWHERE = ("schedule", "compression", "macs", "amount", "tolerance", "selection", "checkpoint", "device", "threads")
-# Fields that change no stage's result, or, `control`, only which stages there are.
-UNNAMED = ("control", "finish", "outputs", "reuse", "trusted", "plain")
+# Fields that change no stage's result, or, `control` and `baseline`, only which stages there are.
+UNNAMED = ("control", "baseline", "finish", "outputs", "reuse", "trusted", "plain")
 
 
 def init(bench: Bench) -> Stage:
@@ -106,6 +106,27 @@ def control(bench: Bench, number: int, ticket: State, origin: Tensors | None, on
 
     inputs = _inputs(bench, (*EVERY, "finetune", "rewind")) | {"control": kind, "round": number}
     return Stage("control", ticket.stage, inputs, compute)
+
+
+def longer(bench: Bench, number: int, parent: State, origin: Tensors | None, on_epoch: OnEpoch) -> Stage:
+    """Return the stage that trains the dense network as a round does, but prunes nothing; the same for every strategy.
+
+    Args:
+        parent: the dense network, or the network after the rounds before.
+        origin: the weights that a round rewinds to, if it does.
+    """
+    iterations = bench.spec.finetune.epochs * bench.batches
+
+    def start() -> Pruning:
+        bench.put(parent)
+        if origin is not None:
+            bench.restore(origin)
+        return Pruning(None)
+
+    def compute(work: Work) -> State:
+        return phase.train(bench, work, number, iterations, start, on_epoch)
+
+    return Stage("longer", parent.stage, _inputs(bench, (*EVERY, "finetune", "rewind")) | {"round": number}, compute)
 
 
 def _inputs(bench: Bench, names: tuple[str, ...]) -> dict[str, Any]:

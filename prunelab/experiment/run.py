@@ -10,7 +10,7 @@ from prunelab.config.network import users_parts
 from prunelab.config.rounds import rounds as planned_rounds
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
-from prunelab.experiment import checks, gate
+from prunelab.experiment import baseline, checks, gate
 from prunelab.experiment import plan as plans
 from prunelab.experiment import round as stages
 from prunelab.experiment.bench import Bench, Hooks, Tensors
@@ -50,7 +50,7 @@ def train_and_prune(bench: Bench, rounds: Sequence[Round], store: Store, report:
     """Train dense, then prune → rewind → fine-tune in rounds. Leave the result in the model; return its round."""
     spec, take = bench.spec, functools.partial(_take, bench, store, report)
     initial = store.run(stages.init(bench))
-    state = result = take(0, stages.dense(bench, initial, report.epoch))
+    state = result = dense = take(0, stages.dense(bench, initial, report.epoch))
     least = None if spec.tolerance is None else state.row.val_accuracy - spec.tolerance
     bench.dense = state.weights
     rewound = rewinding_point(bench, store, initial)
@@ -65,6 +65,8 @@ def train_and_prune(bench: Bench, rounds: Sequence[Round], store: Store, report:
             report.stop(number, least)
             break
         result = shown
+    if spec.baseline:
+        baseline.train_as_long(bench, store, report, dense, rewound, result.row.round)
     bench.put(result)
     return result.row.round
 
@@ -103,6 +105,7 @@ def prepare(
     try_sparse_training(bench)
     checks.check_steps(bench, rounds)
     epochs = spec.finetune.epochs * len(rounds) * (1 if spec.control is None else 2)
+    epochs += baseline.rounds(bench, len(rounds)) * spec.finetune.epochs if spec.baseline else 0
     epochs += bench.dense_epochs + (bench.rewind_iterations() or 0) // bench.batches
     report.plan(planned, epochs, bench.batches)
     if notes := plans.notes(bench):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -11,6 +12,7 @@ from prunelab.costs.card import Form
 from prunelab.exports import finished_run
 from prunelab.exports.checkpoint import MASKS, WEIGHTS
 from prunelab.exports.formats import FORMATS
+from prunelab.exports.network_files import Network
 
 
 def masked(model: nn.Module, folder: Path) -> Form:
@@ -24,15 +26,34 @@ def masked(model: nn.Module, folder: Path) -> Form:
 
 
 def exported(folder: Path, model: nn.Module, kinds: Iterable[str], trusted: Iterable[str]) -> dict[str, Form]:
-    """Load the files of these kinds and return them as forms.
+    """Load the files of these kinds and return them as forms, such as `pruned (onnx)`.
 
     Args:
         model: the network that graphs were made from; their layers are counted in it.
         trusted: your own packages that the model may be imported from.
     """
-    found, build = {}, finished_run.builder(trusted)
-    for kind in kinds:
-        format = FORMATS[kind]
-        files = tuple(path for name in format.files if (path := folder / name).is_file())
-        found[kind] = Form(format.load(folder, build), files, model if format.graph else None)
-    return found
+    return {f"pruned ({kind})": _loaded(folder, model, kind, trusted) for kind in kinds}
+
+
+def with_dense(
+    found: Mapping[str, Form], folder: Path, network: Network, trusted: Iterable[str]
+) -> Iterator[tuple[str, Form]]:
+    """Yield the forms, before each that another runtime runs the dense network in that runtime, as `dense (onnx)`.
+
+    Args:
+        folder: for files of the dense network, which are needed until the forms were timed.
+        network: the dense network.
+    """
+    for name, form in found.items():
+        if form.runtime != "torch":
+            (folder / form.runtime).mkdir()
+            FORMATS[form.runtime].save(folder / form.runtime, network)
+            yield f"dense ({form.runtime})", _loaded(folder / form.runtime, network.model, form.runtime, trusted)
+        yield name, form
+
+
+def _loaded(folder: Path, model: nn.Module, kind: str, trusted: Iterable[str]) -> Form:
+    format = FORMATS[kind]
+    files = tuple(path for name in format.files if (path := folder / name).is_file())
+    load = partial(format.load, folder.resolve(), finished_run.builder(trusted))
+    return Form(load(), files, model if format.graph else None, format.runtime, load)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from prunelab.costs.card import batch
+from prunelab.costs.latency import batch
 from prunelab.errors import ConfigError
 from prunelab.exports.network_files import Build, Network
 from prunelab.pruning.gated import settle

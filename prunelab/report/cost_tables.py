@@ -1,4 +1,4 @@
-"""The tables of what each form of the networks costs, and how fast it is compared with the dense network."""
+"""The tables of what each form of the networks costs, and its speed-up over the dense network in its runtime."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from prunelab.report.tables import Table, count, milliseconds, times, words
 
 COUNTED = ["parameters", "nonzero", "macs", "macs_nonzero", "bytes", "gzipped", "peak_bytes"]
 TIMED = ["latency_1_ms", "speedup_1", "latency_256_ms", "speedup_256"]
+SAID = ["why_no_faster", "against", "timed_in"]
 NUMBERS = ["threads", *COUNTED, *TIMED]
 SHARED = "all experiments"
 PERCENT = re.compile(r"\d{1,3}(?=%)")
@@ -20,12 +21,12 @@ PERCENT = re.compile(r"\d{1,3}(?=%)")
 def _forms(groups: Sequence[Group]) -> pd.DataFrame:
     """Return one row per form of each run."""
     rows = [
-        {"group": group.label, "form": form.name, "why_no_faster": form.why_no_faster, **form.numbers}
+        {"group": group.label, "form": form.name, **{key: getattr(form, key) for key in SAID}, **form.numbers}
         for group in groups
         for run in group.runs
         for form in run.cost
     ]
-    frame = pd.DataFrame(rows, columns=["group", "form", "why_no_faster", *NUMBERS])
+    frame = pd.DataFrame(rows, columns=["group", "form", *SAID, *NUMBERS])
     return frame.astype(dict.fromkeys(NUMBERS, float))
 
 
@@ -61,10 +62,11 @@ def latencies(groups: Sequence[Group]) -> Table:
         why = _why(timed if len(timed) else found)
         if len(timed) or why:
             threads = " or ".join(f"{n:.0f}" for n in sorted(timed["threads"].dropna().unique()))
-            row = {"group": group, "form": form, "seeds": len(timed), "threads": threads, "why_no_faster": why}
+            said = {key: " or ".join(sorted(set(filter(None, timed[key])))) for key in ("against", "timed_in")}
+            row = {"group": group, "form": form, "seeds": len(timed), "threads": threads, "why_no_faster": why, **said}
             rows.append({**row, **timed[TIMED].mean(), **timed[TIMED].sem().add_suffix("_error")})
     measured = [field for key in TIMED for field in (key, f"{key}_error")]
-    fields = ["group", "form", "seeds", "threads", *measured, "why_no_faster"]
+    fields = ["group", "form", "seeds", "threads", *measured, "against", "why_no_faster", "timed_in"]
     columns = [
         words("group", "experiment"),
         words("form", "form"),
@@ -73,13 +75,15 @@ def latencies(groups: Sequence[Group]) -> Table:
         times("speedup_1", "speed-up"),
         milliseconds("latency_256_ms", "ms at batch size 256"),
         times("speedup_256", "speed-up"),
+        words("against", "speed-up over"),
         words("why_no_faster", "why it is not faster"),
     ]
-    title = "Latency of each form, and speed-up over the dense network, mean ± standard error over seeds"
-    threads = ", ".join(dict.fromkeys(row["threads"] for row in rows if row["threads"]))
-    return Table(
-        "times", title + (f"; threads: {threads}" if threads else ""), columns, pd.DataFrame(rows, columns=fields)
-    )
+    title = "Latency of each form, and speed-up over the dense network in the same runtime"
+    facts = ["mean ± standard error over seeds"]
+    if threads := ", ".join(dict.fromkeys(row["threads"] for row in rows if row["threads"])):
+        facts.append(f"threads: {threads}")
+    facts += dict.fromkeys(f"timed {row['timed_in']}" for row in rows if row["timed_in"])
+    return Table("times", "; ".join([title, *facts]), columns, pd.DataFrame(rows, columns=fields))
 
 
 def _why(rows: pd.DataFrame) -> str | None:

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from prunelab.report.form_rows import Numbers
 from prunelab.report.groups import DOSES, Group, label
 from prunelab.report.jobs import mean_and_error
-from prunelab.report.run_folders import Numbers
 
 SHOWN = 8  # number of curves that a panel of a figure shows in a colour; more colours cannot be told apart
 PANELS = 4  # number of panels at most, to limit the size of the page; tables and comparisons have every curve
@@ -134,11 +134,17 @@ class Baseline:
         return Point(self.curves[0].points[0].group, 0, self.rows)
 
 
-def baselines(found: Iterable[Curve]) -> list[Baseline]:
-    """Return the trained dense networks; curves with equal test accuracies at all shared seeds share one baseline."""
+def baselines(found: Iterable[Curve], longer: bool = False) -> list[Baseline]:
+    """Return the trained dense networks; curves with equal test accuracies at all shared seeds share one baseline.
+
+    Args:
+        longer: whether to return those that were trained as long as the pruned networks instead.
+    """
     merged: list[tuple[dict[Seed, Numbers], list[Curve]]] = []
     for curve in found:
         rows = dict(curve.points[0].rows) if curve.points and curve.points[0].round == 0 else {}
+        if longer:
+            rows = {run.seed: run.baseline for run in curve.last.group.runs if run.baseline}
         rows = {s: row for s, row in rows.items() if row.get("epochs") != 0 and row.get("test_accuracy") is not None}
         if not rows:  # pruned at initialization: there is no trained dense network
             continue

@@ -9,7 +9,14 @@ from typing import Any
 
 from prunelab.report.run_folders import Run
 
-NEUTRAL = ("seed", "outputs", "reuse", "trusted", "latency")  # keys that do not change what an experiment computes
+NEUTRAL = (
+    "seed",
+    "outputs",
+    "reuse",
+    "trusted",
+    "latency",
+    "baseline",
+)  # keys that change no round
 # fmt: off
 DOSES = (  # keys that say how much is pruned
     "amount", "schedule.sparsity", "schedule.compression", "schedule.macs", "strategy.threshold", "strategy.count",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from prunelab.report.run_folders import Numbers, Run
+from prunelab.report.form_rows import Numbers
+from prunelab.report.run_folders import Run
 from prunelab.text import percent, table
+
+LONGER = "dense, trained as long"
 
 
 def sweep_text(jobs: Sequence[Run]) -> str:
@@ -34,6 +37,10 @@ def _jobs_table(jobs: Sequence[Run], common: Collection[str]) -> str:
             cells = [percent(final.get("sparsity")), compression, accuracy, f"{job.seconds or 0:.1f}"]
         status = "" if job.status == "completed" else job.status
         rows.append([str(job.number), _name(job.overrides, common), *cells, status])
+    for name, row in _baselines(jobs, common):
+        accuracy, seconds = percent(row.get("test_accuracy"), 2), f"{row.get('seconds') or 0:.1f}"
+        cells = [percent(row.get("sparsity")), _times(row.get("compression_ratio")), accuracy, seconds]
+        rows.append(["", f"{LONGER} {name}".strip(), *cells, ""])
     return table(header, rows, left=2)
 
 
@@ -43,6 +50,8 @@ def _seeds_table(jobs: Sequence[Run], common: Collection[str]) -> str:
     for job in jobs:
         if job.status == "completed":
             groups.setdefault(_name(job.overrides, common, seed=False), []).append(job.result)
+    for name, row in _baselines(jobs, common, seed=False):
+        groups.setdefault(f"{LONGER} {name}".strip(), []).append(row)
     rows = []
     for name, finals in groups.items():
         accuracy, error = _mean(finals, "test_accuracy")
@@ -51,6 +60,18 @@ def _seeds_table(jobs: Sequence[Run], common: Collection[str]) -> str:
         rows.append([name, str(len(finals)), sparsity, compression, shown])
     several = any(len(finals) > 1 for finals in groups.values())
     return table(["overrides", "seeds", "sparsity", "compression", "test accuracy"], rows) if several else ""
+
+
+def _baselines(jobs: Sequence[Run], common: Collection[str], *, seed: bool = True) -> Iterator[tuple[str, Numbers]]:
+    """Yield each dense network that was trained as long as pruned ones, named by what the jobs that share it share."""
+    sharing: dict[object, list[Run]] = {}
+    for job in jobs:
+        if job.baseline and job.status == "completed":
+            sharing.setdefault(job.summary["baseline"].get("stage"), []).append(job)
+    for those in sharing.values():
+        shared = [item for item in those[0].overrides if all(item in job.overrides for job in those)]
+        told = [item for item in shared if item not in common and (seed or not item.startswith("seed="))]
+        yield " ".join(told if len(sharing) > 1 else []), those[0].baseline
 
 
 def _mean(rows: Sequence[Numbers], key: str) -> tuple[float | None, float]:

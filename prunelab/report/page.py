@@ -87,7 +87,7 @@ class Report:
     @cached_property
     def finding(self) -> str:
         """The main finding."""
-        return sentences.headline(self.curves, self.dense)
+        return sentences.headline(self.curves, self.dense, self.longer)
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -119,6 +119,11 @@ class Report:
     def dense(self) -> list[Baseline]:
         """The dense networks."""
         return baselines(self.curves)
+
+    @cached_property
+    def longer(self) -> list[Baseline]:
+        """The dense networks that were trained as long as the pruned ones."""
+        return baselines(self.curves, longer=True)
 
     @cached_property
     def front(self) -> list[tuple[str, Point]]:
@@ -164,7 +169,7 @@ class Report:
         each = "Paired differences in test accuracy at each sparsity that both experiments have"
         ends = [(group, final(group)) for group in self.groups]
         made = [
-            result_tables.results(ends, self.dense),
+            result_tables.results(ends, self.dense, self.longer),
             result_tables.pareto(self.front),
             result_tables.differences((pair[0] for pair in pairs), "differences", highest),
             result_tables.differences(itertools.chain.from_iterable(pairs), "differences_all", each),

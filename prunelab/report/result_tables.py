@@ -14,6 +14,7 @@ from prunelab.report.mask_pictures import Picture
 from prunelab.report.run_folders import Run
 from prunelab.report.tables import AT_MOST, Column, Table, count, share, times, words
 
+LONGER = "dense network, trained as long"
 MEASURED = ("sparsity", "nonzero", "compression_ratio", "theoretical_speedup", "val_accuracy", "test_accuracy")
 REASONS = {
     "missing": "no summary.json: the run never started, or was killed at once",
@@ -34,14 +35,18 @@ def _measured(points: Iterable[tuple[str, Point]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["group", "round", "seeds", *fields])
 
 
-def results(ends: Sequence[tuple[Group, Point]], dense: Sequence[Baseline]) -> Table:
+def results(ends: Sequence[tuple[Group, Point]], dense: Sequence[Baseline], longer: Sequence[Baseline] = ()) -> Table:
     """Return the final result of each group after the dense networks, which come last if they are more than eight.
 
     If there are more groups than the page shows, those with the best validation accuracy come first.
     """
     if len(ends) > AT_MOST:
         ends = sorted(ends, key=lambda end: end[1].mean("val_accuracy") or 0.0, reverse=True)
-    start = [(_dense_name(line, len(dense)), line.point) for line in dense]
+    start = [
+        (_dense_name(line, len(lines), which), line.point)
+        for which, lines in (("dense network", dense), (LONGER, longer))
+        for line in lines
+    ]
     pruned = [(group.label, point) for group, point in ends]
     points = start + pruned if len(dense) <= SHOWN else pruned + start
     columns = [
@@ -56,8 +61,8 @@ def results(ends: Sequence[tuple[Group, Point]], dense: Sequence[Baseline]) -> T
     return Table("results", title, columns, _measured(points))
 
 
-def _dense_name(line: Baseline, lines: int) -> str:
-    return "dense network" if lines == 1 else f"dense network of {', '.join(curve.label for curve in line.curves)}"
+def _dense_name(line: Baseline, lines: int, which: str) -> str:
+    return which if lines == 1 else f"{which} of {', '.join(curve.label for curve in line.curves)}"
 
 
 def pareto(front: Sequence[tuple[str, Point]]) -> Table:

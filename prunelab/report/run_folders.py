@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shlex
@@ -13,36 +12,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prunelab.report.form_rows import Form, Numbers, form, number
 from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
 from prunelab.tracking import csv_files
 
-Numbers = Mapping[str, float | None]  # one row of a CSV file by column; None where a cell is no finite number
-FORM_TEXT = ("form", "why_no_faster", "why_no_peak")  # columns of the cost table that are no numbers
 RUN, SWEEP = ("summary.json", "rounds.csv"), "sweep.json"
 # The types in a summary. Another program may have written it: a value of another type counts as missing.
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("status", "command", "started", "device"), str),
     **dict.fromkeys(("seed", "threads"), int),
-    **dict.fromkeys(("config", "versions", "dense", "final"), dict),
+    **dict.fromkeys(("config", "versions", "dense", "final", "baseline"), dict),
     "seconds": (int, float),
     "cost": list,
 }
-
-
-@dataclass(frozen=True)
-class Form:
-    """The cost of one form of a network: dense, masked, compact, exported, …
-
-    Args:
-        name: the form.
-        numbers: the columns of the cost table that were measured; the median where there is an interval too.
-        why_no_faster: the reason why this form is not faster than the dense network, if it is not.
-    """
-
-    name: str
-    numbers: Numbers
-    why_no_faster: str | None
 
 
 @dataclass(frozen=True)
@@ -99,6 +82,11 @@ class Run:
         """The final round as the summary has it; empty if the run did not reach it."""
         return self._summary_row("final")
 
+    @property
+    def baseline(self) -> Numbers:
+        """The dense network that was trained as long as the pruned one; empty if there is none."""
+        return self._summary_row("baseline")
+
     @cached_property
     def rounds(self) -> dict[int, Numbers]:
         """The rows of `rounds.csv` by round, or else the first and the final one from the summary."""
@@ -127,7 +115,7 @@ class Run:
         """The cost of each form of the network."""
         rows = self.summary.get("cost")
         known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-        return [_form(row) for row in known if isinstance(row.get("form"), str)]
+        return [form(row) for row in known if isinstance(row.get("form"), str)]
 
     def _rows(self, name: str) -> list[Numbers]:
         return [{key: number(cell) for key, cell in row.items()} for row in self._text_rows(name)]
@@ -141,22 +129,6 @@ class Run:
     def _summary_row(self, key: str) -> Numbers:
         row = self.summary.get(key)
         return {name: number(value) for name, value in row.items()} if isinstance(row, dict) else {}
-
-
-def _form(row: Mapping[str, Any]) -> Form:
-    medians = {key: cell[0] if isinstance(cell, list) and cell else cell for key, cell in row.items()}
-    why = row.get("why_no_faster")
-    numbers = {key: number(cell) for key, cell in medians.items() if cell is not None and key not in FORM_TEXT}
-    return Form(row["form"], numbers, None if why is None else str(why))
-
-
-def number(value: Any) -> float | None:
-    """Return a finite number as float, and None for anything else, also for the NaN of a diverged run."""
-    try:
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return found if math.isfinite(found) else None
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

@@ -57,15 +57,19 @@ def counts(runs: Sequence[Run]) -> Counter[str]:
     return Counter({"completed": 0, "failed": 0, "missing": 0} | Counter(run.status for run in runs))
 
 
-def headline(curves: Sequence[Curve], dense: Sequence[Baseline]) -> str:
-    """Return the main finding. The best experiment is chosen by validation accuracy and reported by test accuracy."""
+def headline(curves: Sequence[Curve], dense: Sequence[Baseline], longer: Sequence[Baseline] = ()) -> str:
+    """Return the main finding. The best experiment is chosen by validation accuracy and reported by test accuracy.
+
+    Args:
+        longer: the dense networks that were trained as long as the pruned ones.
+    """
     if not curves:
         return "No run completed, so there is nothing to compare."
     level = _shared_level(curves)
     at = [(curve, point) for curve in curves for point in _at(curve, level)]
     at = at or [(curve, curve.last) for curve in curves]
     curve, best = max(at, key=lambda item: item[1].mean("val_accuracy") or 0.0)
-    reached = _reached(best) + _against_unpruned(curve, best, curves, dense)
+    reached = _reached(best) + _against_unpruned(curve, best, curves, dense, longer)
     start = f"At {percent(best.mean('sparsity'))} sparsity ({best.mean('compression_ratio') or 1:.1f}× compression) "
     if len(at) == 1:
         return f"{start}{curve.label} reaches {reached}."
@@ -93,12 +97,17 @@ def _reached(point: Point) -> str:
     return f"{accuracy} ± {error} test accuracy (mean ± standard error of {n} seeds)"
 
 
-def _against_unpruned(curve: Curve, best: Point, curves: Sequence[Curve], dense: Sequence[Baseline]) -> str:
+def _against_unpruned(
+    curve: Curve, best: Point, curves: Sequence[Curve], dense: Sequence[Baseline], longer: Sequence[Baseline]
+) -> str:
     """Return the difference from the unpruned network trained for as many epochs, or else from the dense network."""
     trained = _epochs(best)
-    level = [c for c in curves if c.flat and c is not curve and _epochs(c.last) == trained is not None]
+    flat = [c for c in curves if c.flat and c is not curve and _epochs(c.last) == trained is not None]
+    level = [(c.label, c.last) for c in flat]
+    if best.round == curve.last.round:
+        level = [("the dense network", line.point) for line in longer if curve in line.curves] or level
     if len(level) == 1:
-        d = difference((curve.label, best), (level[0].label, level[0].last), same=1.0)
+        d = difference((curve.label, best), level[0], same=1.0)
         if d is not None:
             verdict = "" if d.low is None or d.decided else ", a difference that is not significant"
             return f", {_apart(d.mean)} {d.second}, which was trained for as many epochs and not pruned{verdict}"
@@ -106,8 +115,8 @@ def _against_unpruned(curve: Curve, best: Point, curves: Sequence[Curve], dense:
     if there is None or own is None:
         return ""
     first, all_ = _epochs(dense[0].point), trained
-    longer = f" (trained for {all_ - first:.0f} epochs fewer)" if first and all_ and first < all_ else ""
-    return f", {_apart(there - own)} the dense network that it started from{longer}"
+    fewer = f" (trained for {all_ - first:.0f} epochs fewer)" if first and all_ and first < all_ else ""
+    return f", {_apart(there - own)} the dense network that it started from{fewer}"
 
 
 def _apart(difference: float) -> str:

@@ -53,7 +53,7 @@ class Stage:
     """Everything that a stage's result depends on, and the function that computes it.
 
     Attributes:
-        kind: `init`, `dense`, `round` or `control`.
+        kind: `init`, `dense`, `round`, `control` or `longer`.
         parent: the name of the stage that it continues; None for the first.
         inputs: the settings that it reads, as plain data. Null values are left out of the name, so that a key that is
             added later, with the default null, changes no old name.

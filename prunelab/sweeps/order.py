@@ -18,7 +18,18 @@ ROUND = (
     "sparse_training",
     "rewind",
 )
-NO_STAGE = ("schedule", "tolerance", "control", "compact", "export", "quantize", "latency", "outputs", "reuse")
+NO_STAGE = (
+    "schedule",
+    "tolerance",
+    "control",
+    "baseline",
+    "compact",
+    "export",
+    "quantize",
+    "latency",
+    "outputs",
+    "reuse",
+)
 
 
 @dataclass(frozen=True)

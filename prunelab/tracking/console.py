@@ -85,16 +85,25 @@ def without_layers(row: RoundRecord) -> str:
     return textwrap.fill("; ".join(said), WIDTH, subsequent_indent="  ")
 
 
-def rounds_table(rounds: Iterable[RoundRecord]) -> str:
-    """Return the table at the end of a run."""
+def rounds_table(rounds: Iterable[RoundRecord], baseline: RoundRecord | None = None) -> str:
+    """Return the table at the end of a run; `baseline` is the dense network that was trained as long."""
     header = ["round", "sparsity", "nonzero", "compression", "val accuracy", "test accuracy", "seconds", ""]
 
     def row(r: RoundRecord) -> list[str]:
         size = [percent(r.sparsity), f"{r.nonzero:,}", f"{r.compression_ratio:.2f}×"]
         accuracy = [percent(r.val_accuracy, 2), percent(r.test_accuracy, 2)]
-        return [str(r.round), *size, *accuracy, f"{r.seconds:.1f}", "reused" if r.reused else ""]
+        name = str(r.round) if r is not baseline else "dense, trained as long"
+        return [name, *size, *accuracy, f"{r.seconds:.1f}", "reused" if r.reused else ""]
 
-    return table(header, map(row, rounds))
+    return table(header, map(row, [*rounds, *([baseline] if baseline else [])]))
+
+
+def trained_longer(rounds: Sequence[RoundRecord], final: int) -> str:
+    """Return a sentence if the pruned network was trained for more epochs than the dense one."""
+    more = sum(row.epochs for row in rounds[1 : final + 1])
+    epochs = f"{more} epoch{'s' * (more > 1)}"
+    said = f"Round {final} was trained for {epochs} more than round 0; with baseline=true, so is a dense network."
+    return said if more else ""
 
 
 def where(folder: Path) -> str:
@@ -160,10 +169,12 @@ class Console:
                 tqdm.write(text.encode(encoding, "replace").decode(encoding), file=sys.stdout)
                 sys.stdout.flush()
 
-    def finish(self, rounds: Iterable[RoundRecord], folder: Path) -> None:
-        """Print the table of rounds and where the results are."""
+    def finish(
+        self, rounds: Iterable[RoundRecord], folder: Path, baseline: RoundRecord | None = None, note: str = ""
+    ) -> None:
+        """Print the table of rounds, a note on it, and where the results are."""
         self.close()
-        self.say(f"{rounds_table(rounds)}\n\n{where(folder)}")
+        self.say("\n\n".join(filter(None, [rounds_table(rounds, baseline), note, where(folder)])))
 
     def close(self) -> None:
         """Remove the bar."""

@@ -26,7 +26,7 @@ from prunelab.stages import files
 from prunelab.stages.stage import State
 from prunelab.text import percent
 from prunelab.tracking import cost_table, run_lock
-from prunelab.tracking.console import Console, without_layers
+from prunelab.tracking.console import Console, trained_longer, without_layers
 from prunelab.tracking.csv_files import FILES, CsvFiles
 from prunelab.tracking.origin import Origin
 from prunelab.tracking.problems import Problems
@@ -61,6 +61,7 @@ class RunFolder:
         self.folder, self.origin = folder, origin
         self.console = Console(quiet=origin.quiet)
         self.rounds: list[RoundRecord] = []
+        self.baseline: RoundRecord | None = None  # the dense network, trained as long as the pruned one
         self.problems = Problems()
         self.final = 0  # the round of the result
         self.round, self.stage = 0, ""
@@ -148,6 +149,12 @@ class RunFolder:
         self._show_masks(row, masks)
         log.info("round %d: %s", row.round, json.dumps(plain(row)))
 
+    def longer(self, row: RoundRecord) -> None:
+        """Write the dense network that was trained as long as the pruned one; its row stands below the rounds."""
+        self.baseline = row
+        self.note(baseline=plain(row))
+        log.info("dense, trained as long: %s", json.dumps(plain(row)))
+
     def _show_masks(self, row: RoundRecord, masks: Masks) -> None:
         """Print the masks if they are small."""
         found = {item.name: item.kept for item in masks}
@@ -207,7 +214,9 @@ class RunFolder:
         if self.problems.decisive:
             self.note(error=self.problems.decisive)
         self.save()
-        self.console.finish(self.rounds, self.folder)
+        rewound = self.summary["config"]["rewind"] is not None
+        longer = "" if self.baseline or rewound else trained_longer(self.rounds, self.final)
+        self.console.finish(self.rounds, self.folder, self.baseline, longer)
 
     @property
     def board(self) -> TensorBoard:

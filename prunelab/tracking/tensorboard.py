@@ -16,7 +16,7 @@ from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.records import EpochRecord, LayerRecord, RoundRecord, flat, tags
 from prunelab.tracking import cost_table
 
-NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device", "latency")
+NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device", "latency", "baseline")
 ALWAYS_COMPARED = ("seed", "strategy", "amount")  # TensorBoard shows the first five, in alphabetical order
 SHOWN = ("round", "amount", "sparsity", "nonzero", "compression_ratio", "val_accuracy", "test_accuracy", "seconds")
 MOST_VALUES = 2**18  # of a tensor in a histogram

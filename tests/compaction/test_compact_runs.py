@@ -20,7 +20,7 @@ def test_strategy_channel_ends_with_a_smaller_network_that_computes_the_same(tmp
     result = prunelab.run(prunelab.compose(*few))
     summary = json.loads((result.folder / "summary.json").read_text())
     assert summary["compact"]["agree"]
-    (card,) = [row for row in summary["cost"] if row["form"] == "compact"]
+    (card,) = [row for row in summary["cost"] if row["form"] == "compact (torch)"]
     assert card["parameters"] == sum(p.numel() for p in result.model.parameters()) < 60_074 / 2
     masked = LeNet()
     masked.load_state_dict(load_file(result.folder / "model.safetensors"))
@@ -36,7 +36,7 @@ def test_a_network_without_empty_channels_stays_and_says_so(tmp_path):
     result = prunelab.run(prunelab.compose(*overrides(tmp_path, "compact=true", "schedule.rounds=1", "strategy=l1")))
     summary = json.loads((result.folder / "summary.json").read_text())
     assert summary["compact"]["removed"] == []
-    assert [row["parameters"] for row in summary["cost"] if row["form"] == "compact"] == [60_074]
+    assert [row["parameters"] for row in summary["cost"] if row["form"] == "compact (torch)"] == [60_074]
     assert summary["compact"]["kept_because"]
 
 

@@ -52,7 +52,7 @@ def test_a_kind_that_cannot_be_made_leaves_the_others(outputs):
     (line,) = result.problems
     assert line.startswith("export=csr: no layer can be stored as CSR")
     assert [row["kind"] for row in said["export"]] == ["safetensors"]
-    assert [row["form"] for row in said["cost"]] == ["dense", "masked", "safetensors"]
+    assert [row["form"] for row in said["cost"]] == ["dense (torch)", "masked (torch)", "pruned (safetensors)"]
     assert not list(result.folder.glob(".export.*"))
 
 
@@ -96,7 +96,7 @@ def test_a_compact_network_that_computes_something_else_is_an_error(outputs, mon
     (line,) = result.problems
     assert line.startswith("compact=true: is not written: the compact network does not compute the same")
     assert not (result.folder / "compact.safetensors").exists()
-    assert [row["form"] for row in said["cost"]] == ["dense", "masked"]
+    assert [row["form"] for row in said["cost"]] == ["dense (torch)", "masked (torch)"]
 
 
 RAISES = """

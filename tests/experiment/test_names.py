@@ -60,6 +60,7 @@ SCHEMA = {
     "tolerance": ((UNTIL,), "tolerance=0.1", set()),  # decides which round is the last one, not what is in a round
     "rewind": ((), TICKET, {"round"}),
     "control": ((TICKET,), "control=reinit", set()),  # names the stage `control`, after the ticket's own rounds
+    "baseline": ((), "baseline=true", set()),  # names the stages `longer`
     "train.epochs": ((), "train.epochs=2", BOTH),
     "train.batch_size": ((), "train.batch_size=32", BOTH),
     "train.validate_every": ((), "train.validate_every=5", BOTH),

@@ -79,7 +79,7 @@ def test_int8_is_compared_with_the_network_that_was_rounded(folder, finished, te
     (row,) = export.make(folder, finished.model, config, test_split, [kind])
     assert row.largest_difference <= 1e-5
     assert all((folder / name).is_file() for name in row.files)
-    found = cost_forms.exported(folder, finished.model, [kind], ())[kind]
+    found = cost_forms.exported(folder, finished.model, [kind], ())[f"pruned ({kind})"]
     with torch.no_grad():
         x = export_files.examples(test_split)["test"]
         assert (found.run(x) - finished.model(x)).abs().max() > 1e-4  # it is another network than the dense one

@@ -62,18 +62,25 @@ def test_what_there_is_not_is_refused(wrong):
 def test_every_run_has_the_counts_and_masks_are_no_faster(tmp_path, capsys):
     result = prunelab.run(prunelab.compose(*overrides(tmp_path, "schedule.rounds=1", "amount=0.5")))
     found = card(result)
-    assert list(found) == ["dense", "masked"]
+    assert list(found) == ["dense (torch)", "masked (torch)"]
     conv, linear = 54 * 26 * 26 + 864 * 11 * 11, 400 * 120 + 120 * 84 + 84 * 10
-    assert found["dense"]["parameters"] == found["masked"]["parameters"] == 60_074
-    assert found["dense"]["macs"] == found["dense"]["macs_nonzero"] == found["masked"]["macs"] == conv + linear
-    assert found["masked"]["nonzero"] == result.rounds[1].nonzero == 60_074 - 59_838 // 2
-    assert found["masked"]["macs_nonzero"] == result.rounds[1].macs_nonzero
+    assert found["dense (torch)"]["parameters"] == found["masked (torch)"]["parameters"] == 60_074
+    assert (
+        found["dense (torch)"]["macs"]
+        == found["dense (torch)"]["macs_nonzero"]
+        == found["masked (torch)"]["macs"]
+        == conv + linear
+    )
+    assert found["masked (torch)"]["nonzero"] == result.rounds[1].nonzero == 60_074 - 59_838 // 2
+    assert found["masked (torch)"]["macs_nonzero"] == result.rounds[1].macs_nonzero
     stored = sum((result.folder / f"{name}.safetensors").stat().st_size for name in ("model", "masks"))
-    assert found["masked"]["bytes"] == stored
+    assert found["masked (torch)"]["bytes"] == stored
     assert not [key for row in found.values() for key in row if key.startswith(("latency", "speedup"))]
-    assert found["masked"]["why_no_faster"] == "no speed-up: the same multiply-adds are done, those on zeros too"
+    assert (
+        found["masked (torch)"]["why_no_faster"] == "no speed-up: the same multiply-adds are done, those on zeros too"
+    )
     shown = capsys.readouterr().out
-    assert "masked: no speed-up: the same multiply-adds are done, those on zeros too" in shown
+    assert "masked (torch): no speed-up: the same multiply-adds are done, those on zeros too" in shown
     assert max(len(line) for line in shown.splitlines() if "http" not in line and str(tmp_path) not in line) <= 120
 
 
@@ -84,7 +91,7 @@ def test_dense_is_the_network_of_round_0(tmp_path, monkeypatch):
     )
     monkeypatch.setattr("prunelab.tracking.run_folder.RunFolder.cost", lambda self, rows: None)
     result = prunelab.run(prunelab.compose(*overrides(tmp_path, "schedule.rounds=1", "amount=0.5")))
-    assert list(given) == ["dense", "masked"]
+    assert list(given) == ["dense (torch)", "masked (torch)"]
     for form, row in zip(given.values(), result.rounds, strict=True):  # each gives what its round reports
         found = training.evaluate(form.run, mnist(limit=300).test)
         assert found == (row.test_accuracy, pytest.approx(row.test_loss, rel=1e-5))
@@ -93,22 +100,31 @@ def test_dense_is_the_network_of_round_0(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_all_forms_are_timed_in_one_race(tmp_path, monkeypatch):
+def test_all_forms_are_timed_in_one_race_with_the_dense_network_of_their_runtime(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("torchao")
-    races, real = [], timing.race
-    monkeypatch.setattr("prunelab.costs.card.race", lambda runs, *rest: races.append(list(runs)) or real(runs, *rest))
     asked = ("model=lenet_300_100", "schedule=one_shot", "amount=0.95", "strategy=l1", "compact=true")
     few = overrides(tmp_path, *asked, "export=[onnx,csr]", "quantize=int8_weight", "latency=null")
-    found = card(prunelab.run(prunelab.compose(*few)))
-    names = ["dense", "masked", "compact", "onnx", "csr", "int8_weight"]
-    assert list(found) == names
-    assert races == [names, names]  # batch 1 and 256
+    result = prunelab.run(prunelab.compose(*few))
+    found = card(result)
+    assert {name: row["against"] for name, row in found.items()} == {
+        "dense (torch)": None,
+        "masked (torch)": "dense (torch)",
+        "compact (torch)": "dense (torch)",
+        "dense (onnx)": None,
+        "pruned (onnx)": "dense (onnx)",
+        "pruned (csr)": "dense (torch)",
+        "dense (int8_weight)": None,
+        "pruned (int8_weight)": "dense (int8_weight)",
+    }
     assert all(row["speedup_256"][0] > 0 and row["latency_1_ms"][0] > 0 for row in found.values())
-    assert found["onnx"]["peak_bytes"] is None
-    assert found["onnx"]["parameters"] == found["compact"]["parameters"]
-    assert found["csr"]["macs"] < found["dense"]["macs"] / 10
-    assert found["int8_weight"]["bytes"] < 0.3 * found["dense"]["bytes"]
+    assert {row["timed_in"].partition(" where")[0] for row in found.values()} == {"in a fresh process"}
+    assert found["pruned (onnx)"]["peak_bytes"] is None
+    assert found["pruned (onnx)"]["parameters"] == found["compact (torch)"]["parameters"]
+    assert found["dense (onnx)"]["nonzero"] == found["dense (torch)"]["nonzero"]
+    assert found["pruned (csr)"]["macs"] < found["dense (torch)"]["macs"] / 10
+    assert found["pruned (int8_weight)"]["bytes"] < 0.3 * found["dense (torch)"]["bytes"]
+    assert not list(result.folder.glob(".dense*"))
 
 
 @pytest.mark.parametrize(("asked", "timed"), [(["latency=true"], True), (["latency=false", "compact=true"], False)])

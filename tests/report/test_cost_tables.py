@@ -57,7 +57,7 @@ def test_times_are_of_the_seeds_that_were_timed():
     assert (masked["seeds"], masked["speedup_1"], masked["why_no_faster"]) == (2, pytest.approx(0.6), why)
     assert (csr["seeds"], csr["speedup_256"], csr["latency_1_ms"]) == (2, 640.0, pytest.approx((1 / 3 + 1 / 2) / 2))
     assert (csr["speedup_1_error"], csr["latency_1_ms_error"]) == (pytest.approx(0.5), pytest.approx(1 / 12))
-    assert "| csr | 2 | 0.417 ± 0.083 | 2.50× ± 0.50 | 107 ± 21 | 640.00× ± 128.00 |  |" in table.markdown()
+    assert "| csr | 2 | 0.417 ± 0.083 | 2.50× ± 0.50 | 107 ± 21 | 640.00× ± 128.00 |  |  |" in table.markdown()
     assert table.title.endswith("mean ± standard error over seeds; threads: 1")
     (row,) = cost_tables.latencies(group(runs[2:])).rows
     assert (row["form"], row["seeds"], row["speedup_1"], row["why_no_faster"]) == (
@@ -78,7 +78,17 @@ def test_one_seed_has_no_standard_error_and_threads_are_those_of_all():
     assert (row["speedup_1_error"], row["threads"]) == (None, "4")
     table = times_of(cost_row("csr", 400, 2.0, threads=4), cost_row("csr", 400, 2.0, threads=1))
     assert table.title.endswith("; threads: 1 or 4")
-    assert "| csr | 2 | 0.500 | 2.00× | 128 | 512.00× |  |" in table.markdown()
+    assert "| csr | 2 | 0.500 | 2.00× | 128 | 512.00× |  |  |" in table.markdown()
+
+
+def test_each_form_names_the_dense_network_of_its_runtime_and_the_state_of_malloc():
+    there = {"timed_in": "in a fresh process"}
+    dense, pruned = cost_row("dense (onnx)", 1000, 1.0) | there, cost_row("pruned (onnx)", 400, 1.05) | there
+    table = cost_tables.latencies(group([a_run(cost=[dense, pruned | {"against": "dense (onnx)"}])]))
+    assert [row["against"] for row in table.rows] == ["", "dense (onnx)"]
+    assert table.title.startswith("Latency of each form, and speed-up over the dense network in the same runtime; ")
+    assert table.title.endswith("; threads: 1; timed in a fresh process")
+    assert "× | dense (onnx) |  |" in table.markdown()
 
 
 @pytest.mark.parametrize(

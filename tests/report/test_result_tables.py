@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 import pytest
-from fake_runs import sweep
+from fake_runs import rounds, sweep
 
 from prunelab.report.curves import baselines, curves, final
 from prunelab.report.groups import group
@@ -23,6 +23,16 @@ def test_results_have_means_errors_and_the_dense_network(tmp_path):
     assert (dense["group"], dense["sparsity"]) == ("dense network", "0.0")
     assert (float(l1["test_accuracy"]), float(l1["test_accuracy_error"])) == pytest.approx((0.82, 0.02 / math.sqrt(3)))
     assert "82.00% ± 1.15%" in table.markdown()
+
+
+def test_results_have_the_dense_network_that_was_trained_as_long(tmp_path):
+    trained = rounds(0, lambda seed, s: 0.91, sparsities=(0.0,) * 4)[-1]
+    groups = group(find_runs([sweep(tmp_path, {n: lambda seed, s: 0.8 for n in ("l1", "global")}, baseline=trained)]))
+    found = curves(groups)
+    table = results([(g, final(g)) for g in groups], baselines(found), baselines(found, longer=True))
+    names = ["dense network", "dense network, trained as long", "l1", "global"]
+    assert list(table.frame["group"]) == names
+    assert table.frame["test_accuracy"][1] == pytest.approx(0.91)
 
 
 def test_layers_are_means_over_seeds(tmp_path):

@@ -37,6 +37,15 @@ def test_the_headline_compares_with_the_network_trained_as_long_and_not_pruned(t
     assert "2.0 points below l1 amount=0, which was trained for as many epochs and not pruned" in said
 
 
+def test_the_headline_compares_with_the_dense_network_trained_as_long(tmp_path):
+    trained = rounds(0, lambda seed, s: 0.91, sparsities=(0.0,) * 4)[-1]
+    found = curves_of(tmp_path, {"l1": lambda seed, s: 0.88, "global": lambda seed, s: 0.8}, baseline=trained)
+    longer = baselines(found, longer=True)
+    assert [[curve.label for curve in line.curves] for line in longer] == [["l1", "global"]]
+    said = sentences.headline(found, baselines(found), longer)
+    assert "3.0 points below the dense network, which was trained for as many epochs and not pruned" in said
+
+
 def test_a_rewound_network_is_not_said_to_be_trained_as_long(tmp_path):
     sweep(tmp_path / "a", {"ticket": lambda seed, s: 0.88 + seed / 1000}, config={"rewind": "0"})
     sweep(tmp_path / "b", {"zero": lambda seed, s: 0.90})

@@ -64,7 +64,7 @@ def test_what_changes_only_the_rounds(key):
     assert first.clash([second], [first.dense]) == 0
 
 
-@pytest.mark.parametrize("key", ["compact", "export", "control", "schedule.rounds", "latency"])
+@pytest.mark.parametrize("key", ["compact", "export", "control", "baseline", "schedule.rounds", "latency"])
 def test_what_changes_no_round(key):
     first, second = jobs(f"{key}=1 seed=0", f"{key}=2 seed=0")
     assert first.clash([second], [first.dense]) == 2

@@ -1,0 +1,56 @@
+"""The fair baseline: the dense network, trained for as many epochs as the pruned one, and not pruned."""
+
+from dataclasses import replace
+
+from prunelab.experiment import round as stages
+from prunelab.experiment.bench import Bench, Tensors
+from prunelab.records import EpochRecord
+from prunelab.stages.stage import State
+from prunelab.stages.store import Store
+from prunelab.text import percent
+from prunelab.tracking.run_folder import RunFolder
+
+
+def rounds(bench: Bench, pruned: int) -> int:
+    """Return how many rounds of `longer` make the dense network one that was trained as long as the pruned one.
+
+    Args:
+        pruned: rounds of the pruned one.
+
+    A network that is rewound in each round has been trained to the point of rewinding, and for one round.
+    """
+    if not bench.spec.finetune.epochs:
+        return 0
+    point = bench.rewind_iterations()
+    if point is None:
+        return pruned
+    as_long = point + bench.spec.finetune.epochs * bench.batches == bench.dense_epochs * bench.batches
+    return 0 if as_long else min(pruned, 1)
+
+
+def train_as_long(
+    bench: Bench, store: Store, report: RunFolder, dense: State, origin: Tensors | None, pruned: int
+) -> None:
+    """Train the dense network as long as a network of that many rounds, and report it.
+
+    Args:
+        origin: the weights that each round rewinds to, if it does.
+        pruned: rounds of the pruned network.
+    """
+
+    def on_epoch(row: EpochRecord) -> None:
+        report.console.describe(f"dense, as long: {percent(row.val_accuracy, 2)}")
+        if row.reused:
+            report.console.skip_epoch()
+
+    state, seconds = dense, 0.0 if origin is not None else dense.row.seconds
+    number = rounds(bench, pruned)
+    for n in range(1, number + 1):
+        state = store.run(stages.longer(bench, n, state, origin, on_epoch))
+        seconds += state.row.seconds
+        for epoch in state.epochs if state.reused else ():
+            on_epoch(replace(epoch, reused=True))
+    if number:
+        before = bench.dense_epochs if origin is None else (bench.rewind_iterations() or 0) // bench.batches
+        epochs = before + number * bench.spec.finetune.epochs
+        report.longer(replace(state.row, epochs=epochs, seconds=seconds, stage=state.stage, reused=state.reused))
