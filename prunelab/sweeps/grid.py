@@ -137,12 +137,24 @@ def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
-    """Raise ConfigError if a job cannot be composed. Hydra would end the sweep only when it came to that job."""
+    """Raise ConfigError if a job cannot be composed, or none passes the check, before a folder is made.
+
+    Hydra would end the sweep only when it came to that job.
+    """
     seen: set[str] = set()
     for overrides in jobs:
         if not seen.issuperset(overrides) or foreign.is_foreign(config):
             foreign.check_config(_composed(config, overrides), [*config.hydra.overrides.hydra, *overrides])
         seen.update(overrides)
+    refused: list[ConfigError] = []
+    for overrides in jobs:
+        try:
+            check(composing.settings(_composed(config, overrides)))
+            return
+        except ConfigError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
 
 
 def _compare(config: DictConfig, jobs: Sequence[Sequence[str]], places: Sequence[Path]) -> None:

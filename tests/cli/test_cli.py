@@ -53,10 +53,14 @@ def only_line(result) -> str:
         ("rewind=99ep", ["rewind=99ep", "3ep"]),
         ("schedule=cubic", ["schedule.sparsity=null", "(0, 1)"]),
         ("amount=[", ["amount=["]),
-        ("model._target_=os.system", ["model._target_=os.system", "trusted=[os]"]),
+        ("model._target_=os.system", ["model.command=null", "must be given"]),  # typed, and therefore trusted
+        ("model.checkpoint=nowhere.pt", ["model.checkpoint=nowhere.pt: no such file"]),
+        ("data=null", ["data=null", "run(config, data=…)"]),
         ("hydra.verbosee=1", ["hydra.verbosee"]),
         ("prune.include=[conv9.weight]", ["prune.include=[conv9.weight]", "conv1.weight"]),
         ("device=cuda", ["device=cuda", "cpu"]),
+        ("device=cuda:1", ["device=cuda:1", "cpu"]),
+        ("device=cuda:x", ["device=cuda:x", "cuda:1"]),
     ],
 )
 def test_wrong_input_is_answered_in_one_line(cli, tmp_path, given, parts):
@@ -65,6 +69,13 @@ def test_wrong_input_is_answered_in_one_line(cli, tmp_path, given, parts):
     assert not [part for part in parts if part not in line], line
     assert result.stdout == ""
     assert not runs(tmp_path)
+
+
+@pytest.mark.parametrize("typo", ["strategy=globl,l1", "strateg=l1,global", "amount=2,3", "train.epochs=-1,-2"])
+def test_a_typo_leaves_no_folder_of_a_sweep(cli, tmp_path, typo):
+    line = only_line(cli("sweep", typo, cwd=tmp_path))
+    assert typo.split(",")[0] in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_traceback_is_there_for_who_wants_it(cli, tmp_path):

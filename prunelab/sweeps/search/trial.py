@@ -34,7 +34,7 @@ def run(overrides: Sequence[str], folder: Path, objective: str) -> tuple[float, 
     """
     from prunelab.experiment import api
 
-    composing.compose(*overrides)
+    composing.compose_checked(*overrides)
     hydra = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir='{folder.parent}'", f"hydra.sweep.subdir='{folder.name}'"]
     hydra += [f"hydra.job.num={folder.name}", f"hydra.job.id={folder.name}"]
     config = composing.compose_raw(*overrides, *hydra, return_hydra_config=True)
