@@ -25,6 +25,7 @@ from prunelab.config import help_table, messages
 from prunelab.config.check import check
 from prunelab.config.check import plain as plain
 from prunelab.config.conf_folder import folder as folder
+from prunelab.config.digest import NEVER_COMPARED
 from prunelab.config.schema import Config
 from prunelab.config.typed_names import NAMING, trusting
 from prunelab.errors import ConfigError
@@ -143,8 +144,9 @@ def telling() -> list[str] | None:
 
 
 def label(overrides: Sequence[str] | None) -> str:
-    """Return overrides as the name of a folder: `strategy=l1_seed=0`."""
-    return re.sub(r"[^\w=.+-]+", "-", "_".join(overrides or ()))[:100]
+    """Return overrides as the name of a folder, without those that change no experiment: `strategy=l1_seed=0`."""
+    told = [item for item in overrides or () if item.lstrip("+").partition("=")[0] not in NEVER_COMPARED]
+    return re.sub(r"[^\w=.+-]+", "-", "_".join(told))[:100] or "defaults"
 
 
 def run_folder(outputs: str) -> Path:

@@ -53,8 +53,8 @@ def run(
     with seeded(spec.seed, "data"):  # a data set may draw random numbers
         own = None if data is None else as_dataset(data)
     telling, sweeping = compose.telling(), compose.in_sweep()
-    # TensorBoard names a run after its folder; a job's folder is a number, so the run has a folder of its own in it.
-    name = compose.label(telling) if sweeping else ""
+    # TensorBoard names a run after its folder, which is a time or a number; so the run has a folder of its own in it.
+    name = compose.label(telling) if telling is not None else ""
     origin = Origin(compose.command(), telling, name, quiet=sweeping, live=live_identity.of(model, own))
     return experiment.run(spec, where, origin, model, own)
 

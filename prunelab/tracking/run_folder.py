@@ -112,7 +112,9 @@ class RunFolder:
         """Show the plan, and start the progress bar of `epochs` of `batches` each."""
         self.note(plan=[plain(round) for round in plan])
         self.save()
-        self.console.plan(plan, epochs, batches)
+        strategy = self.summary["config"]["strategy"]["name"]
+        rounds = f"{len(plan)} round{'s' * (len(plan) > 1)}"
+        self.console.plan(f"plan: strategy {strategy}, {rounds} after dense training", plan, epochs, batches)
 
     def begin(self, round: int, stage: str) -> None:
         """Begin a round; the following records get its number and the name of its stage."""
@@ -141,6 +143,7 @@ class RunFolder:
             for layer in layers:
                 self.tables.write(layer)
             self.board.round(row, layers, masks)
+        self.console.round(row, first=len(self.rounds) == 1)
         for warning in row.warnings:
             log.warning("round %d: %s", row.round, warning)
         if row.losses:
@@ -190,13 +193,14 @@ class RunFolder:
     def conclude(self, final: int) -> None:
         """Write the result into the summary; `final` is its round. Files and proof are still to come."""
         self.final = final
+        self.console.explain()
         self.note(dense=plain(self.rounds[0]), final=plain(self.rounds[final]))
         self.save()
 
     def finish(self) -> None:
-        """Complete the summary and TensorBoard, and print the table of rounds."""
+        """Complete the summary and TensorBoard, and print where they are."""
         with self.problems.part("TensorBoard"), files.writing(self.folder):
-            self.board.finish(self.rounds, self.final)
+            self.board.finish(self.rounds, self.final, picture=not self.origin.quiet)
         with self.problems.part("tables"):
             self._close()
         self.summary |= {
@@ -207,7 +211,7 @@ class RunFolder:
         if self.problems.decisive:
             self.note(error=self.problems.decisive)
         self.save()
-        self.console.finish(self.rounds, self.folder)
+        self.console.finish(self.folder)
 
     @property
     def board(self) -> TensorBoard:

@@ -226,24 +226,31 @@ def test_a_run_shows_the_plan_the_table_and_three_lines(normal):
     folder, result = normal
     (run,) = runs(folder)
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[0] == ["round", "amount", "sparsity", "weights", "left"]
+    title, *lines = lines
+    assert title == ["plan:", "strategy", "global,", "2", "rounds", "after", "dense", "training"]
+    assert lines[0] == ["round", "amount", "sparsity", "prunable", "weights", "left"]
     assert lines[2] == ["1", "20.0%", "20.0%", "47,870"]
     assert lines[3] == ["2", "20.0%", "36.0%", "38,296"]
     assert lines[4] == []
-    assert lines[5] == ["dense", "masked"]
-    assert lines[7] == ["parameters", "60,074", "60,074"]
-    assert lines[15][:5] == ["masked:", "no", "speed-up:", "the", "same"]
-    assert lines[16] == []
-    lines = lines[17:]
-    assert lines[0] == ["round", "sparsity", "nonzero", "compression", "val", "accuracy", "test", "accuracy", "seconds"]
+    lines = lines[5:]
+    columns = "round sparsity nonzero compression theoretical speed-up val accuracy test accuracy seconds"
+    assert lines[0] == columns.split()
     assert [line[:3] for line in lines[2:5]] == [
         ["0", "0.0%", "60,074"],
         ["1", "20.0%", "48,106"],
         ["2", "36.0%", "38,532"],
     ]
-    assert lines[5] == []
+    assert lines[5][0] == "Sparsity:"
+    assert lines[7] == []
+    assert lines[8] == ["dense", "masked"]
+    assert lines[10] == ["parameters", "60,074", "60,074"]
+    size, masked = (lines[14][3:], (run / "model.safetensors").stat().st_size)
+    assert size[-1] == f"{masked:,}"  # what is shipped: the masks are not
+    assert lines[19][:5] == ["masked:", "no", "speed-up:", "the", "same"]
+    assert lines[20] == []
+    lines = lines[15:]
     assert lines[6] == ["results", str(run)]
-    assert lines[7] == ["TensorBoard", "tensorboard", "--logdir", str(run)]
+    assert lines[7] == ["TensorBoard", "tensorboard", "--logdir", str(run), "--port", "6006"]
     assert lines[8][-1].startswith("http://localhost:6006/")
     assert len(lines) == 9
 
