@@ -154,7 +154,7 @@ def test_a_word_that_is_no_command_is_answered_in_one_line(cli, tmp_path, word, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("run", "sweep")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("run", "sweep", "runs")])
 def test_a_command_and_its_older_form_have_the_same_page(cli, tmp_path, name):
     page = cli(name, "--help", cwd=tmp_path)
     older = [sys.executable, "-m", f"prunelab.{name}", "--help"]
@@ -171,9 +171,26 @@ def test_the_console_script_is_the_same_command(cli, tmp_path):
 
 
 def test_the_shell_completes_overrides(cli, tmp_path):
-    asked = {"COMP_LINE": "prunelab strategy=l", "COMP_POINT": "19"}
-    offered = cli("-sc", "query=bash", cwd=tmp_path, env=asked).stdout.split()
-    assert {"strategy=l1", "strategy=lamp", "strategy=layer"} <= set(offered)
+    for line in ("prunelab strategy=l", "prunelab run strategy=l", "prunelab sweep amount=0.2 strategy=l"):
+        asked = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+        offered = cli("-sc", "query=bash", cwd=tmp_path, env=asked).stdout.split()
+        assert {"strategy=l1", "strategy=lamp", "strategy=layer"} <= set(offered)
+
+
+def test_bash_completes_the_console_script(tmp_path):
+    script = tmp_path / "prunelab"
+    script.write_text(f"#!{sys.executable}\nfrom prunelab.cli.main import main\nmain()\n")
+    script.chmod(0o755)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (line,) = re.findall(r"`(eval .*-sc install=bash\)\")`", readme)
+    asked = "COMP_LINE='prunelab run strategy=la'; COMP_POINT=24; COMP_CWORD=2; hydra_bash_completion"
+    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    code = f'{line}; complete -p prunelab; {asked}; echo "${{COMPREPLY[@]}}"'
+    said = subprocess.run(
+        ["bash", "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env, check=True
+    ).stdout
+    assert said.splitlines()[0].endswith("prunelab")
+    assert said.splitlines()[-1].split() == ["strategy=lamp", "strategy=layer"]
 
 
 def test_the_page_lists_groups_of_your_own(cli, tmp_path):
@@ -260,9 +277,9 @@ def test_a_run_folder_is_complete(normal):
     (run,) = runs(folder)
     expected = {"rounds.csv", "epochs.csv", "layers.csv", "summary.json", "model.safetensors", "masks.safetensors"}
     there = {path.name for path in run.iterdir()}
-    events = {name for name in there if name.startswith("events.out.tfevents.")}
-    assert len(events) == 1
-    assert there - events == expected | {".hydra", ".lock", "prunelab.log"}
+    (board,) = (path.parent.name for path in run.rglob("events.out.tfevents.*"))
+    assert board.startswith("data.limit=300_train.epochs=1_")  # TensorBoard names the run after its folder
+    assert there - {board} == expected | {".hydra", ".lock", "prunelab.log"}
     assert {path.name for path in (run / ".hydra").iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
     assert "round 2" in (run / "prunelab.log").read_text()
     summary = json.loads((run / "summary.json").read_text())
