@@ -35,8 +35,7 @@ def registered(key: str) -> frozenset[str]:
     """Return the dotted names that a key may have without trust: those that the files in `conf/` give it."""
     part, _, leaf = key.partition(".")
     text = "\n".join(path.read_text(encoding="utf-8") for path in (folder() / part).glob("*.yaml"))
-    own = LIVE.get(part, "") if leaf == "_target_" else ""
-    return frozenset((*re.findall(rf"^ *{leaf}: *([\w.]+\.\w+)", text, re.MULTILINE), *TORCH.get(key, ()), own))
+    return frozenset((*re.findall(rf"^ *{leaf}: *([\w.]+\.\w+)", text, re.MULTILINE), *TORCH.get(key, ())))
 
 
 def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..., Any]:
@@ -58,7 +57,7 @@ def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..
         raise ConfigError(f"{key}={name}: cannot be imported: {describe(error)}") from error
     # `mypackage.net.torch.hub.load` comes from a trusted package, but was defined elsewhere.
     home = f"{getattr(target, '__module__', '')}."
-    own = name in registered(key) or name in trusted or home.startswith(_prefixes(trusted))
+    own = name in (*registered(key), *trusted, LIVE.get(key.split(".")[0])) or home.startswith(_prefixes(trusted))
     if not own and is_allowed(name, key, ()):
         own, trusted = home.startswith("torch.nn.modules."), ("torch.nn.modules",)
     if not callable(target) or not own:
@@ -82,8 +81,9 @@ def check_name(dotted: object, key: str, trusted: Iterable[str]) -> str:
 def is_allowed(dotted: str, key: str, trusted: Iterable[str]) -> bool:
     """Return whether a key may have a dotted name, as far as is known without importing it."""
     trusted = tuple(trusted)
-    torchs = key == "model._target_" and LAYER.fullmatch(dotted) is not None
-    return dotted in registered(key) or dotted in trusted or torchs or dotted.startswith(_prefixes(trusted))
+    layer = key == "model._target_" and LAYER.fullmatch(dotted) is not None
+    named = dotted in (*registered(key), *trusted, LIVE.get(key.removesuffix("._target_")))
+    return named or layer or dotted.startswith(_prefixes(trusted))
 
 
 def _prefixes(trusted: Iterable[str]) -> tuple[str, ...]:
