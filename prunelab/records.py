@@ -49,9 +49,9 @@ def csv_columns(record: type) -> list[str]:
     return [entry.name for entry in columns(record) if entry.csv]
 
 
-def tags(record: type) -> list[str]:
-    """Return the names of the fields that are curves in TensorBoard."""
-    return [entry.name for entry in columns(record) if entry.tag]
+def tags(record: type) -> dict[str, str]:
+    """Return the names of the fields that are curves in TensorBoard, with their meanings."""
+    return {entry.name: entry.meaning for entry in columns(record) if entry.tag}
 
 
 def from_plain(record: type[R], plain: dict[str, Any]) -> R:

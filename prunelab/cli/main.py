@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from prunelab.errors import ConfigError
 from prunelab.runtime import streams
 from prunelab.runtime.interrupt import InterruptedRun, noted
 
-COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages")
+COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages", "runs")
 OPTIONS = ("-", "+", "~")  # what an experiment's arguments may start with, if they are not key=value
 
 
@@ -39,6 +41,8 @@ def _run(words: Sequence[str]) -> int:
         return 0
     if first and first not in COMMANDS and "=" not in first and not first.startswith(OPTIONS):
         return failed(f"there is no command {first}; {_suggestion(first)}")
+    if line := os.environ.get("COMP_LINE"):  # the shell asks for completions; Hydra knows no commands
+        os.environ["COMP_LINE"] = re.sub(r"^(\S+ +)(run|sweep) ", r"\1", line)
     command, arguments = (first, rest) if first in COMMANDS else ("run", list(words))
     if command == "sweep":
         command, arguments = "run", ["--multirun", *arguments]

@@ -68,6 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     logging.raiseExceptions = False  # on a full disk a log that cannot be written is no second error
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing ten lines
+    arguments = composing.typed(arguments)
     try:
         foreign.check_command_line(arguments)
     except ConfigError as error:

@@ -24,6 +24,10 @@ TORCH = {  # of torch, beside those that `conf/` names
     "optimizer._target_": tuple(f"torch.optim.{name}" for name in OPTIMIZERS),
     "strategy.method": tuple(f"torch.nn.utils.prune.{name}" for name in METHODS),
 }
+# What stands for the object that `prunelab.run(config, data=…, model=…)` is given, where the config has null.
+LIVE = {"data": "prunelab.config.network.no_data", "model": "prunelab.config.network.no_model"}
+DOTTED = re.compile(r"\w+(\.\w+)+")
+LAYER = re.compile(r"torch\.nn\.[A-Z]\w*")  # a module of torch's is a model: it runs no code but its own
 
 
 @functools.cache
@@ -40,7 +44,7 @@ def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..
     Args:
         dotted: such as `torch.optim.Adam`.
         key: one of `KEYS`; the key that holds the name.
-        trusted: packages of the user's, from which any class or function may come.
+        trusted: packages of the user's, from which any class or function may come; and whole dotted names.
 
     Raises:
         ConfigError: if the name may not stand there, or does not exist. Nothing is imported before that check.
@@ -52,7 +56,10 @@ def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..
     except Exception as error:
         raise ConfigError(f"{key}={name}: cannot be imported: {describe(error)}") from error
     # `mypackage.net.torch.hub.load` comes from a trusted package, but was defined elsewhere.
-    own = name in registered(key) or f"{getattr(target, '__module__', '')}.".startswith(_prefixes(trusted))
+    home = f"{getattr(target, '__module__', '')}."
+    own = name in (*registered(key), *trusted, LIVE.get(key.split(".")[0])) or home.startswith(_prefixes(trusted))
+    if not own and is_allowed(name, key, ()):
+        own, trusted = home.startswith("torch.nn.modules."), ("torch.nn.modules",)
     if not callable(target) or not own:
         raise ConfigError(f"{key}={name}: must be a class or function defined in {' or '.join(trusted)}")
     found: Callable[..., Any] = target
@@ -61,13 +68,22 @@ def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..
 
 def check_name(dotted: object, key: str, trusted: Iterable[str]) -> str:
     """Return a dotted name that a key may have; raise ConfigError for any other."""
-    if not isinstance(dotted, str) or not re.fullmatch(r"\w+(\.\w+)+", dotted):
+    if not isinstance(dotted, str) or not DOTTED.fullmatch(dotted):
         shown = "null" if dotted is None else dotted
         raise ConfigError(f"{key}={shown}: must be a dotted name such as mypackage.MyClass")
-    if dotted not in registered(key) and not dotted.startswith(_prefixes(trusted)):
-        trust = f"if you trust its package, add trusted=[{dotted.split('.')[0]}]"
-        raise ConfigError(f"{key}={dotted}: is none of prunelab's own choices; {trust}")
+    if not is_allowed(dotted, key, trusted):
+        package = dotted.split(".")[0]
+        trust = f"if you trust {package}, add trusted=[{package}] (prunelab export, compact: --trusted {package})"
+        raise ConfigError(f"{key}={dotted}: is none of prunelab's own choices, nor typed by you; {trust}")
     return dotted
+
+
+def is_allowed(dotted: str, key: str, trusted: Iterable[str]) -> bool:
+    """Return whether a key may have a dotted name, as far as is known without importing it."""
+    trusted = tuple(trusted)
+    layer = key == "model._target_" and LAYER.fullmatch(dotted) is not None
+    named = dotted in (*registered(key), *trusted, LIVE.get(key.removesuffix("._target_")))
+    return named or layer or dotted.startswith(_prefixes(trusted))
 
 
 def _prefixes(trusted: Iterable[str]) -> tuple[str, ...]:

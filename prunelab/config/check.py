@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from prunelab.config import rounds
-from prunelab.config.allow_list import KEYS, check_name, locate
+from prunelab.config.allow_list import KEYS, LIVE, check_name, locate
 from prunelab.config.component import bind
 from prunelab.config.keys import PART_KEYS
 from prunelab.config.schema import OPTIONAL, REQUIRED, Config, allowed, keys
@@ -33,9 +33,12 @@ def check(config: DictConfig) -> None:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """Return the config as plain, resolved data."""
+    """Return the config as plain, resolved data; `data=null` and `model=null` as what stands for a live object."""
     container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(container, dict)
+    for part, stand_in in LIVE.items():
+        if (container.get(part) or {}).get("_target_") is None:
+            container[part] = {**(container.get(part) or {}), "_target_": stand_in}
     return {str(key): value for key, value in container.items()}
 
 

@@ -25,7 +25,9 @@ from prunelab.config import help_table, messages, python_values
 from prunelab.config.check import check
 from prunelab.config.check import plain as plain
 from prunelab.config.conf_folder import folder as folder
+from prunelab.config.digest import NEVER_COMPARED
 from prunelab.config.schema import Config
+from prunelab.config.typed_names import NAMING, trusting
 from prunelab.errors import ConfigError
 from prunelab.runtime.json_data import read_json
 
@@ -56,7 +58,19 @@ def compose(*overrides: str, **keys: object) -> DictConfig:
     Raises:
         ConfigError: for an override that is not valid.
     """
-    overrides = (*overrides, *python_values.overrides(keys))
+    return compose_checked(*typed([*overrides, *python_values.overrides(keys)]))
+
+
+def typed(arguments: Sequence[str]) -> list[str]:
+    """Return what the user typed, with trust in the classes and functions that it names. See `trusting`."""
+    if not any(NAMING.match(argument) for argument in arguments):
+        return list(arguments)
+    with own_hydra() as loader:
+        return trusting(arguments, loader)
+
+
+def compose_checked(*overrides: str) -> DictConfig:
+    """Compose a config of overrides that a file may have said: they name only what is trusted."""
     if any("hydra.searchpath" in item for item in overrides):
         raise ConfigError("hydra.searchpath: only `prunelab run` and `prunelab sweep` take config files from elsewhere")
     with explained(overrides):
@@ -77,8 +91,12 @@ def explained(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def spelled(overrides: Sequence[str]) -> list[str]:
-    """Return overrides with `compact.round_to` as `round_to`: Hydra has no keys below one that is true or false."""
-    return [re.sub(r"^(\+{0,2})compact\.round_to=", r"\1round_to=", override) for override in overrides]
+    """Return overrides as Hydra can read them.
+
+    It has no keys below one that is true or false, such as `compact.round_to`, and no group at null, such as `data`.
+    """
+    renamed = [re.sub(r"^(\+{0,2})compact\.round_to=", r"\1round_to=", override) for override in overrides]
+    return [re.sub(r"^(data|model)=null$", r"~\1", override) for override in renamed]
 
 
 def compose_raw(*overrides: str, **more: Any) -> DictConfig:
@@ -145,8 +163,9 @@ def telling() -> list[str] | None:
 
 
 def label(overrides: Sequence[str] | None) -> str:
-    """Return overrides as the name of a folder: `strategy=l1_seed=0`."""
-    return re.sub(r"[^\w=.+-]+", "-", "_".join(overrides or ()))[:100]
+    """Return overrides as the name of a folder, without those that change no experiment: `strategy=l1_seed=0`."""
+    told = [item for item in overrides or () if item.lstrip("+").partition("=")[0] not in NEVER_COMPARED]
+    return re.sub(r"[^\w=.+-]+", "-", "_".join(told))[:100] or "defaults"
 
 
 def run_folder(outputs: str) -> Path:

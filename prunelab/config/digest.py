@@ -8,6 +8,7 @@ from typing import Any
 from prunelab.records import flat
 from prunelab.stages.stage import canonical, name_of
 
+NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device", "latency", "baseline")  # keys of no experiment
 IRRELEVANT = ("outputs", "reuse", "trusted")  # keys that change no file of a run folder
 
 

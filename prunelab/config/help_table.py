@@ -7,9 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from prunelab.config.conf_folder import content, folder
+from prunelab.config.conf_folder import choices, content, folder
 from prunelab.config.keys import RANGE
 from prunelab.config.schema import keys
+from prunelab.records import flat
 
 # The keys that the page shows. `prunelab --cfg job` shows all of them.
 SHOWN = (
@@ -27,9 +28,20 @@ def table() -> str:
         key, numbers = there[name], RANGE.search(there[name].allowed)
         interval = numbers[0].split(", at most")[0] if numbers else ""
         default = set_by_choice.get(name, key.default)
-        said = "" if default is None else f"; default {default}"
+        said = "" if default is None else f"; default {default}{_others(name, default)}"
         lines += textwrap.wrap(f"  {name:<22}  {interval:<8}  {key.meaning}{said}", 120, subsequent_indent=" " * 36)
     return "\n".join(lines)
+
+
+def _others(name: str, default: object) -> str:
+    """Return what other schedules and strategies set a key to: ` (0.5 with schedule=one_shot)`."""
+    found: dict[object, list[str]] = {}
+    for group, choice in [(part, choice) for part in ("schedule", "strategy") for choice in choices(part)]:
+        value = flat(content(group, choice)).get(name)
+        if value not in (None, default, "???"):
+            found.setdefault(value, []).append(f"{group}={choice}")
+    said = "; ".join(f"{value} with {', '.join(where)}" for value, where in found.items())
+    return f" ({said})" if said else ""
 
 
 def defaults() -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Key:
         default: of the key; None where the chosen YAML file sets it.
         meaning: one line.
         allowed: the values, in words. A range in it (see `RANGE`) and "whole number" are what `fits` checks.
-        choices: the only values (of the elements, for a list), beside null; empty: any.
+        choices: the only values (of the elements, for a list), beside null, as regular expressions; empty: any.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Key:
     def fits(self, value: object) -> bool:
         """Return whether a value that is not null is one of the choices and in the range."""
         items = value if isinstance(value, (list, tuple)) else [value]
-        if self.choices and any(item not in self.choices for item in items):
+        if self.choices and not all(re.fullmatch("|".join(self.choices), str(item)) for item in items):
             return False
         found = RANGE.search(self.allowed)
         if found is None:

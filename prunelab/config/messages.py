@@ -31,6 +31,8 @@ def _explanation(error: BaseException, overrides: Sequence[str], compose: Callab
     if isinstance(error, ConfigError) and re.match(r"[\w.\[\]]+=", str(error)):
         return _first_line(str(error))  # it names the key already
     if unwritable := _unwritable(error):
+        if isinstance(unwritable, FileNotFoundError):
+            return f"{unwritable.filename}: no such file"
         why = f"cannot be written ({unwritable.strerror or unwritable}); outputs= chooses another folder"
         return f"{unwritable.filename}: {why}" if unwritable.filename else str(unwritable)
     causes = [error, error.__cause__, error.__context__]

@@ -61,6 +61,18 @@ def from_plain(config: Mapping[str, Any], trusted: Iterable[str] = ()) -> Networ
     return NetworkSpec(data, model, regularizer, layers)
 
 
+def no_data(**options: Any) -> Dataset:
+    """Stand for `data=null`: the data set is given to `prunelab.run`."""
+    raise ConfigError(
+        "data=null: must be a choice or a _target_, unless prunelab.run(config, data=…) is given the data"
+    )
+
+
+def no_model(**options: Any) -> nn.Module:
+    """Stand for `model=null`: the model is given to `prunelab.run`."""
+    raise ConfigError("model=null: must be a choice or a _target_, unless prunelab.run(config, model=…) is given it")
+
+
 def data_facts(data: Component) -> DataFacts:
     """Return what is known of a data set: from the options of its function, or else from the function's attributes."""
     shape, classes = (data.options.get(key, getattr(data.target, key, None)) for key in ("shape", "classes"))

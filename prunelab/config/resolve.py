@@ -11,7 +11,7 @@ from prunelab.config.check import check, check_plain, plain
 from prunelab.config.combinations import check_combination
 from prunelab.config.component import bind
 from prunelab.config.compose import in_sweep
-from prunelab.config.network import data_facts
+from prunelab.config.network import data_facts, no_data
 from prunelab.config.rules import AXES, method_component, rule_specs
 from prunelab.config.schema import OPTIONAL, REQUIRED
 from prunelab.config.spec import Distill, Finetune, Finish, Rewind, Selection, Spec, Strategy, Train
@@ -45,6 +45,7 @@ def from_plain(config: Mapping[str, Any], trusted: Iterable[str] = ()) -> Spec:
 def _spec(config: dict[str, Any]) -> Spec:
     trusted = tuple(config["trusted"])
     parts: dict[str, Any] = {part: bind(part, config[part], trusted) for part in REQUIRED if part != "model"}
+    facts = data_facts(parts["data"]).known if parts["data"].target is not no_data else ("shape", "classes")
     optional: dict[str, Any] = {part: bind(part, config[part], trusted) if config[part] else None for part in OPTIONAL}
     as_they_are = ("seed", "amount", "reconstruct", "tolerance", "control", "device", "threads", "outputs", "reuse")
     train, finetune, prune, schedule = (config[part] for part in ("train", "finetune", "prune", "schedule"))
@@ -56,7 +57,7 @@ def _spec(config: dict[str, Any]) -> Spec:
         baseline=in_sweep() if config["baseline"] is None else config["baseline"],
         **parts,
         **optional,
-        model=bind("model", config["model"], trusted, data_facts(parts["data"]).known),
+        model=bind("model", config["model"], trusted, facts),
         checkpoint=config["model"].get("checkpoint"),
         train=Train(train["epochs"], train["batch_size"], train["validate_every"]),
         finetune=Finetune(finetune["epochs"], finetune["lr"], Distill(**distill) if distill["alpha"] else None),

@@ -16,7 +16,7 @@ CONTROLS = ("reinit", "random_masks", "shuffled_masks", "signs")
 EXPORTS = ("safetensors", "onnx", "csr", "torch_export")
 RECONSTRUCTIONS = ("obs",)
 QUANTIZED = ("int8_weight", "int8_dynamic")
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "mps", r"cuda(:\d+)?")
 
 
 @dataclass
@@ -159,7 +159,10 @@ class Config:
         None, "measure latency at the end; null: only if compact, export or quantize is set", "null, true or false"
     )
     device: str = key(
-        "auto", "where to compute; auto: on a GPU if there is one", "auto, cpu, cuda or mps", choices=DEVICES
+        "auto",
+        "where to compute; auto: on a GPU if there is one",
+        "auto, cpu, mps, cuda or a certain GPU, such as cuda:1",
+        choices=DEVICES,
     )
     threads: Optional[int] = key(
         None, "CPU threads; null: OMP_NUM_THREADS, else the number of cores, at most 4", "null or a whole number ≥ 1"
@@ -167,7 +170,9 @@ class Config:
     outputs: str = key("outputs", "folder of run folders and stages", "a folder")
     reuse: bool = key(True, "use finished stages; false: compute every stage anew")
     trusted: list[str] = key(
-        list, "packages of yours that _target_ and strategy.method may name", "a list of packages of yours"
+        list,
+        "packages of yours that _target_ and strategy.method of config files and stored runs may name",
+        "a list of packages of yours",
     )
 
 

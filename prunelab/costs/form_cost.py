@@ -94,7 +94,10 @@ def notes(rows: Sequence[FormCost]) -> Iterator[str]:
         if row.why_no_peak is not None:
             unknown.setdefault(row.why_no_peak, []).append(row.form)
     told = "".join(f" Not known for {' and '.join(names)}: {why}." for why, names in unknown.items())
-    yield f"MACs: multiply-adds of one example. Peak memory: bytes of tensors that live at once at batch 256.{told}"
+    yield (
+        "MACs: multiply-adds of one example. Bytes of files: what is shipped, without the masks. Peak memory: bytes of "
+        f"tensors that live at once at batch 256.{told}"
+    )
     if sizes := timed(rows):
         late = "".join(f" Batch {n} takes too long to be timed." for n in BATCHES if n not in sizes)
         threads = rows[0].threads

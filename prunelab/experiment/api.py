@@ -102,8 +102,8 @@ def _run(
     where = Path(folder) if folder is not None else compose.run_folder(spec.outputs)
     with seeded(spec.seed, "data"):  # a data set may draw random numbers
         own = None if data is None else as_dataset(data)
-    # TensorBoard names a run after its folder; a job's folder is a number, so the run has a folder of its own in it.
-    name = compose.label(telling) if sweeping else ""
+    # TensorBoard names a run after its folder, which is a time or a number; so the run has a folder of its own in it.
+    name = compose.label(telling) if telling is not None else ""
     command = command if live == (None, None) else ""  # no command repeats a run of live objects
     origin = Origin(command, telling, name, quiet=quiet or sweeping, live=live_identity.of(model, own))
     return experiment.run(spec, where, origin, model, own)

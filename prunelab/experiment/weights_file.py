@@ -75,6 +75,8 @@ def load_weights(model: nn.Module, file: str) -> Stored:
         model.load_state_dict(best.state)
         masks = load_file(path.parent / MASKS) if path.name in FILES and (path.parent / MASKS).is_file() else {}
     except (*UNREADABLE, OSError, AttributeError) as error:
+        if isinstance(error, FileNotFoundError) and not Path(file).exists():
+            raise ConfigError(f"model.checkpoint={file}: no such file") from error
         said = getattr(error, "strerror", None) or one_line(error)
         said = said if len(said) <= LONGEST else f"{said[:LONGEST]} …"
         raise ConfigError(f"model.checkpoint={file}: cannot be loaded into this model: {said}") from error

@@ -10,7 +10,7 @@ from torch import nn
 
 from prunelab.costs.card import Form
 from prunelab.exports import finished_run
-from prunelab.exports.checkpoint import MASKS, WEIGHTS
+from prunelab.exports.checkpoint import WEIGHTS
 from prunelab.exports.formats import FORMATS
 from prunelab.exports.network_files import Network
 
@@ -20,9 +20,9 @@ def masked(model: nn.Module, folder: Path) -> Form:
 
     Args:
         model: is moved to the CPU.
-        folder: where its weights and masks are when the form is counted.
+        folder: where its weights are when the form is counted. Its masks are for pruning it further, and not counted.
     """
-    return Form(model.cpu().eval(), (folder / WEIGHTS, folder / MASKS))
+    return Form(model.cpu().eval(), (folder / WEIGHTS,))
 
 
 def exported(folder: Path, model: nn.Module, kinds: Iterable[str], trusted: Iterable[str]) -> dict[str, Form]:

@@ -16,19 +16,20 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from prunelab.report.curves import Point, curves
+from prunelab.report.curves import Curve, Point, curves
 from prunelab.report.groups import group
 from prunelab.report.run_folders import find_runs
 from prunelab.stages.files import drop_link
+from prunelab.tracking.accuracy_figure import OVER_SPARSITY, Dot, accuracy_figure, axes
 
 FOLDER = "summary"
-OVER_SPARSITY = ("test_accuracy", "val_accuracy")
+MEANS = "mean_over_sparsity"  # not a job's tag: a chart of means would look for its bands in the jobs, too
 
 
 def write(sweep: Path) -> list[Path]:
     """Write one TensorBoard run per curve to `<sweep>/summary/<label>`, replacing what is there.
 
-    Steps are basis points of sparsity, as in each job's own run, so that jobs and means appear in the same charts. The
+    Steps are basis points of sparsity, as in each job's own run. The
     bands are the mean ± its standard error.
 
     Args:
@@ -42,11 +43,19 @@ def write(sweep: Path) -> list[Path]:
     shutil.rmtree(top, ignore_errors=True)
     found = curves(group(find_runs([sweep])))
     folders = [top / _name(curve.label) for curve in found]
+    dots = {curve.label: _dots(curve) for curve in found}
+    drawn = accuracy_figure({label: line for label, line in dots.items() if line})
+    page = [_page(_layout()), *([drawn] if drawn else [])]  # in the first run: one of its own would have no scalars
     for curve, folder in zip(found, folders, strict=True):
-        _write(folder, [event for point in curve.points for event in _events(point)])
-    if found:
-        _write(top, [Event(summary=Summary(value=[_page(_layout())]))])
+        shared = [Event(summary=Summary(value=page))] if curve is found[0] else []
+        _write(folder, [*shared, *(event for point in curve.points for event in _events(point))])
     return folders
+
+
+def _dots(curve: Curve) -> list[Dot]:
+    """Return the points of a curve for the picture."""
+    values = [(p.mean("sparsity"), p.mean("test_accuracy"), p.error("test_accuracy")) for p in curve.points]
+    return [Dot(sparsity, accuracy, error) for sparsity, accuracy, error in values if None not in (sparsity, accuracy)]
 
 
 def _name(label: str) -> str:
@@ -63,7 +72,11 @@ def _events(point: Point) -> list[Event]:
         mean, error = point.mean(key), point.error(key)
         if mean is not None:
             band = {key: mean, f"{key}_lower": mean - error, f"{key}_upper": mean + error}
-            values += [Summary.Value(tag=f"over_sparsity/{tag}", simple_value=value) for tag, value in band.items()]
+            described = SummaryMetadata(summary_description=f"{axes(key)}; mean over seeds ± standard error")
+            values += [
+                Summary.Value(tag=f"{MEANS}/{tag}", simple_value=value, metadata=described)
+                for tag, value in band.items()
+            ]
     return [Event(step=round(sparsity * 10_000), summary=Summary(value=values))]
 
 
@@ -72,10 +85,10 @@ def _layout() -> layout_pb2.Layout:
 
     def margin(key: str, title: str) -> layout_pb2.Chart:
         tags = {"value": key, "lower": f"{key}_lower", "upper": f"{key}_upper"}
-        series = layout_pb2.MarginChartContent.Series(**{k: f"over_sparsity/{tag}" for k, tag in tags.items()})
+        series = layout_pb2.MarginChartContent.Series(**{k: f"{MEANS}/{tag}" for k, tag in tags.items()})
         return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=[series]))
 
-    jobs = layout_pb2.MultilineChartContent(tag=["over_sparsity/test_accuracy$"])
+    jobs = layout_pb2.MultilineChartContent(tag=["^over_sparsity/test_accuracy$"])
     charts = [
         margin("test_accuracy", "test accuracy over sparsity (basis points), mean ± standard error"),
         margin("val_accuracy", "validation accuracy over sparsity (basis points), mean ± standard error"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
+import textwrap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from prunelab.report.form_rows import Numbers
@@ -11,12 +13,22 @@ from prunelab.report.run_folders import Run
 from prunelab.text import percent, table
 
 LONGER = "dense, trained as long"
+DENSE = ("data", "model", "optimizer", "lr_schedule", "regularizer", "train")  # what dense training depends on
+MEANING = (
+    "Sparsity: zeros ÷ weights that may be pruned. Compression: all parameters ÷ nonzero ones. Theoretical speed-up: "
+    "multiply-adds ÷ those on nonzero weights, not time. Test accuracy: after the last epoch"
+)
+SIZES = ("sparsity", "compression", "theoretical speed-up", "test accuracy")
 
 
 def sweep_text(jobs: Sequence[Run]) -> str:
     """Return the table of a sweep's jobs, the means over seeds if there are several, and what failed."""
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    text = "\n\n".join(filter(None, [_jobs_table(jobs, common), _seeds_table(jobs, common)]))
+    means = _seeds_table(jobs, common)
+    text = "\n\n".join(filter(None, [_jobs_table(jobs, common), means]))
+    spread = "; ± standard error of the mean over seeds" if "±" in text else ""
+    if any(job.result for job in jobs):
+        text += "\n" + textwrap.fill(f"{MEANING}{spread}.", 120)
     failed = [job for job in jobs if job.status != "completed"]
     for job in failed:
         text += f"\njob {job.number} {job.status}: {' '.join(job.overrides)}{job.error and f': {job.error}'}"
@@ -27,39 +39,46 @@ def sweep_text(jobs: Sequence[Run]) -> str:
 
 
 def _jobs_table(jobs: Sequence[Run], common: Collection[str]) -> str:
-    """Return a table with one line per job, without the overrides that all jobs have in `common`."""
-    header = ["job", "overrides", "sparsity", "compression", "test accuracy", "seconds", ""]
-    rows = []
+    """Return a table with one line per job, without the overrides that all jobs have in `common`; dense ones first."""
+    rows = [["", name, *sizes(found), "", ""] for name, found in _dense(jobs, common).items()]
     for job in jobs:
-        cells = ["", "", "", ""]
-        if final := job.result:
-            accuracy, compression = percent(final.get("test_accuracy"), 2), _times(final.get("compression_ratio"))
-            cells = [percent(final.get("sparsity")), compression, accuracy, f"{job.seconds or 0:.1f}"]
+        cells = [*sizes([job.result]), f"{job.seconds or 0:.1f}"] if job.result else [""] * (len(SIZES) + 1)
         status = "" if job.status == "completed" else job.status
         rows.append([str(job.number), _name(job.overrides, common), *cells, status])
     for name, row in _baselines(jobs, common):
-        accuracy, seconds = percent(row.get("test_accuracy"), 2), f"{row.get('seconds') or 0:.1f}"
-        cells = [percent(row.get("sparsity")), _times(row.get("compression_ratio")), accuracy, seconds]
-        rows.append(["", f"{LONGER} {name}".strip(), *cells, ""])
-    return table(header, rows, left=2)
+        rows.append(["", f"{LONGER} {name}".strip(), *sizes([row]), f"{row.get('seconds') or 0:.1f}", ""])
+    return table(["job", "overrides", *SIZES, "seconds", ""], rows, left=2)
+
+
+def _dense(jobs: Sequence[Run], common: Collection[str]) -> dict[str, list[Numbers]]:
+    """Return the dense networks by what they are trained from, one for each seed."""
+    found: dict[str, dict[object, Numbers]] = {}
+    for job in jobs:
+        if job.status == "completed" and (row := job.rounds.get(0)):
+            told = [o for o in job.overrides if o not in common and re.split(r"[.=]", o.lstrip("+"))[0] in DENSE]
+            found.setdefault(" ".join(["dense", *told]), {})[job.seed] = row
+    return {name: list(rows.values()) for name, rows in found.items()}
 
 
 def _seeds_table(jobs: Sequence[Run], common: Collection[str]) -> str:
     """Return a table of means over seeds, test accuracy ± its standard error; an empty text if each has one seed."""
-    groups: dict[str, list[Numbers]] = {}
+    groups = dict(_dense(jobs, common))
     for job in jobs:
         if job.status == "completed":
             groups.setdefault(_name(job.overrides, common, seed=False), []).append(job.result)
     for name, row in _baselines(jobs, common, seed=False):
         groups.setdefault(f"{LONGER} {name}".strip(), []).append(row)
-    rows = []
-    for name, finals in groups.items():
-        accuracy, error = _mean(finals, "test_accuracy")
-        shown = percent(accuracy, 2) + (f" ± {percent(error, 2)}" if len(finals) > 1 else "")
-        sparsity, compression = percent(_mean(finals, "sparsity")[0]), _times(_mean(finals, "compression_ratio")[0])
-        rows.append([name, str(len(finals)), sparsity, compression, shown])
+    rows = [[name, str(len(finals)), *sizes(finals)] for name, finals in groups.items()]
     several = any(len(finals) > 1 for finals in groups.values())
-    return table(["overrides", "seeds", "sparsity", "compression", "test accuracy"], rows) if several else ""
+    return table(["overrides", "seeds", *SIZES], rows) if several else ""
+
+
+def sizes(rows: Sequence[Numbers]) -> list[str]:
+    """Return the cells of `SIZES`: means over seeds."""
+    accuracy, error = _mean(rows, "test_accuracy")
+    ratios = [_times(_mean(rows, key)[0]) for key in ("compression_ratio", "theoretical_speedup")]
+    spread = f" ± {percent(error, 2)}" if len(rows) > 1 else ""
+    return [percent(_mean(rows, "sparsity")[0]), *ratios, percent(accuracy, 2) + spread]
 
 
 def _baselines(jobs: Sequence[Run], common: Collection[str], *, seed: bool = True) -> Iterator[tuple[str, Numbers]]:

@@ -57,7 +57,10 @@ def prepare(device: str, wanted: int | None) -> torch.device:
     there = ["cuda"] if torch.cuda.is_available() else []  # the fastest first
     there += ["mps", "cpu"] if torch.backends.mps.is_available() else ["cpu"]
     name = there[0] if device == "auto" else device
-    if name not in there:
+    kind, _, index = name.partition(":")
+    if kind in there and int(index or 0) >= (gpus := max(torch.cuda.device_count(), 1)):
+        raise ConfigError(f"device={name}: this machine has {gpus} GPU; must be cuda or cuda:0 … cuda:{gpus - 1}")
+    if kind not in there:
         raise ConfigError(f"device={name}: this machine has none; must be auto or {' or '.join(reversed(there))}")
     # The same as use_deterministic_algorithms(True, warn_only=True), which would also import torch.compile.
     torch.set_deterministic_debug_mode("warn")
@@ -66,7 +69,7 @@ def prepare(device: str, wanted: int | None) -> torch.device:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # else convolutions have 10 bits of mantissa on a GPU, by torch's default
     torch.backends.cuda.matmul.allow_tf32 = False
-    if name == "cuda":
+    if kind == "cuda":
         torch.cuda.init()  # seeds reach a GPU from now on; see `seeding.seeded_by`
         for fused in ("flash", "mem_efficient", "cudnn"):  # attention whose backward pass is not deterministic
             getattr(torch.backends.cuda, f"enable_{fused}_sdp")(False)

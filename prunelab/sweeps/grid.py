@@ -139,7 +139,10 @@ def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
-    """Raise ConfigError if a job cannot be composed. Hydra would end the sweep only when it came to that job."""
+    """Raise ConfigError if a job cannot be composed, or none passes the check, before a folder is made.
+
+    Hydra would end the sweep only when it came to that job.
+    """
     seen: set[str] = set()
     given: Any = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)  # may hold `${hydra.job.num}`
     for overrides in jobs:
@@ -147,6 +150,15 @@ def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
         if not seen.issuperset(overrides) or foreign.is_foreign(config):
             foreign.check_config(_composed(config, overrides), [*given, *overrides])
         seen.update(overrides)
+    refused: list[ConfigError] = []
+    for overrides in jobs:
+        try:
+            check(composing.settings(_composed(config, overrides)))
+            return
+        except ConfigError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
 
 
 def _compare(config: DictConfig, jobs: Sequence[Sequence[str]], places: Sequence[Path]) -> None:

@@ -116,7 +116,7 @@ class Sweep:
             except Exception as error:  # all jobs are done, and the table is there
                 print(f"prunelab: the sweep's dashboard cannot be written: {one_line(error)}", file=sys.stderr)
                 return False
-            print(f"\n{where(self.folder)}\nreport       prunelab report {self.folder}")
+            print(f"\n{where(self.folder, means=True)}\nreport       prunelab report {self.folder}")
         return all(job.status == "completed" and not job.problems for job in jobs)
 
     def _left(self) -> dict[int, Tries]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import shlex
+import socket
 import sys
 import textwrap
 import urllib.parse
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WIDTH = 120
+FIRST_PORT = 6006
+ROUNDS = (  # the columns of the table of rounds, with their widths
+    *(("round", 5), ("sparsity", 8), ("nonzero", 11), ("compression", 11), ("theoretical speed-up", 20)),
+    *(("val accuracy", 12), ("test accuracy", 13), ("seconds", 7), ("", 6)),
+)
+MEANING = (
+    "Sparsity: zeros ÷ weights that may be pruned. Nonzero, compression: of all parameters, biases included. "
+    "Theoretical speed-up: multiply-adds ÷ those on nonzero weights, not time. Accuracy: of the last epoch, one seed."
+)
+AS_LONG = "dense: not pruned, and trained for as many epochs as the result."
 log = logging.getLogger(__name__)
 
 
@@ -72,7 +83,7 @@ def plan_table(plan: Sequence[PlannedRound]) -> str:
         return [str(r.round), percent(r.amount), about + percent(r.sparsity), f"{about}{r.left:,}", said]
 
     nothing = idle(plan)
-    return table(["round", "amount", "sparsity", "weights left", ""], map(row, plan))
+    return table(["round", "amount", "sparsity", "prunable weights left", ""], map(row, plan))
 
 
 def without_layers(row: RoundRecord) -> str:
@@ -85,17 +96,20 @@ def without_layers(row: RoundRecord) -> str:
     return textwrap.fill("; ".join(said), WIDTH, subsequent_indent="  ")
 
 
-def rounds_table(rounds: Iterable[RoundRecord], baseline: RoundRecord | None = None) -> str:
-    """Return the table at the end of a run; `baseline` is the dense network that was trained as long."""
-    header = ["round", "sparsity", "nonzero", "compression", "val accuracy", "test accuracy", "seconds", ""]
+def rounds_table(rounds: Iterable[RoundRecord], name: str = "") -> str:
+    """Return the table of rounds; its columns are as wide as those of any other part of it.
+
+    Args:
+        name: of a network that is no round, in the place of its number.
+    """
 
     def row(r: RoundRecord) -> list[str]:
-        size = [percent(r.sparsity), f"{r.nonzero:,}", f"{r.compression_ratio:.2f}×"]
+        size = [percent(r.sparsity), f"{r.nonzero:,}", f"{r.compression_ratio:.2f}×", f"{r.theoretical_speedup:.2f}×"]
         accuracy = [percent(r.val_accuracy, 2), percent(r.test_accuracy, 2)]
-        name = str(r.round) if r is not baseline else "dense, trained as long"
-        return [name, *size, *accuracy, f"{r.seconds:.1f}", "reused" if r.reused else ""]
+        number = name or str(r.round)
+        return [number, *size, *accuracy, f"{r.seconds:.1f}", "reused" if r.reused else ""]
 
-    return table(header, map(row, [*rounds, *([baseline] if baseline else [])]))
+    return table([name for name, _ in ROUNDS], map(row, rounds), least=[width for _, width in ROUNDS])
 
 
 def trained_longer(rounds: Sequence[RoundRecord], final: int) -> str:
@@ -106,17 +120,30 @@ def trained_longer(rounds: Sequence[RoundRecord], final: int) -> str:
     return said if more else ""
 
 
-def where(folder: Path) -> str:
+def where(folder: Path, *, means: bool = False) -> str:
     """Return three lines: where the results are, the command that shows them, and the page to open.
 
-    The page switches off smoothing, which would falsify a curve of few points, and pins the main chart to the top.
+    The page shows accuracy over sparsity, in a sweep (`means`) the means over seeds, and without smoothing, which would
+    falsify a curve of few points.
     """
-    pinned = json.dumps([{"plugin": "scalars", "tag": "over_sparsity/test_accuracy"}], separators=(",", ":"))
+    group, port = "mean_over_sparsity" if means else "over_sparsity", free_port()
+    pinned = json.dumps([{"plugin": "scalars", "tag": f"{group}/test_accuracy"}], separators=(",", ":"))
+    chosen = {"runFilter": "^summary/", "tagFilter": f"^{group}/(test|val)_accuracy$"} if means else {}
+    query = urllib.parse.urlencode({"pinnedCards": pinned, **chosen, "smoothing": 0}, quote_via=urllib.parse.quote)
     return (
         f"results      {folder}\n"
-        f"TensorBoard  tensorboard --logdir {shlex.quote(str(folder))}\n"
-        f"then open    http://localhost:6006/?pinnedCards={urllib.parse.quote(pinned)}&smoothing=0#timeseries"
+        f"TensorBoard  tensorboard --logdir {shlex.quote(str(folder))} --port {port}\n"
+        f"then open    http://localhost:{port}/?{query}#timeseries&_smoothingWeight=0"
     )
+
+
+def free_port() -> int:
+    """Return the first port from TensorBoard's own, 6006, on which nothing listens here."""
+    for port in range(FIRST_PORT, FIRST_PORT + 100):
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    return FIRST_PORT
 
 
 class Console:
@@ -127,9 +154,9 @@ class Console:
         self.bar: Bar | None = None
         self.batches = 0
 
-    def plan(self, plan: Sequence[PlannedRound], epochs: int, batches: int) -> None:
+    def plan(self, title: str, plan: Sequence[PlannedRound], epochs: int, batches: int) -> None:
         """Print the plan and start the progress bar of `epochs` of `batches` each."""
-        self.say(f"{plan_table(plan)}\n")
+        self.say(f"{title}\n{plan_table(plan)}\n")
         if rounds := ", ".join(f"{one.round} (amount={one.amount:g})" for one in idle(plan)):
             log.warning("round %s: removes nothing; the amount rounds to 0 units of every tensor", rounds)
         self.batches = batches
@@ -140,6 +167,10 @@ class Console:
             leave=False,
             bar_format="{desc:<28}{percentage:3.0f}% {bar} {elapsed} < {remaining}",
         )
+
+    def round(self, row: RoundRecord, *, first: bool = False, name: str = "") -> None:
+        """Print a round that has ended as the next line of the table of rounds, after its head for the `first`."""
+        self.say("\n".join(rounds_table([row], name).splitlines()[0 if first else -1 :]))
 
     def describe(self, text: str) -> None:
         """Show a text beside the bar."""
@@ -169,12 +200,14 @@ class Console:
                 tqdm.write(text.encode(encoding, "replace").decode(encoding), file=sys.stdout)
                 sys.stdout.flush()
 
-    def finish(
-        self, rounds: Iterable[RoundRecord], folder: Path, baseline: RoundRecord | None = None, note: str = ""
-    ) -> None:
-        """Print the table of rounds, a note on it, and where the results are."""
+    def explain(self, note: str) -> None:
+        """Print what the columns of the table of rounds mean, after its last row, and a note on it."""
+        self.say("\n".join([*filter(None, [textwrap.fill(MEANING, WIDTH), note]), ""]))
+
+    def finish(self, folder: Path) -> None:
+        """Print where the results are."""
         self.close()
-        self.say("\n\n".join(filter(None, [rounds_table(rounds, baseline), note, where(folder)])))
+        self.say(where(folder))
 
     def close(self) -> None:
         """Remove the bar."""

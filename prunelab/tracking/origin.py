@@ -13,7 +13,7 @@ class Origin:
     Attributes:
         command: the command that repeats it; empty for a run from Python.
         telling: overrides that distinguish the run from others, for TensorBoard's hparams; None: all keys are compared.
-        name: name of the TensorBoard run inside the folder, for a job of a sweep; empty: the folder itself.
+        name: name of the TensorBoard run inside the folder; empty: the folder itself.
         quiet: print nothing but warnings.
         live: digest of the live model and data; empty without them.
     """

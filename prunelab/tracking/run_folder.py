@@ -26,7 +26,7 @@ from prunelab.stages import files
 from prunelab.stages.stage import State
 from prunelab.text import percent
 from prunelab.tracking import cost_table, run_lock
-from prunelab.tracking.console import Console, trained_longer, without_layers
+from prunelab.tracking.console import AS_LONG, Console, trained_longer, without_layers
 from prunelab.tracking.csv_files import FILES, CsvFiles
 from prunelab.tracking.origin import Origin
 from prunelab.tracking.problems import Problems
@@ -113,7 +113,9 @@ class RunFolder:
         """Show the plan, and start the progress bar of `epochs` of `batches` each."""
         self.note(plan=[plain(round) for round in plan])
         self.save()
-        self.console.plan(plan, epochs, batches)
+        strategy = self.summary["config"]["strategy"]["name"]
+        rounds = f"{len(plan)} round{'s' * (len(plan) > 1)}"
+        self.console.plan(f"plan: strategy {strategy}, {rounds} after dense training", plan, epochs, batches)
 
     def begin(self, round: int, stage: str) -> None:
         """Begin a round; the following records get its number and the name of its stage."""
@@ -142,6 +144,7 @@ class RunFolder:
             for layer in layers:
                 self.tables.write(layer)
             self.board.round(row, layers, masks)
+        self.console.round(row, first=len(self.rounds) == 1)
         for warning in row.warnings:
             log.warning("round %d: %s", row.round, warning)
         if row.losses:
@@ -153,6 +156,7 @@ class RunFolder:
         """Write the dense network that was trained as long as the pruned one; its row stands below the rounds."""
         self.baseline = row
         self.note(baseline=plain(row))
+        self.console.round(row, name="dense")
         log.info("dense, trained as long: %s", json.dumps(plain(row)))
 
     def _show_masks(self, row: RoundRecord, masks: Masks) -> None:
@@ -197,13 +201,16 @@ class RunFolder:
     def conclude(self, final: int) -> None:
         """Write the result into the summary; `final` is its round. Files and proof are still to come."""
         self.final = final
+        rewound = self.summary["config"]["rewind"] is not None
+        longer = "" if rewound else trained_longer(self.rounds, final)
+        self.console.explain(AS_LONG if self.baseline else longer)
         self.note(dense=plain(self.rounds[0]), final=plain(self.rounds[final]))
         self.save()
 
     def finish(self) -> None:
-        """Complete the summary and TensorBoard, and print the table of rounds."""
+        """Complete the summary and TensorBoard, and print where they are."""
         with self.problems.part("TensorBoard"), files.writing(self.folder):
-            self.board.finish(self.rounds, self.final)
+            self.board.finish(self.rounds, self.final, picture=not self.origin.quiet)
         with self.problems.part("tables"):
             self._close()
         self.summary |= {
@@ -214,9 +221,7 @@ class RunFolder:
         if self.problems.decisive:
             self.note(error=self.problems.decisive)
         self.save()
-        rewound = self.summary["config"]["rewind"] is not None
-        longer = "" if self.baseline or rewound else trained_longer(self.rounds, self.final)
-        self.console.finish(self.rounds, self.folder, self.baseline, longer)
+        self.console.finish(self.folder)
 
     @property
     def board(self) -> TensorBoard:

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from prunelab.config.digest import NEVER_COMPARED
 from prunelab.costs.form_cost import FormCost
 from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.records import EpochRecord, LayerRecord, RoundRecord, flat, tags
 from prunelab.tracking import cost_table
+from prunelab.tracking.accuracy_figure import OVER_SPARSITY, Dot, accuracy_figure, axes
 
-NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device", "latency", "baseline")
 ALWAYS_COMPARED = ("seed", "strategy", "amount")  # TensorBoard shows the first five, in alphabetical order
 SHOWN = ("round", "amount", "sparsity", "nonzero", "compression_ratio", "val_accuracy", "test_accuracy", "seconds")
 MOST_VALUES = 2**18  # of a tensor in a histogram
@@ -48,37 +50,48 @@ class TensorBoard:
     def epoch(self, row: EpochRecord) -> None:
         """Write training curves, by epochs since the beginning."""
         self.epochs += 1
-        for key in tags(EpochRecord):
-            self.writer.add_scalar(f"epoch/{key}", getattr(row, key), self.epochs)
+        for key, meaning in tags(EpochRecord).items():
+            self._scalar(f"epoch/{key}", getattr(row, key), self.epochs, f"{meaning}, over epochs since the beginning")
 
     def round(self, row: RoundRecord, layers: Iterable[LayerRecord], masks: Masks) -> None:
         """Write everything about a finished round."""
         step = row.round
-        for key in tags(RoundRecord):
+        for key, meaning in tags(RoundRecord).items():
             if (value := getattr(row, key)) is not None:
-                self.writer.add_scalar(f"round/{key}", value, step)
-        basis_points = round(row.sparsity * 10_000)
-        self.writer.add_scalar("over_sparsity/test_accuracy", row.test_accuracy, basis_points)
-        self.writer.add_scalar("over_sparsity/val_accuracy", row.val_accuracy, basis_points)
+                self._scalar(f"round/{key}", value, step, f"{meaning}, over rounds; 0 is the dense network")
+        for key in OVER_SPARSITY:
+            self._scalar(f"over_sparsity/{key}", getattr(row, key), round(row.sparsity * 10_000), axes(key))
         for layer in layers:
-            self.writer.add_scalar(f"layer_sparsity/{layer.tensor}", layer.sparsity, step)
+            self._scalar(f"layer_sparsity/{layer.tensor}", layer.sparsity, step, "Zeros ÷ weights, over rounds")
         for item in masks:
+            kind = "" if item.mask.dim() > 1 else "_of_vectors"  # which TensorBoard shows after the weights
             surviving = surviving_weights(item)
             if surviving.numel():  # a removed layer has none
                 values = surviving.abs() if surviving.is_complex() else surviving
-                self.writer.add_histogram(f"surviving/{item.name}", values, step)
-            self.writer.add_image(f"mask/{item.name}", mask_image(item.mask), step, dataformats="HW")
+                self.writer.add_histogram(f"surviving{kind}/{item.name}", values, step)
+            self.writer.add_image(f"mask{kind}/{item.name}", mask_image(item.mask), step, dataformats="HW")
 
     def cost(self, rows: Sequence[FormCost]) -> None:
         """Write the cost card as text."""
         self.writer.add_text("cost", cost_table.markdown(rows))
 
-    def finish(self, rounds: Sequence[RoundRecord], final: int) -> None:
-        """Write the table of rounds as text, and the numbers of the `final` one for the hparams page."""
+    def finish(self, rounds: Sequence[RoundRecord], final: int, *, picture: bool = True) -> None:
+        """Write the table of rounds as text, and the numbers of the `final` one for the hparams page.
+
+        Args:
+            picture: draw accuracy over sparsity, too.
+        """
+        dots = [Dot(row.sparsity, row.test_accuracy) for row in rounds]
+        if picture and (drawn := accuracy_figure({"this run": dots})):
+            self.events.add_summary(Summary(value=[drawn]))
         self.writer.add_text("rounds", markdown(rounds))
         for name in METRICS:
             self.writer.add_scalar(f"final/{name}", getattr(rounds[final], name), 0)
         self.events.add_summary(self.end)
+
+    def _scalar(self, tag: str, value: float, step: int, description: str) -> None:
+        metadata = SummaryMetadata(summary_description=description)
+        self.events.add_summary(Summary(value=[Summary.Value(tag=tag, simple_value=value, metadata=metadata)]), step)
 
     def close(self) -> None:
         """Flush and close the event file."""

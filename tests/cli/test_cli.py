@@ -53,10 +53,14 @@ def only_line(result) -> str:
         ("rewind=99ep", ["rewind=99ep", "3ep"]),
         ("schedule=cubic", ["schedule.sparsity=null", "(0, 1)"]),
         ("amount=[", ["amount=["]),
-        ("model._target_=os.system", ["model._target_=os.system", "trusted=[os]"]),
+        ("model._target_=os.system", ["model.command=null", "must be given"]),  # typed, and therefore trusted
+        ("model.checkpoint=nowhere.pt", ["model.checkpoint=nowhere.pt: no such file"]),
+        ("data=null", ["data=null", "run(config, data=…)"]),
         ("hydra.verbosee=1", ["hydra.verbosee"]),
         ("prune.include=[conv9.weight]", ["prune.include=[conv9.weight]", "conv1.weight"]),
         ("device=cuda", ["device=cuda", "cpu"]),
+        ("device=cuda:1", ["device=cuda:1", "cpu"]),
+        ("device=cuda:x", ["device=cuda:x", "cuda:1"]),
     ],
 )
 def test_wrong_input_is_answered_in_one_line(cli, tmp_path, given, parts):
@@ -65,6 +69,13 @@ def test_wrong_input_is_answered_in_one_line(cli, tmp_path, given, parts):
     assert not [part for part in parts if part not in line], line
     assert result.stdout == ""
     assert not runs(tmp_path)
+
+
+@pytest.mark.parametrize("typo", ["strategy=globl,l1", "strateg=l1,global", "amount=2,3", "train.epochs=-1,-2"])
+def test_a_typo_leaves_no_folder_of_a_sweep(cli, tmp_path, typo):
+    line = only_line(cli("sweep", typo, cwd=tmp_path))
+    assert typo.split(",")[0] in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_traceback_is_there_for_who_wants_it(cli, tmp_path):
@@ -143,7 +154,7 @@ def test_a_word_that_is_no_command_is_answered_in_one_line(cli, tmp_path, word, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("run", "sweep")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("run", "sweep", "runs")])
 def test_a_command_and_its_older_form_have_the_same_page(cli, tmp_path, name):
     page = cli(name, "--help", cwd=tmp_path)
     older = [sys.executable, "-m", f"prunelab.{name}", "--help"]
@@ -160,9 +171,26 @@ def test_the_console_script_is_the_same_command(cli, tmp_path):
 
 
 def test_the_shell_completes_overrides(cli, tmp_path):
-    asked = {"COMP_LINE": "prunelab strategy=l", "COMP_POINT": "19"}
-    offered = cli("-sc", "query=bash", cwd=tmp_path, env=asked).stdout.split()
-    assert {"strategy=l1", "strategy=lamp", "strategy=layer"} <= set(offered)
+    for line in ("prunelab strategy=l", "prunelab run strategy=l", "prunelab sweep amount=0.2 strategy=l"):
+        asked = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+        offered = cli("-sc", "query=bash", cwd=tmp_path, env=asked).stdout.split()
+        assert {"strategy=l1", "strategy=lamp", "strategy=layer"} <= set(offered)
+
+
+def test_bash_completes_the_console_script(tmp_path):
+    script = tmp_path / "prunelab"
+    script.write_text(f"#!{sys.executable}\nfrom prunelab.cli.main import main\nmain()\n")
+    script.chmod(0o755)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (line,) = re.findall(r"`(eval .*-sc install=bash\)\")`", readme)
+    asked = "COMP_LINE='prunelab run strategy=la'; COMP_POINT=24; COMP_CWORD=2; hydra_bash_completion"
+    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    code = f'{line}; complete -p prunelab; {asked}; echo "${{COMPREPLY[@]}}"'
+    said = subprocess.run(
+        ["bash", "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env, check=True
+    ).stdout
+    assert said.splitlines()[0].endswith("prunelab")
+    assert said.splitlines()[-1].split() == ["strategy=lamp", "strategy=layer"]
 
 
 def test_the_page_lists_groups_of_your_own(cli, tmp_path):
@@ -215,24 +243,31 @@ def test_a_run_shows_the_plan_the_table_and_three_lines(normal):
     folder, result = normal
     (run,) = runs(folder)
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[0] == ["round", "amount", "sparsity", "weights", "left"]
+    title, *lines = lines
+    assert title == ["plan:", "strategy", "global,", "2", "rounds", "after", "dense", "training"]
+    assert lines[0] == ["round", "amount", "sparsity", "prunable", "weights", "left"]
     assert lines[2] == ["1", "20.0%", "20.0%", "47,870"]
     assert lines[3] == ["2", "20.0%", "36.0%", "38,296"]
     assert lines[4] == []
-    assert lines[5] == ["dense", "masked"]
-    assert lines[7] == ["parameters", "60,074", "60,074"]
-    assert lines[15][:5] == ["masked:", "no", "speed-up:", "the", "same"]
-    assert lines[16] == []
-    lines = lines[17:]
-    assert lines[0] == ["round", "sparsity", "nonzero", "compression", "val", "accuracy", "test", "accuracy", "seconds"]
+    lines = lines[5:]
+    columns = "round sparsity nonzero compression theoretical speed-up val accuracy test accuracy seconds"
+    assert lines[0] == columns.split()
     assert [line[:3] for line in lines[2:5]] == [
         ["0", "0.0%", "60,074"],
         ["1", "20.0%", "48,106"],
         ["2", "36.0%", "38,532"],
     ]
-    assert lines[5] == []
+    assert lines[5][0] == "Sparsity:"
+    assert lines[7] == []
+    assert lines[8] == ["dense", "masked"]
+    assert lines[10] == ["parameters", "60,074", "60,074"]
+    size, masked = (lines[14][3:], (run / "model.safetensors").stat().st_size)
+    assert size[-1] == f"{masked:,}"  # what is shipped: the masks are not
+    assert lines[19][:5] == ["masked:", "no", "speed-up:", "the", "same"]
+    assert lines[20] == []
+    lines = lines[15:]
     assert lines[6] == ["results", str(run)]
-    assert lines[7] == ["TensorBoard", "tensorboard", "--logdir", str(run)]
+    assert lines[7] == ["TensorBoard", "tensorboard", "--logdir", str(run), "--port", "6006"]
     assert lines[8][-1].startswith("http://localhost:6006/")
     assert len(lines) == 9
 
@@ -242,9 +277,9 @@ def test_a_run_folder_is_complete(normal):
     (run,) = runs(folder)
     expected = {"rounds.csv", "epochs.csv", "layers.csv", "summary.json", "model.safetensors", "masks.safetensors"}
     there = {path.name for path in run.iterdir()}
-    events = {name for name in there if name.startswith("events.out.tfevents.")}
-    assert len(events) == 1
-    assert there - events == expected | {".hydra", ".lock", "prunelab.log"}
+    (board,) = (path.parent.name for path in run.rglob("events.out.tfevents.*"))
+    assert board.startswith("data.limit=300_train.epochs=1_")  # TensorBoard names the run after its folder
+    assert there - {board} == expected | {".hydra", ".lock", "prunelab.log"}
     assert {path.name for path in (run / ".hydra").iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
     assert "round 2" in (run / "prunelab.log").read_text()
     summary = json.loads((run / "summary.json").read_text())

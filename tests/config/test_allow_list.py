@@ -7,16 +7,9 @@ import sys
 
 import pytest
 
-import prunelab
 from prunelab.config.allow_list import KEYS, locate
+from prunelab.config.compose import compose_checked
 from prunelab.errors import ConfigError
-
-
-def refusal(*overrides: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        prunelab.compose(*overrides)
-    return str(caught.value)
-
 
 EVIL = (
     "os.system",
@@ -37,10 +30,12 @@ def test_other_names_are_refused(key, dotted):
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_other_names_are_refused_while_composing(key):
-    message = refusal("strategy=custom", f"++{key}=os.system")
-    assert f"{key}=os.system" in message
-    assert "trusted=[os]" in message
+def test_other_names_are_refused_while_composing_what_a_file_may_have_said(key):
+    with pytest.raises(ConfigError) as caught:
+        compose_checked("strategy=custom", f"++{key}=os.system")
+    assert f"{key}=os.system" in str(caught.value)
+    assert "trusted=[os]" in str(caught.value)
+    assert "--trusted os" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +70,8 @@ def test_what_a_trusted_module_only_imported_is_refused(key, dotted):
 def test_nothing_is_imported_before_the_check(tmp_path, monkeypatch):
     (tmp_path / "evil_module.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert "trusted=[evil_module]" in refusal("model._target_=evil_module.Model")
+    with pytest.raises(ConfigError, match=r"trusted=\[evil_module\]"):
+        compose_checked("model._target_=evil_module.Model")
     assert "evil_module" not in sys.modules
 
 
@@ -100,3 +96,19 @@ def test_trusted_allows_a_package_of_yours(module, key):
             locate(name, key, ["their_module"])
     with pytest.raises(ConfigError):
         locate("their_module_2.thing", key, ["their_module"])
+
+
+@pytest.mark.parametrize("name", ["Linear", "Identity", "Transformer", "LSTM"])
+def test_a_layer_of_torch_is_a_model(name):
+    assert locate(f"torch.nn.{name}", "model._target_").__name__ == name
+
+
+@pytest.mark.parametrize("name", ["Parameter", "DataParallel", "functional.relu", "Module.load_state_dict", "F.relu"])
+def test_what_is_no_layer_of_torch_is_refused(name):
+    with pytest.raises(ConfigError, match=r"model._target_"):
+        locate(f"torch.nn.{name}", "model._target_")
+
+
+def test_a_layer_of_torch_is_no_criterion():
+    with pytest.raises(ConfigError, match=r"criterion._target_"):
+        locate("torch.nn.Linear", "criterion._target_")

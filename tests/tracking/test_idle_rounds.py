@@ -30,7 +30,7 @@ def test_idle_rounds(planned, expected, caplog, capsys):
     assert plan_table(planned).count("removes nothing") == len(expected)
     console = Console()
     with caplog.at_level(logging.WARNING):
-        console.plan(planned, 1, 1)
+        console.plan("plan", planned, 1, 1)
     console.close()
     assert len(caplog.messages) == bool(expected)
     assert all(f"{number} (amount=0.2)" in caplog.text for number in expected)

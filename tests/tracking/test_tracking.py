@@ -21,7 +21,6 @@ from prunelab.models.lenet import LeNet
 from prunelab.pruning.masks import Masks
 from prunelab.records import EpochRecord, RoundRecord, column
 from prunelab.tracking import csv_files, tensorboard
-from prunelab.tracking.console import where
 from prunelab.tracking.csv_files import FILES
 from prunelab.tracking.tensorboard import mask_image, surviving_weights
 from prunelab.training.loop import evaluate
@@ -214,7 +213,7 @@ def test_accuracy_over_sparsity_has_basis_points_as_steps(board, folder):
 
 def test_images_and_histograms_by_round(board):
     tags = board.Tags()
-    assert set(tags["images"]) == {f"mask/{name}" for name in TENSORS}
+    assert set(tags["images"]) == {"accuracy_over_sparsity", *(f"mask/{name}" for name in TENSORS)}
     assert set(tags["histograms"]) == {f"surviving/{name}" for name in TENSORS}
     for name in TENSORS:
         assert [image.step for image in board.Images(f"mask/{name}")] == [0, 1, 2]
@@ -421,5 +420,23 @@ def test_a_mask_of_a_single_number_is_an_image():
     assert mask_image(torch.tensor(1.0)).tolist() == [[255] * 256] * 256
 
 
-def test_a_folder_with_a_space_is_quoted_in_the_command():
-    assert "tensorboard --logdir '/my runs/1'" in where(Path("/my runs/1"))
+def test_weights_come_before_vectors(tmp_path, result):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    model = nn.Linear(4, 3)
+    masks = Masks(model)
+    masks.add([(model, "weight"), (model, "bias")])
+    board = tensorboard.TensorBoard(tmp_path, {"seed": 0, "strategy": "l1", "amount": 1})
+    board.round(result.rounds[0], [], masks)
+    board.finish([result.rounds[0]], 0, picture=False)
+    board.close()
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()
+    assert sorted(tags["images"]) == ["mask/weight", "mask_of_vectors/bias"]
+    assert sorted(tags["histograms"]) == ["surviving/weight", "surviving_of_vectors/bias"]
+
+
+def test_charts_name_their_axes(board):
+    metadata = board.SummaryMetadata("over_sparsity/test_accuracy")
+    assert "basis points" in metadata.summary_description
+    assert "epochs" in board.SummaryMetadata("epoch/val_accuracy").summary_description
+    assert "rounds" in board.SummaryMetadata("round/test_accuracy").summary_description

@@ -68,7 +68,11 @@ class Space:
 
 
 def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the overrides that only this command line may say, `trusted` and `outputs`; and those of the study."""
+    """Return the overrides that only this command line may say, `trusted` and `outputs`; and those of the study.
+
+    What these name is trusted, since the user typed it.
+    """
+    overrides = composing.typed(overrides)
     here = [item for item in overrides if root(item) in HERE]
     return here, [item for item in overrides if item not in here]
 
@@ -106,7 +110,7 @@ def parse(overrides: Sequence[str], here: Sequence[str] = ()) -> Space:
     space = _parse([*here, *overrides])
     if space.free:
         return space
-    composing.compose(*space.fixed)  # an error here would be an error of every trial
+    composing.compose_checked(*space.fixed)  # an error here would be an error of every trial
     keys = {item.lstrip("+~").partition("=")[0] for item in space.fixed}
     free = [free for free in _parse(DEFAULT).free if free.key not in keys and _fits(free, space.fixed)]
     if not free:
@@ -118,7 +122,7 @@ def _fits(free: Free, fixed: list[str]) -> bool:
     """Whether the key may vary with these overrides: under `schedule=one_shot`, `schedule.rounds` may not."""
     last = free.choices[-1] if free.choices else int(free.high) if free.whole else free.high
     try:
-        composing.compose(*fixed, f"{free.key}={last}")
+        composing.compose_checked(*fixed, f"{free.key}={last}")
     except ConfigError:
         return False
     return True

@@ -35,7 +35,7 @@ def run(overrides: Sequence[str], folder: Path, objective: str) -> tuple[float, 
     """
     from prunelab.experiment import api
 
-    config = composing.compose(*overrides)
+    config = composing.compose_checked(*overrides)
     hydra = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir='{folder.parent}'", f"hydra.sweep.subdir='{folder.name}'"]
     hydra += [f"hydra.job.num={folder.name}", f"hydra.job.id={folder.name}"]
     device.limit_threads(config.threads)

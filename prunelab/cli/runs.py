@@ -1,0 +1,63 @@
+"""`prunelab runs`: list the runs that there are, or compare two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from prunelab.cli.arguments import parser
+from prunelab.errors import ConfigError
+from prunelab.records import flat
+from prunelab.report.jobs import SIZES, names, sizes
+from prunelab.report.run_folders import Run, find_runs, read_run
+from prunelab.text import percent, table
+
+DESCRIPTION = "Lists the runs in a folder, or compares two runs: the keys that differ, and the results."
+EPILOG = """\
+examples:
+  prunelab runs
+  prunelab runs outputs/sweeps
+  prunelab runs outputs/2026-11-26/10-00-00 outputs/2026-11-26/10-05-00"""
+SAME = ("outputs", "reuse", "trusted")  # keys that change no result
+
+
+def listing(runs: Sequence[Run]) -> str:
+    """Return a table with one line per run, the oldest first."""
+    rows = []
+    listed = sorted(runs, key=lambda run: str(run.summary.get("started", "")))
+    for run, name in zip(listed, names([run.overrides for run in listed]), strict=True):
+        when = str(run.summary.get("started", ""))[:16].replace("T", " ")
+        result = [percent(run.final.get("sparsity")), percent(run.final.get("test_accuracy"), 2)]
+        rows.append([str(run.folder), when, run.status, name, *result])
+    return table(["run", "started", "status", "overrides", "sparsity", "test accuracy"], rows, left=4)
+
+
+def comparison(first: Run, second: Run) -> str:
+    """Return the keys of the config in which two runs differ, and the rows of their results."""
+    configs: list[Mapping[str, object]] = [flat(run.config) for run in (first, second)]
+    keys = sorted(key for key in {*configs[0], *configs[1]} if key.split(".")[0] not in SAME)
+    pairs = [(key, *(str(config.get(key, "–")) for config in configs)) for key in keys]
+    rows = [list(pair) for pair in pairs if pair[1] != pair[2]]
+    cells = [sizes([run.final] if run.final else []) for run in (first, second)]
+    rows += [[name, one, other] for name, one, other in zip(SIZES, *cells, strict=True)]
+    rows += [["status", first.status, second.status]]
+    return table(["", str(first.folder), str(second.folder)], rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Return the exit status 0."""
+    top = parser("runs", DESCRIPTION, EPILOG)
+    top.add_argument("folders", nargs="*", type=Path, metavar="folder", help="a folder of runs, or two runs")
+    folders = top.parse_args(arguments).folders or [Path("outputs")]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder")
+    single = [folder for folder in folders if (folder / "summary.json").is_file()]
+    if len(folders) == 2 and len(single) == 2:
+        print(comparison(*map(read_run, folders)))
+        return 0
+    runs = find_runs(folders)
+    if not runs:
+        raise ConfigError(f"{', '.join(map(str, folders))}: no runs found")
+    print(listing(runs))
+    return 0

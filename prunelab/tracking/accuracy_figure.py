@@ -1,0 +1,49 @@
+"""Test accuracy over sparsity as a picture for TensorBoard, whose own charts have whole numbers on their axis."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+OVER_SPARSITY = ("test_accuracy", "val_accuracy")
+TAG = "accuracy_over_sparsity"
+INCHES, DPI = (7.0, 4.5), 100
+
+
+class Dot(NamedTuple):
+    """One point: sparsity and test accuracy, both fractions, and the standard error over seeds (0 for one seed)."""
+
+    sparsity: float
+    accuracy: float
+    error: float = 0.0
+
+
+def axes(key: str) -> str:
+    """Return what a chart over sparsity shows, `test_accuracy` for example."""
+    which = "Test" if key.startswith("test") else "Validation"
+    return f"{which} accuracy, a fraction, over sparsity in basis points: a step of 7300 is 73% zeros"
+
+
+def accuracy_figure(series: Mapping[str, Sequence[Dot]]) -> Summary.Value | None:
+    """Return the picture as a summary, one line for each name; None if matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(INCHES, DPI, layout="constrained")
+    plot = figure.add_subplot()
+    for name, dots in series.items():
+        x, y, error = ([100 * value for value in column] for column in zip(*dots, strict=True))
+        plot.errorbar(x, y, error if any(error) else None, marker="o", capsize=3, label=name)
+    plot.set(xlabel="sparsity in % (zeros ÷ weights that may be pruned)", ylabel="test accuracy in %")
+    plot.grid(alpha=0.3)
+    plot.legend()
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    width, height = (round(inches * DPI) for inches in INCHES)
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file.getvalue())
+    return Summary.Value(tag=TAG, image=image)
