@@ -17,12 +17,23 @@ from prunelab.stages.checkpoint import Work
 from prunelab.stages.stage import Stage, State
 
 # The fields of the spec that name each kind of stage. `init` is named by the tensors and the source of the model.
-EVERY = ("seed", "data", "model", "optimizer", "lr_schedule", "train")
+EVERY = ("seed", "data", "validation", "label_noise", "model", "optimizer", "decay", "lr_schedule", "train")
 DENSE = ("regularizer",)
 ROUND = ("finetune", "criterion", "iterations", "granularity", "allocation", "strategy", "sparse_training", "rewind")
 # Fields that a stage's name contains in another form: the schedule as the round's amounts, the selection as the names
-# of the tensors, a checkpoint as the initial tensors, device and threads as the hardware.
-ELSEWHERE = ("schedule", "compression", "macs", "amount", "tolerance", "selection", "checkpoint", "device", "threads")
+# of the tensors, a checkpoint and `init` as the initial tensors, device and threads as the hardware.
+ELSEWHERE = (
+    "schedule",
+    "compression",
+    "macs",
+    "amount",
+    "tolerance",
+    "selection",
+    "checkpoint",
+    "init",
+    "device",
+    "threads",
+)
 # Fields that change no stage's result, or, `control`, only which stages there are.
 UNNAMED = ("control", "finish", "outputs", "reuse", "trusted", "plain")
 
@@ -45,7 +56,7 @@ def dense(bench: Bench, initial: State, on_epoch: OnEpoch, until: int | None = N
     Args:
         until: number of iterations after which to stop, for late rewinding; None: train to the end.
     """
-    whole = bench.dense_epochs * bench.batches
+    whole = bench.dense_iterations
     until = None if until == whole else until
 
     def start() -> Pruning:
@@ -65,7 +76,7 @@ def prune_and_finetune(
     bench: Bench, number: int, round: Round, parent: State, origin: Tensors | None, on_epoch: OnEpoch
 ) -> Stage:
     """Return the stage of one round: prune, rewind the weights to `origin` if there is one, fine-tune."""
-    iterations = bench.spec.finetune.epochs * bench.batches
+    iterations = bench.finetune_iterations
 
     def start() -> Pruning:
         bench.put(parent)
@@ -88,7 +99,7 @@ def prune_and_finetune(
 
 def control(bench: Bench, number: int, ticket: State, origin: Tensors | None, on_epoch: OnEpoch) -> Stage:
     """Return the stage that trains as the ticket's round does, but from another start. See `controls.apply`."""
-    kind, iterations = bench.spec.control, bench.spec.finetune.epochs * bench.batches
+    kind, iterations = bench.spec.control, bench.finetune_iterations
 
     def start() -> Pruning:
         bench.put(ticket)
