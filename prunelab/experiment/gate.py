@@ -19,7 +19,7 @@ from prunelab.exports.formats import FORMATS
 from prunelab.pruning.criteria.magnitude import magnitude
 from prunelab.pruning.schedules import Round
 from prunelab.runtime.seeding import seeded
-from prunelab.runtime.user_code import describe, explained, raised_in
+from prunelab.runtime.user_code import describe, explained, raised_in, running
 from prunelab.training.loop import EVALUATION_BATCH, train_step
 
 CLOSE = 1e-4  # of the largest output: kernels may round differently where tensors lie elsewhere in memory
@@ -94,11 +94,12 @@ def _check_training(bench: Bench, model: nn.Module) -> None:
     what = f"cannot be trained {last} with train.batch_size={size}"
     optimizer = bench.new_optimizer(model=model)
     before = inputs.clone()
-    try:
-        loss = train_step(model.train(), optimizer, inputs, labels, 1, [])
-    except Exception as error:
-        key = str(bench.spec.optimizer) if raised_in(error, Optimizer) else bench.name
-        raise ConfigError(f"{key}: {what}: {describe(error, model)}") from error
+    with running(model) as modules:
+        try:
+            loss = train_step(model.train(), optimizer, inputs, labels, 1, [])
+        except Exception as error:
+            key = str(bench.spec.optimizer) if raised_in(error, Optimizer) else bench.name
+            raise ConfigError(f"{key}: {what}: {describe(error, modules)}") from error
     if not bool(loss.isfinite()):
         model.load_state_dict(bench.initial)  # the step has spread NaN
         where = _not_finite(_outputs(model, before, training=True))
@@ -140,7 +141,7 @@ def _try_files(bench: Bench, round: Round) -> None:
             prune_by_magnitude(bench, round.amounts[0] if round.macs is None else 0.5)
         network = small = bench.copy()
     if wanted.compact:
-        with explained("compact=true", "cannot compact this network", network):
+        with explained("compact=true", "cannot compact this network"):
             found = shrink.compact(network, example)
             if not found.proof.agree:
                 raise ConfigError(f"the compact network computes something else: {found.proof}")
@@ -148,7 +149,7 @@ def _try_files(bench: Bench, round: Round) -> None:
     for kind in kinds:
         key = f"quantize={kind}" if kind == wanted.quantize else f"export=[{kind}]"
         model = _sparse(network) if kind == "csr" else small if FORMATS[kind].graph else network
-        with explained(key, "cannot write this network", model), tempfile.TemporaryDirectory() as folder:
+        with explained(key, "cannot write this network"), tempfile.TemporaryDirectory() as folder:
             exports.export(model, folder, [kind], example=example)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from prunelab.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 OURS = str(Path(__file__).parents[1])
 STANDARD = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib"))
@@ -47,10 +48,10 @@ class Part:
         kind = inspect.unwrap(self.target) if callable(self.target) else self.target
         kind = kind if inspect.isclass(kind) or inspect.isroutine(kind) else type(kind)
         kinds = [k for k in (inspect.getmro(kind) if inspect.isclass(kind) else (kind,)) if is_users(k)]
-        name = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)  # Python 3.10 has no co_qualname
-        here = (frame.f_globals.get("__name__"), name.partition(".")[0])
-        holder = type(frame.f_locals.get("self"))
-        return holder in kinds or any(here == (k.__module__, getattr(k, "__qualname__", None)) for k in kinds)
+        name = f"{frame.f_globals.get('__name__')}.{getattr(frame.f_code, 'co_qualname', '')}."  # from Python 3.11 on
+        owned = any(name.startswith(f"{k.__module__}.{getattr(k, '__qualname__', None)}.") for k in kinds)
+        functions = [x for k in kinds for x in (vars(k).values() if inspect.isclass(k) else (k,))]
+        return owned or any(frame.f_code is getattr(x, "__code__", None) for x in functions)
 
 
 def is_users(target: object) -> bool:
@@ -83,29 +84,55 @@ def explained(key: str, what: str, model: nn.Module | None = None, only: type[Ex
 
     Args:
         what: such as `cannot score this model`.
-        model: the network in which the module that raised it has a name.
+        model: the network; the message names its module, or that of a copy, which was running.
         only: the class of errors.
     """
+    with running(model) as modules:
+        try:
+            yield
+        except ConfigError as error:
+            if "=" in str(error).partition(":")[0]:
+                raise  # the message names its key
+            raise ConfigError(f"{key}: {what}: {error}") from error
+        except only as error:
+            raise ConfigError(f"{key}: {what}: {describe(error, modules)}") from error
+
+
+@contextmanager
+def running(model: nn.Module | None) -> Iterator[list[str]]:
+    """Keep a list of the network's modules that are running, as they are named in messages, the innermost last."""
+    modules: list[str] = []
+    handles = [
+        handle
+        for name, module in (() if model is None else model.named_modules())
+        for handle in _follow(module, f"{name or 'its forward'} ({type(module).__name__})", modules)
+    ]
     try:
-        yield
-    except ConfigError as error:
-        if "=" in str(error).partition(":")[0]:
-            raise  # the message names its key
-        raise ConfigError(f"{key}: {what}: {error}") from error
-    except only as error:
-        raise ConfigError(f"{key}: {what}: {describe(error, model)}") from error
+        yield modules
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def describe(error: BaseException, model: nn.Module | None = None) -> str:
+def _follow(module: nn.Module, name: str, modules: list[str]) -> tuple[RemovableHandle, RemovableHandle]:
+    def begin(*_: object) -> None:
+        modules.append(name)
+
+    def end(*_: object) -> None:
+        while modules and modules.pop() != name:  # modules inside of it that raised what the network caught
+            pass
+
+    return module.register_forward_pre_hook(begin), module.register_forward_hook(end)
+
+
+def describe(error: BaseException, modules: Sequence[str] = ()) -> str:
     """Return the exception's class and message, the module of the network that raised it, and the user's line.
 
     Args:
-        model: the network in which the module has a name.
+        modules: those that were running; see `running`.
     """
     frames = _frames(error)
-    names = {} if model is None else {id(module): name for name, module in model.named_modules()}
-    inner = [held for frame, _ in frames if id(held := frame.f_locals.get("self")) in names]
-    within = f" in {names[id(inner[-1])] or 'its forward'} ({type(inner[-1]).__name__})" if inner else ""
+    within = f" in {modules[-1]}" if modules else ""
     lines = [f"{_shown(frame.f_code.co_filename)}:{line}" for frame, line in frames if _is_users(frame)]
     if isinstance(error, SyntaxError) and error.filename:
         lines = [f"{_shown(error.filename)}:{error.lineno}"]
@@ -116,8 +143,9 @@ def describe(error: BaseException, model: nn.Module | None = None) -> str:
 
 
 def raised_in(error: BaseException, kind: type) -> bool:
-    """Return whether a method of an object of this class was running when the exception was raised."""
-    return any(isinstance(frame.f_locals.get("self"), kind) for frame, _ in _frames(error))
+    """Return whether code in the folder of this class was running when the exception was raised."""
+    folder = str(Path(inspect.getfile(kind)).parent)
+    return any(frame.f_code.co_filename.startswith(folder) for frame, _ in _frames(error))
 
 
 def _at_fault(error: BaseException, parts: list[Part]) -> Part | None:
@@ -140,7 +168,7 @@ def _calls_module(frames: list[FrameType]) -> bool:
     from torch import nn
 
     last = max((i for i, frame in enumerate(frames) if _is_ours(frame)), default=-1)
-    return any(isinstance(frame.f_locals.get("self"), nn.Module) for frame in frames[last + 1 :])
+    return any(frame.f_code.co_filename == inspect.getfile(nn.Module) for frame in frames[last + 1 :])
 
 
 def _frames(error: BaseException) -> Frames:
