@@ -24,7 +24,7 @@ class Train:
 
     epochs: Any = key(
         3,
-        "epochs of dense training, or iterations: 500it; 0: prune at initialisation",
+        "epochs of dense training, or 500it; 0: prune at initialisation",
         "a whole number of epochs ≥ 0, or iterations such as 500it",
     )
     batch_size: int = key(64, "examples per batch, in fine-tuning too", "a whole number of examples ≥ 1")
@@ -54,7 +54,7 @@ class Finetune:
 
     epochs: Any = key(
         1,
-        "epochs of training after each pruning, or iterations: 500it",
+        "epochs of training after each pruning, or 500it",
         "a whole number of epochs ≥ 0, or iterations such as 500it",
     )
     lr: Optional[str] = key(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from prunelab.report.jobs import names
 from prunelab.report.run_folders import Run
 from prunelab.reproduce.reference import Reference
 from prunelab.reproduce.verdict import HEADER, Measured
+
+FEWEST = 5  # seeds of a result that is not preliminary
 
 
 def page(name: str, reference: Reference, runs: Sequence[Run], measured: Sequence[Measured]) -> str:
@@ -22,7 +25,8 @@ def page(name: str, reference: Reference, runs: Sequence[Run], measured: Sequenc
     command = shlex.join(["prunelab", "sweep", *_merged([run.overrides for run in runs])])
     versions = done[0].summary.get("versions", {}) if done else {}
     arxiv = f", arXiv {reference.arxiv}" if reference.arxiv else ""
-    failed = [f"job {run.number} {run.status}: {' '.join(run.overrides)}" for run in runs if run not in done]
+    labels = zip(names([run.overrides for run in runs]), runs, strict=True)
+    failed = [f"{label} ({run.status})" for label, run in labels if run not in done]
     seconds = sum(run.seconds or 0 for run in done)
     rows = [HEADER, tuple("---" for _ in HEADER), *(row.cells() for row in measured)]
     lines = [
@@ -38,7 +42,8 @@ def page(name: str, reference: Reference, runs: Sequence[Run], measured: Sequenc
         f"{len(done)} of {len(runs)} jobs completed, in {seconds / 60:.0f} minutes. "
         + ", ".join(f"{package} {version}" for package, version in versions.items())
         + ".",
-        *(f"Not completed: {'; '.join(failed)}." for _ in failed[:1]),
+        *(f"Not completed: {', '.join(failed)}." for _ in failed[:1]),
+        *("Preliminary: fewer than five seeds." for _ in measured[:1] if max(row.seeds for row in measured) < FEWEST),
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -47,6 +52,8 @@ def _merged(jobs: Sequence[Sequence[str]]) -> list[str]:
     """Return the overrides of a whole sweep: `seed=0,1` for the jobs of seed=0 and seed=1."""
     found: dict[str, list[str]] = {}
     for key, _, value in (item.partition("=") for job in jobs for item in job):
+        if key == "outputs":  # a folder of the machine
+            continue
         if value not in found.setdefault(key, []):
             found[key].append(value)
     return [f"{key}={','.join(values)}" for key, values in found.items()]

@@ -4,6 +4,7 @@ import pytest
 
 from prunelab.report.run_folders import Run
 from prunelab.reproduce.reference import Point, Reference, Value
+from prunelab.reproduce.results_page import page
 from prunelab.reproduce.verdict import judge, measure, text
 
 
@@ -58,3 +59,17 @@ def test_runs_are_found_by_overrides_and_paired_by_seed(tmp_path):
     assert (alone.mean, alone.error, alone.seeds) == (pytest.approx(2.5), pytest.approx(0.5), 2)
     assert (pair.mean, pair.error) == (pytest.approx(1.5), pytest.approx(1.0))  # (0.5, 2.5)
     assert "2.50 ± 0.50" in text([alone, pair])
+
+
+def test_the_page_says_what_was_run_and_what_was_not(tmp_path):
+    where = "outputs=/home/somebody/out"
+    runs = [run(tmp_path, seed, "model=lenet", where, error=1.7) for seed in (0, 1)]
+    runs.append(run(tmp_path, 2, "model=lenet", where, error=9, status="unfinished"))
+    known = of(Value("dense", Point(), published=1.6))
+    said = page("preset", known, runs, measure(known, runs))
+    assert "prunelab sweep model=lenet seed=0,1,2\n" in said
+    assert "| dense | 1.60 | 1.70 ± 0.00 | 2 | +0.10 | 1,000 | reproduced |" in said
+    assert "2 of 3 jobs completed" in said
+    assert "Not completed: seed=2 (unfinished)." in said
+    assert "Preliminary: fewer than five seeds." in said
+    assert "somebody" not in said
