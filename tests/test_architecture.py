@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent / "prunelab"
 FLOORS = [  # each may import those below it
     {"__init__", "__main__", "compact", "export", "inspect", "search"},
     {"cli"},
+    {"reproduce"},
     {"sweeps"},
     {"experiment"},
     {"report"},

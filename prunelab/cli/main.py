@@ -17,7 +17,7 @@ from prunelab.errors import ConfigError
 from prunelab.runtime import streams
 from prunelab.runtime.interrupt import InterruptedRun, noted
 
-COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages", "runs")
+COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages", "runs", "reproduce")
 OPTIONS = ("-", "+", "~")  # what an experiment's arguments may start with, if they are not key=value
 
 
@@ -51,7 +51,7 @@ def _run(words: Sequence[str]) -> int:
 
         print(help_page.text(arguments))
         return 0
-    if command == "run":  # which has signals and errors of its own
+    if command in ("run", "reproduce"):  # which have signals and errors of their own
         return _subcommand(command, arguments)
     with noted() as check:
         try:

@@ -18,7 +18,10 @@ from prunelab.runtime.user_code import Part, is_users, user_code
 # Positional arguments with which the targets of a part are called: an optimizer with the parameters, for example. A
 # criterion may be a function of `Evidence`, or a class without positional arguments.
 POSITIONAL = {"optimizer": 1, "lr_schedule": 1, "regularizer": 1, "sparse_training": 1, "criterion": 1}
-GIVEN = {"schedule": ("amount", "tolerance")}  # keyword arguments that prunelab gives, and that the config may not set
+GIVEN = {
+    "schedule": ("amount", "tolerance"),
+    "lr_schedule": ("iterations", "per_epoch"),
+}  # keyword arguments that prunelab gives, and that the config may not set
 OFFERED = {"schedule": ("sparsity",)}  # keyword arguments that prunelab gives, unless the config sets them
 
 

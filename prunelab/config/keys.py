@@ -12,6 +12,9 @@ RANGE = re.compile(
     r"(?P<open>[\[(]|[≥>] )(?P<low>-?[\d.]+)(, (at most )?(?P<high>[\d.]+)(\*\*(?P<power>\d+))?(?P<close>[\])]?))?"
 )
 
+# Functions of torch.nn.init, under the names that papers use.
+INITIALISATIONS = ("glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "orthogonal")
+
 
 @dataclass(frozen=True)
 class Key:
@@ -23,6 +26,8 @@ class Key:
         meaning: one line.
         allowed: the values, in words. A range in it (see `RANGE`) and "whole number" are what `fits` checks.
         choices: the only values (of the elements, for a list), beside null, as regular expressions; empty: any.
+
+    A length that may be in epochs may be in iterations too: `500it`.
     """
 
     name: str
@@ -37,6 +42,8 @@ class Key:
         if self.choices and not all(re.fullmatch("|".join(self.choices), str(item)) for item in items):
             return False
         found = RANGE.search(self.allowed)
+        if "whole number of epochs" in self.allowed and isinstance(value, str):
+            return re.fullmatch(r"[1-9]\d*it", value) is not None
         if found is None:
             return True
         kinds = (int,) if "whole number" in self.allowed else (int, float)
@@ -104,12 +111,41 @@ PART_KEYS = (
         "schedule=ramp: added to the amount each round",
         "a fraction in (-1, 1), added to amount each round",
     ),
+    Key(
+        "model.init",
+        None,
+        "how weights are drawn, biases being 0; null: as the layers do",
+        "null, " + ", ".join(INITIALISATIONS),
+        INITIALISATIONS,
+    ),
+    Key(
+        "data.validation",
+        None,
+        "share of the training examples held out for validation; null: as the data set does",
+        "null or a fraction in (0, 1)",
+    ),
+    Key(
+        "data.label_noise",
+        None,
+        "share of the training labels replaced by another class, drawn by the seed",
+        "null or a fraction in (0, 1]",
+    ),
     Key("optimizer.lr", None, "learning rate", "a number > 0"),
+    Key(
+        "optimizer.decay",
+        None,
+        "weights: weight decay spares biases and norms, all tensors of one dimension; null: it does not",
+        choices=("weights",),
+        allowed="null or weights",
+    ),
     Key("optimizer.weight_decay", None, "weight decay", "a number ≥ 0"),
     Key("optimizer.momentum", None, "momentum", "a number in [0, 1)"),
     Key("data.limit", None, "examples of each split, at most; null: all", "null or a whole number of examples ≥ 10"),
 )
-ANY_CHOICE = ("model.checkpoint", "criterion.iterations", "schedule.compression", "schedule.macs")
+ANY_CHOICE = (
+    *("data.validation", "data.label_noise", "model.checkpoint", "model.init", "optimizer.decay"),
+    *("criterion.iterations", "schedule.compression", "schedule.macs"),
+)
 
 
 def shared(part: str) -> dict[str, Any]:

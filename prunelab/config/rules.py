@@ -18,10 +18,11 @@ from prunelab.config.unknown_key import hint, moved, nearest, unknown_key
 from prunelab.errors import ConfigError
 
 AXES = ("granularity", "allocation")
-OWN = ("match", "method", "amount", *AXES)  # the other keys of a rule are options of its axes
+OWN = ("match", "method", "amount", "factor", *AXES)  # the other keys of a rule are options of its axes
 Node = Mapping[str, Any]
 Nodes = dict[str, Node]  # of the two axes
 AMOUNT = Key("amount", None, "of one rule", "a fraction in [0, 1), or null")
+FACTOR = Key("factor", None, "of the round's amount", "a number in [0, 1]")
 EXAMPLE = "{match: Conv2d, granularity: channel, allocation: local, amount: 0.2}"
 
 
@@ -34,6 +35,7 @@ def rule_specs(rules: Sequence[Any], axes: Nodes, trusted: Sequence[str]) -> tup
             granularity, allocation: choices of `conf/`; default: the experiment's.
             method: the name of a preset, whose axes are taken; or the dotted name of a pruning method of the user's.
             amount: fraction in [0, 1), or null for an allocation that sets its own sparsity; default: the round's.
+            factor: in [0, 1], of the round's amount, such as 0.5 for half of it.
         axes: those two groups of the experiment.
         trusted: packages that methods may come from.
 
@@ -62,6 +64,9 @@ def _rule(key: str, rule: Any, axes: Nodes, trusted: Sequence[str]) -> RuleSpec:
     own, method = rule.get("amount"), rule.get("method")
     if own is not None and not AMOUNT.fits(own):
         raise ConfigError(f"{key}.amount={own}: must be {AMOUNT.allowed}")
+    factor = rule.get("factor")
+    if factor is not None and (not FACTOR.fits(factor) or "amount" in rule):
+        raise ConfigError(f"{key}.factor={factor}: must be {FACTOR.allowed}, without an amount beside it")
     if method is not None and not isinstance(method, str):
         raise ConfigError(f"{key}.method={method}: must be the name of a preset, or a dotted name")
     component, nodes = None, dict(axes)
@@ -87,7 +92,7 @@ def _rule(key: str, rule: Any, axes: Nodes, trusted: Sequence[str]) -> RuleSpec:
             parts[-1]()
         except ConfigError as error:  # says granularity.n=…
             raise ConfigError(f"{key}.{str(error).removeprefix(f'{axis}.')}") from error
-    return RuleSpec(rule["match"], parts[0], parts[1], own, "amount" not in rule, component)
+    return RuleSpec(rule["match"], parts[0], parts[1], own, "amount" not in rule, component, factor)
 
 
 def _options(axis: str, node: Node, trusted: Sequence[str]) -> list[str]:

@@ -23,10 +23,19 @@ DEVICES = ("auto", "cpu", "mps", r"cuda(:\d+)?")
 class Train:
     """Dense training."""
 
-    epochs: int = key(3, "epochs of dense training; 0: prune at initialisation", "a whole number of epochs ≥ 0")
+    epochs: Any = key(
+        3,
+        "epochs of dense training, or 500it; 0: prune at initialisation",
+        "a whole number of epochs ≥ 0, or iterations such as 500it",
+    )
     batch_size: int = key(64, "examples per batch, in fine-tuning too", "a whole number of examples ≥ 1")
     validate_every: Optional[int] = key(
         None, "iterations between validations; null: one after each epoch", "null or a whole number of iterations ≥ 1"
+    )
+    ema: Optional[float] = key(
+        None,
+        "decay of a moving average of the weights, which each training ends with and validation measures",
+        "null or a fraction in (0, 1)",
     )
 
 
@@ -44,7 +53,11 @@ class Distill:
 class Finetune:
     """Training after each pruning."""
 
-    epochs: int = key(1, "epochs of training after each pruning", "a whole number of epochs ≥ 0")
+    epochs: Any = key(
+        1,
+        "epochs of training after each pruning, or 500it",
+        "a whole number of epochs ≥ 0, or iterations such as 500it",
+    )
     lr: Optional[str] = key(
         None,
         "last: the learning rate at the end of dense training; rewind: its schedule again; null: as the weights",
@@ -157,6 +170,11 @@ class Config:
     )
     latency: Optional[bool] = key(
         None, "measure latency at the end; null: only if compact, export or quantize is set", "null, true or false"
+    )
+    reference: Any = key(
+        None,
+        "published result that the experiment reproduces; changes nothing",
+        "null or a mapping, as in conf/experiment/papers",
     )
     device: str = key(
         "auto",

@@ -23,7 +23,7 @@ class Rewind:
     unit: str = "it"
 
     @classmethod
-    def parse(cls, value: object, epochs: int) -> Rewind | None:
+    def parse(cls, value: object, epochs: int | str) -> Rewind | None:
         """Return the point that the key `rewind` names: null (no rewinding), 0, `2ep` or `500it`.
 
         Raises:
@@ -35,7 +35,7 @@ class Rewind:
         if not match:
             raise ConfigError(f"rewind={value}: must be {allowed('rewind')}")
         count, unit = int(match[1] or 0), match[2] or "it"
-        if unit == "ep" and count > epochs:
+        if unit == "ep" and isinstance(epochs, int) and count > epochs:
             why = f"dense training has train.epochs={epochs} epochs; must be at most {epochs}ep"
             raise ConfigError(f"rewind={value}: {why}")
         return cls(count, unit)
@@ -48,13 +48,19 @@ class Rewind:
         return f"{self.count}{self.unit}" if self.count else "0"
 
 
+def iterations(length: int | str, per_epoch: int) -> int:
+    """Return a length in iterations; it is given in epochs, or in iterations such as `500it`."""
+    return int(length.removesuffix("it")) if isinstance(length, str) else length * per_epoch
+
+
 @dataclass(frozen=True)
 class Train:
     """Dense training."""
 
-    epochs: int
+    epochs: int | str
     batch_size: int
     validate_every: int | None
+    ema: float | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Distill:
 class Finetune:
     """Training after each pruning."""
 
-    epochs: int
+    epochs: int | str
     lr: str | None
     distill: Distill | None
 
@@ -86,7 +92,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class RuleSpec:
-    """How the tensors that match are pruned: by `amount`, or by the round's amount where `round_amount` is set."""
+    """How the tensors that match are pruned: by `amount`, or by `factor` · the round's amount with `round_amount`."""
 
     match: str
     granularity: Component
@@ -94,6 +100,7 @@ class RuleSpec:
     amount: float | None
     round_amount: bool
     method: Component | None
+    factor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,9 @@ class Spec:
     """One experiment.
 
     Attributes:
-        checkpoint: `model.checkpoint`.
+        validation, label_noise: of `data`.
+        checkpoint, init: of `model`.
+        decay: `optimizer.decay`.
         selection: `prune`.
         iterations: `criterion.iterations`.
         compression, macs: of `schedule`.
@@ -134,9 +143,13 @@ class Spec:
 
     seed: int
     data: Component
+    validation: float | None
+    label_noise: float | None
     model: Component
     checkpoint: str | None
+    init: str | None
     optimizer: Component
+    decay: str | None
     lr_schedule: Component
     train: Train
     finetune: Finetune

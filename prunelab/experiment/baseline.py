@@ -1,5 +1,6 @@
 """The fair baseline: the dense network, trained for as many epochs as the pruned one, and not pruned."""
 
+import math
 from dataclasses import replace
 
 from prunelab.experiment import round as stages
@@ -19,12 +20,12 @@ def rounds(bench: Bench, pruned: int) -> int:
 
     A network that is rewound in each round has been trained to the point of rewinding, and for one round.
     """
-    if not bench.spec.finetune.epochs:
+    if not bench.finetune_iterations:
         return 0
     point = bench.rewind_iterations()
     if point is None:
         return pruned
-    as_long = point + bench.spec.finetune.epochs * bench.batches == bench.dense_epochs * bench.batches
+    as_long = point + bench.finetune_iterations == bench.dense_iterations
     return 0 if as_long else min(pruned, 1)
 
 
@@ -51,6 +52,6 @@ def train_as_long(
         for epoch in state.epochs if state.reused else ():
             on_epoch(replace(epoch, reused=True))
     if number:
-        before = bench.dense_epochs if origin is None else (bench.rewind_iterations() or 0) // bench.batches
-        epochs = before + number * bench.spec.finetune.epochs
+        before = bench.dense_iterations if origin is None else bench.rewind_iterations() or 0
+        epochs = math.ceil((before + number * bench.finetune_iterations) / bench.batches)
         report.longer(replace(state.row, epochs=epochs, seconds=seconds, stage=state.stage, reused=state.reused))

@@ -1,6 +1,5 @@
 """Model, pruner, optimizer and data of one experiment, built from its spec."""
 
-import functools
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -9,11 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunelab.config import spec as specs
 from prunelab.config.network import DataFacts, data_facts, dataset, materialize, network
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
+from prunelab.data.label_noise import with_label_noise
+from prunelab.data.validation import hold_out
 from prunelab.errors import ConfigError
 from prunelab.experiment import live_identity
+from prunelab.experiment.initialise import drawn_again, initialise
 from prunelab.experiment.pruner import pruner_of
 from prunelab.experiment.weights_file import Stored, load_weights
 from prunelab.pruning import skipping
@@ -78,10 +81,7 @@ class Bench:
         self.adopted = self._adopt_zeros()
         removal = spec.strategy
         self.layers = LayerRemoval(self.masks, self.tensors, removal.count, removal.threshold) if spec.layers else None
-        self.lr_schedule: Callable[[float], float] = functools.partial(
-            spec.lr_schedule.target, **spec.lr_schedule.options
-        )
-        self.lr_schedule(0.0)
+        spec.lr_schedule(0.0)
         self.new_optimizer()
         self.dense: Tensors = {}  # the weights of round 0, once they are known
         self.batches = 0  # per epoch, once the data are loaded
@@ -97,9 +97,11 @@ class Bench:
                 model = deepcopy(self.live_model)
             materialize(model, self.shape)
         elif self.live_model is not None:
-            model = _drawn_again(self.live_model)
+            model = drawn_again(self.live_model)
         else:
             model = network(self.spec, self.facts)
+        if self.spec.init is not None:
+            initialise(model, self.spec.init)
         if self.spec.checkpoint is not None and draw == "init":
             self.stored = load_weights(model, self.spec.checkpoint)
         return model.to(self.device)
@@ -152,7 +154,7 @@ class Bench:
         """Return a new optimizer, as each round needs one: old momentum belongs to other weights."""
         part = self.spec.optimizer
         try:
-            return build_optimizer(part.target, model or self.model, callbacks or [], **part.options)
+            return build_optimizer(part.target, model or self.model, callbacks or [], self.spec.decay, **part.options)
         except (ValueError, RuntimeError, TypeError) as error:
             raise ConfigError(f"{part}: {error}") from error
 
@@ -160,6 +162,9 @@ class Bench:
         """Put the data on the device."""
         with seeded(self.spec.seed, "data"):
             data = self.live_data if self.live_data is not None else dataset(self.spec.data)
+        limit = None if self.live_data is not None else self.spec.data.options.get("limit")
+        data = hold_out(data, self.spec.validation, limit)
+        data = with_label_noise(data, self.spec.label_noise, self.spec.seed)
         users = self.live_data is not None or self.spec.data.source is not None
         self.data_content = live_identity.content(data) if users else None
         self.data = data.to(self.device)
@@ -168,9 +173,19 @@ class Bench:
         self.pruner.example = self.example
 
     @property
-    def dense_epochs(self) -> int:
-        """Number of epochs of dense training; 0 if a checkpoint replaces it."""
+    def dense_epochs(self) -> int | str:
+        """Length of dense training, as `train.epochs` gives it; 0 if a checkpoint replaces it."""
         return 0 if self.spec.checkpoint is not None else self.spec.train.epochs
+
+    @property
+    def dense_iterations(self) -> int:
+        """Length of dense training in iterations."""
+        return specs.iterations(self.dense_epochs, self.batches)
+
+    @property
+    def finetune_iterations(self) -> int:
+        """Length of a round's training in iterations."""
+        return specs.iterations(self.spec.finetune.epochs, self.batches)
 
     def rewind_iterations(self) -> int | None:
         """Return `rewind` in iterations of dense training (Frankle et al. 2020, arXiv 1912.05671); None: no rewinding.
@@ -180,7 +195,7 @@ class Bench:
         point = self.spec.rewind
         if point is None:
             return None
-        iterations, last = point.iterations(self.batches), self.dense_epochs * self.batches
+        iterations, last = point.iterations(self.batches), self.dense_iterations
         if iterations > last:
             raise ConfigError(f"rewind={point}: dense training has {last} iterations; must be at most {last}it")
         return iterations
@@ -229,15 +244,3 @@ def snapshot(model: nn.Module) -> Tensors:
 def _copied(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Replace a module's inputs by copies; a forward pre-hook."""
     return tuple(x.clone() if isinstance(x, Tensor) else x for x in inputs)
-
-
-def _drawn_again(model: nn.Module) -> nn.Module:
-    """Return a copy of a live model with other initial weights, drawn by its modules' own `reset_parameters`."""
-    copy = deepcopy(model)
-    for name, module in copy.named_modules():
-        if list(module.parameters(recurse=False)):
-            reset = getattr(module, "reset_parameters", None)
-            if reset is None:
-                raise ConfigError(f"control=reinit: {name} ({type(module).__name__}) has no reset_parameters()")
-            reset()
-    return copy

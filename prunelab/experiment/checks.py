@@ -17,7 +17,7 @@ from prunelab.runtime.seeding import seeded
 
 def check_steps(bench: Bench, rounds: Sequence[Round]) -> None:
     """Raise ConfigError if fine-tuning is too short for a round that prunes during it."""
-    iterations = bench.spec.finetune.epochs * bench.batches
+    iterations = bench.finetune_iterations
     for round in rounds:
         needed = round.every * len(round.amounts)
         if needed > iterations:

@@ -1,6 +1,7 @@
 """One phase of training, dense or of one round, from the beginning or from a checkpoint, to the stage's result."""
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -20,6 +21,7 @@ from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback, Phase
 from prunelab.training.callbacks.distillation import Distillation
 from prunelab.training.callbacks.gradual import Gradual
+from prunelab.training.callbacks.moving_average import MovingAverage
 from prunelab.training.loop import evaluate, fit
 from prunelab.training.lr_schedules.constant import constant
 from prunelab.training.spec import Position, TrainSpec
@@ -118,7 +120,7 @@ def try_sparse_training(bench: Bench) -> None:
     """Build the callback of `sparse_training` once; ConfigError if it does not fit model or fine-tuning."""
     part = bench.spec.sparse_training
     if part is not None:
-        part(_phase(bench, 1, bench.spec.finetune.epochs * bench.batches))
+        part(_phase(bench, 1, bench.finetune_iterations))
 
 
 def _begin(
@@ -148,6 +150,8 @@ def _callbacks(bench: Bench, phase: Phase, plan: Round | None, pruned: Pruning) 
         pruned.warnings += more.warnings
 
     spec, found = bench.spec, list[Callback]()
+    if spec.train.ema is not None:
+        found.append(MovingAverage(phase.model, phase.masks, spec.train.ema))  # first: others compute from the average
     part: Component | None = spec.regularizer if phase.round == 0 else spec.sparse_training
     if part is not None and not (plan is None and phase.round):
         found.append(part(phase))
@@ -166,16 +170,26 @@ def _lr_factor(bench: Bench, round: int, iterations: int) -> Callable[[int], flo
     """
     if bench.spec.lr_schedule.target is constant:
         return None
-    dense = bench.dense_epochs * bench.batches
+    dense = bench.dense_iterations
     if round == 0:
-        return lambda done: bench.lr_schedule(done / dense)
+        return _schedule(bench, dense)
     point = bench.rewind_iterations()
     mode = bench.spec.finetune.lr or ("last" if point is None else "rewind")
     if mode == "last" and dense:
-        return lambda done: bench.lr_schedule((dense - 1) / dense)
+        last = _schedule(bench, dense)(dense - 1)
+        return lambda done: last
     first = max(0, dense - iterations) if point is None else point
-    whole = max(dense, first + iterations)
-    return lambda done: bench.lr_schedule((first + done) / whole)
+    schedule = _schedule(bench, max(dense, first + iterations))
+    return lambda done: schedule(first + done)
+
+
+def _schedule(bench: Bench, whole: int) -> Callable[[int], float]:
+    """Return the factor of the learning rate as a function of the iterations done of `whole` ones."""
+    part = bench.spec.lr_schedule
+    takes = inspect.signature(part.target).parameters
+    lengths = {key: n for key, n in {"iterations": whole, "per_epoch": bench.batches}.items() if key in takes}
+    factor = functools.partial(part.target, **part.options, **lengths)
+    return lambda done: float(factor(done / whole))
 
 
 def _measure(bench: Bench, round: int, rows: list[EpochRecord], pruned: Pruning) -> RoundRecord:

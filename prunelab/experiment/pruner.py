@@ -47,7 +47,14 @@ def criterion(part: Component) -> Score:
 
 def _rule(rule: RuleSpec) -> Rule:
     amount = ROUND if rule.round_amount else rule.amount
-    return Rule(rule.match, rule.granularity(), rule.allocation(), amount, **_decision(rule.method))
+    return Rule(
+        rule.match,
+        rule.granularity(),
+        rule.allocation(),
+        amount,
+        factor=1.0 if rule.factor is None else rule.factor,
+        **_decision(rule.method),
+    )
 
 
 def _decision(part: Component | None) -> dict[str, Any]:

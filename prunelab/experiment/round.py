@@ -17,13 +17,16 @@ from prunelab.stages.checkpoint import Work
 from prunelab.stages.stage import Stage, State
 
 # The fields of the spec that name each kind of stage. `init` is named by the tensors and the source of the model.
-EVERY = ("seed", "data", "model", "optimizer", "lr_schedule", "train")
+EVERY = ("seed", "data", "validation", "label_noise", "model", "optimizer", "decay", "lr_schedule", "train")
 DENSE = ("regularizer",)
 AXES = ("criterion", "iterations", "granularity", "allocation", "reconstruct")
 ROUND = (*AXES, "finetune", "strategy", "sparse_training", "rewind")
 # Fields that a stage's name contains in another form: the schedule as the round's amounts, the selection as the names
-# of the tensors, a checkpoint as the initial tensors, device and threads as the hardware.
-ELSEWHERE = ("schedule", "compression", "macs", "amount", "tolerance", "selection", "checkpoint", "device", "threads")
+# of the tensors, a checkpoint and `init` as the initial tensors, device and threads as the hardware.
+ELSEWHERE = (
+    *("schedule", "compression", "macs", "amount", "tolerance", "selection", "checkpoint", "init"),
+    *("device", "threads"),
+)
 # Fields that change no stage's result, or, `control` and `baseline`, only which stages there are.
 UNNAMED = ("control", "baseline", "finish", "outputs", "reuse", "trusted", "plain")
 
@@ -46,7 +49,7 @@ def dense(bench: Bench, initial: State, on_epoch: OnEpoch, until: int | None = N
     Args:
         until: number of iterations after which to stop, for late rewinding; None: train to the end.
     """
-    whole = bench.dense_epochs * bench.batches
+    whole = bench.dense_iterations
     until = None if until == whole else until
 
     def start() -> Pruning:
@@ -66,7 +69,7 @@ def prune_and_finetune(
     bench: Bench, number: int, round: Round, parent: State, origin: Tensors | None, on_epoch: OnEpoch
 ) -> Stage:
     """Return the stage of one round: prune, rewind the weights to `origin` if there is one, fine-tune."""
-    iterations = bench.spec.finetune.epochs * bench.batches
+    iterations = bench.finetune_iterations
 
     def start() -> Pruning:
         bench.put(parent)
@@ -89,7 +92,7 @@ def prune_and_finetune(
 
 def control(bench: Bench, number: int, ticket: State, origin: Tensors | None, on_epoch: OnEpoch) -> Stage:
     """Return the stage that trains as the ticket's round does, but from another start. See `controls.apply`."""
-    kind, iterations = bench.spec.control, bench.spec.finetune.epochs * bench.batches
+    kind, iterations = bench.spec.control, bench.finetune_iterations
 
     def start() -> Pruning:
         bench.put(ticket)
@@ -115,7 +118,7 @@ def longer(bench: Bench, number: int, parent: State, origin: Tensors | None, on_
         parent: the dense network, or the network after the rounds before.
         origin: the weights that a round rewinds to, if it does.
     """
-    iterations = bench.spec.finetune.epochs * bench.batches
+    iterations = bench.finetune_iterations
 
     def start() -> Pruning:
         bench.put(parent)

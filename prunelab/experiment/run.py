@@ -1,6 +1,7 @@
 """The algorithm of an experiment: train dense, then rounds of prune → rewind → fine-tune, then finish."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -104,10 +105,10 @@ def prepare(
     checks.try_method(bench, rounds)
     try_sparse_training(bench)
     checks.check_steps(bench, rounds)
-    epochs = spec.finetune.epochs * len(rounds) * (1 if spec.control is None else 2)
-    epochs += baseline.rounds(bench, len(rounds)) * spec.finetune.epochs if spec.baseline else 0
-    epochs += bench.dense_epochs + (bench.rewind_iterations() or 0) // bench.batches
-    report.plan(planned, epochs, bench.batches)
+    iterations = bench.finetune_iterations * len(rounds) * (1 if spec.control is None else 2)
+    iterations += baseline.rounds(bench, len(rounds)) * bench.finetune_iterations if spec.baseline else 0
+    iterations += bench.dense_iterations + (bench.rewind_iterations() or 0)
+    report.plan(planned, math.ceil(iterations / bench.batches), bench.batches)
     if notes := plans.notes(bench):
         report.tell("plan_notes", notes, "\n".join(notes))
     return bench, rounds

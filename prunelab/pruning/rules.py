@@ -27,6 +27,7 @@ class Rule:
             amount that `prune` is given.
         method: a `BasePruningMethod` of torch that replaces criterion and allocation.
         criterion: replaces the pruner's criterion for these tensors.
+        factor: of the amount that `prune` is given, in [0, 1].
     """
 
     match: str
@@ -35,6 +36,7 @@ class Rule:
     amount: float | None = ROUND
     method: custom.Method | None = None
     criterion: Score | None = None
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Group:
                 else for null.
         """
         own, method = self.rule.amount, self.rule.method
-        chosen = amount if own == ROUND else own
+        chosen = own if own != ROUND else None if amount is None else amount * self.rule.factor
         name = type(self.rule.allocation).__name__.lower()
         if method is None and self.rule.allocation.sets_amount and chosen is not None:
             raise ConfigError(f"amount={chosen}: allocation={name} sets its own sparsity; must be null")

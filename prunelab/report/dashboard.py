@@ -55,7 +55,7 @@ def write(sweep: Path) -> list[Path]:
 def _dots(curve: Curve) -> list[Dot]:
     """Return the points of a curve for the picture."""
     values = [(p.mean("sparsity"), p.mean("test_accuracy"), p.error("test_accuracy")) for p in curve.points]
-    return [Dot(sparsity, accuracy, error) for sparsity, accuracy, error in values if None not in (sparsity, accuracy)]
+    return [Dot(x, y, error) for x, y, error in values if x is not None and y is not None]
 
 
 def _name(label: str) -> str:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -110,7 +111,10 @@ def evaluate(model: nn.Module, split: Split, callbacks: Sequence[Callback] = ())
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
     loss = torch.zeros((), dtype=torch.float32, device=split.labels.device)
-    with substituted(model, _substitutes(model, callbacks)):
+    with ExitStack() as stack:
+        for callback in callbacks:
+            stack.enter_context(callback.measured())
+        stack.enter_context(substituted(model, _substitutes(model, callbacks)))
         for first in range(0, len(split), EVALUATION_BATCH):
             inputs, labels = split.batch(slice(first, first + EVALUATION_BATCH))
             logits = model(inputs)  # [batch, classes]

@@ -14,7 +14,11 @@ WRAPPED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")  # b
 
 
 def build_optimizer(
-    make: Callable[..., Optimizer], model: nn.Module, callbacks: Sequence[Callback] = (), **options: Any
+    make: Callable[..., Optimizer],
+    model: nn.Module,
+    callbacks: Sequence[Callback] = (),
+    decay: str | None = None,
+    **options: Any,
 ) -> Optimizer:
     """Return an optimizer of a model's parameters and of the callbacks' own parameters.
 
@@ -23,6 +27,7 @@ def build_optimizer(
     Args:
         make: an optimizer class, such as `torch.optim.Adam`.
         callbacks: the parameters that each of them adds become a group of their own.
+        decay: `weights`: tensors of one dimension, which biases and norms have, decay by 0; None: all tensors decay.
         options: keyword arguments of `make`.
 
     Raises:
@@ -33,7 +38,10 @@ def build_optimizer(
     parameters = [parameter for _, parameter in sorted(model.named_parameters()) if id(parameter) not in own]
     if not all(parameter.is_floating_point() for parameter in parameters):
         options = {key: value for key, value in options.items() if key != "fused"}  # torch has no fused complex steps
-    parts = [{"params": group.parameters, "lr": group.lr, "weight_decay": group.weight_decay} for group in groups]
+    spared = [parameter for parameter in parameters if decay is not None and parameter.dim() < 2]
+    parts: list[dict[str, Any]] = [{"params": spared, "weight_decay": 0.0}] if spared else []
+    parameters = [parameter for parameter in parameters if all(parameter is not other for other in spared)]
+    parts += [{"params": group.parameters, "lr": group.lr, "weight_decay": group.weight_decay} for group in groups]
     optimizer = without_compiler(make)([{"params": parameters}, *parts] if parts else parameters, **options)
     for settings in optimizer.param_groups:
         settings.setdefault("initial_lr", settings["lr"])

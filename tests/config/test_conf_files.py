@@ -27,7 +27,7 @@ GIVEN = {
     "criterion": {"evidence"},
     "schedule": {"amount", "tolerance", "sparsity"},
     "model": {"shape", "classes"},
-    "lr_schedule": {"progress"},
+    "lr_schedule": {"progress", "iterations", "per_epoch"},
     "regularizer": {"phase"},
     "sparse_training": {"phase"},
 }

@@ -184,3 +184,13 @@ def test_a_rule_scores_its_tensors_by_a_function_of_its_own():
 def test_a_method_beside_rules_is_refused():
     with pytest.raises(ConfigError, match="method=EverySecond: rules have methods of their own"):
         ruled(local("*", 0.5), method=EverySecond)
+
+
+def test_a_factor_takes_a_share_of_the_amount():
+    model = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 10))
+    rules = [Rule("1.weight", Weight(), Local(), factor=0.5), Rule("*", Weight(), Local())]
+    pruner = Pruner(model, rules=rules, output_layer=True)
+    pruner.prune(0.2)
+    pruner.prune(0.5)
+    # 100 · 0.8 · 0.5, and 90 less round(90 · 0.25)
+    assert [int(item.kept.sum()) for item in pruner.items] == [40, 90 - round(90 * 0.25)]

@@ -110,7 +110,35 @@ def test_a_schedule_of_ones_own_is_asked_at_every_step():
     def bumps(progress):
         return 1.0 if progress in (0.0, 0.5, 0.999) else 2.0
 
-    spec = SimpleNamespace(lr_schedule=SimpleNamespace(target=bumps))
-    bench = SimpleNamespace(spec=spec, lr_schedule=bumps, dense_epochs=1, batches=4)
+    spec = SimpleNamespace(lr_schedule=SimpleNamespace(target=bumps, options={}))
+    bench = SimpleNamespace(spec=spec, dense_iterations=4, batches=4)
     factor = phase._lr_factor(bench, 0, 4)
     assert [factor(done) for done in range(4)] == [1, 2, 1, 2]
+
+
+def test_milestones_and_warmup_in_iterations_or_epochs():
+    at = [
+        lr_schedules.steps(n / 100, milestones=["25it", "4ep"], iterations=100, per_epoch=10) for n in (24, 25, 39, 40)
+    ]
+    assert at == pytest.approx([1, 0.1, 0.1, 0.01])
+    for lengths in ({"warmup": "20it"}, {"warmup": "2ep"}, {"warmup": 0.2}):
+        for schedule in (lr_schedules.cosine, lr_schedules.steps):
+            half = schedule(0.1, **lengths, iterations=100, per_epoch=10)
+            assert half == pytest.approx(schedule(0.1) / 2)
+    assert lr_schedules.steps(0.999, milestones=["500it"], iterations=100, per_epoch=10) == 1  # never reached
+
+
+@pytest.mark.parametrize("options", [{"milestones": ["25"]}, {"milestones": ["-1it"]}, {"warmup": "x"}])
+def test_another_spelling_is_refused(options):
+    with pytest.raises(ConfigError, match=r"must be a fraction of training, iterations \(500it\) or epochs"):
+        lr_schedules.steps(0.5, **options)
+
+
+def test_a_length_in_iterations_trains_so_many_steps_and_drops_the_rate_there(tmp_path):
+    steps = ("lr_schedule=steps", "lr_schedule.milestones=[3it,1ep]", "train.epochs=9it", "finetune.epochs=4it")
+    config = prunelab.compose(*overrides(tmp_path, *steps, "train.batch_size=50", "data.limit=250"))
+    result = prunelab.run(config)
+    rows = (result.folder / "epochs.csv").read_text().splitlines()
+    found = [dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in rows[1:]]
+    assert [(row["round"], row["epoch"]) for row in found[:3]] == [("0", "1"), ("0", "2"), ("1", "1")]
+    assert [float(row["lr"]) for row in found[:2]] == pytest.approx([1e-4, 1e-5])

@@ -118,3 +118,15 @@ print(json.dumps([name for name in sys.modules if name in ("torch._dynamo", "tor
     result = python(code, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout.splitlines()[-1]) == []
+
+
+def test_weight_decay_spares_biases_and_norms():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    before = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+    optimizer = build_optimizer(torch.optim.SGD, model, (), "weights", lr=1.0, weight_decay=0.5)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, tensor in model.named_parameters():
+        factor = 0.5 if name in ("0.weight", "2.weight") else 1.0
+        assert torch.equal(tensor, factor * before[name]), name

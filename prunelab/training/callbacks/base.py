@@ -1,6 +1,7 @@
 """The interface of callbacks, and the phase of training that a callback is made for."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -48,6 +49,10 @@ class Callback:
             Tensors by parameter name, each of its parameter's shape; gradients flow through them.
         """
         return {}
+
+    def measured(self) -> AbstractContextManager[None]:
+        """Return a context in which the network is evaluated: it may have other weights there than in training."""
+        return nullcontext()
 
     def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
         """Return the scalar to minimise.

@@ -1,0 +1,1 @@
+"""Published results: presets, their measurement, and the verdict on each."""

@@ -1,0 +1,75 @@
+"""Means, paired differences and verdicts, of summaries that are written by hand."""
+
+import pytest
+
+from prunelab.report.run_folders import Run
+from prunelab.reproduce.reference import Point, Reference, Value
+from prunelab.reproduce.results_page import page
+from prunelab.reproduce.verdict import judge, measure, text
+
+
+def run(folder, seed, *overrides, error, status="completed"):
+    final = {"round": 1, "test_accuracy": 1 - error / 100, "nonzero": 1000}
+    return Run(folder, (*overrides, f"seed={seed}"), status, {"seed": seed, "final": final})
+
+
+def of(*values):
+    return Reference("paper", "", "table 1", "claim", "last", "", 1, (), values)
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "verdict"),
+    [
+        (1.75, 0.0, "reproduced"),  # within 0.15 points
+        (1.76, 0.0, "not reproduced"),
+        (1.9, 0.15, "reproduced"),  # within two standard errors
+        (1.45, 0.01, "reproduced"),
+        (1.44, 0.01, "better"),
+        (None, 0.0, "not measured"),
+    ],
+)
+def test_an_error_is_reproduced_within_two_standard_errors_or_the_margin(mean, error, verdict):
+    assert judge(Value("x", Point(), published=1.6), mean, error, 5) == verdict
+
+
+@pytest.mark.parametrize(("mean", "verdict"), [(0.1, "not reproduced"), (0.3, "reproduced"), (0.9, "better")])
+def test_of_a_difference_more_is_better(mean, verdict):
+    assert judge(Value("x", Point(), Point(round="0"), published=0.3), mean, 0.01, 5) == verdict
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "seeds", "verdict"),
+    [(0.3, 0.1, 5, "reproduced"), (0.2, 0.11, 5, "not reproduced"), (9.0, 0.0, 1, "not reproduced")],
+)
+def test_a_claim_needs_two_standard_errors_and_two_seeds(mean, error, seeds, verdict):
+    assert judge(Value("x", Point(), Point(), more_than=0.0), mean, error, seeds) == verdict
+
+
+@pytest.mark.parametrize(("mean", "verdict"), [(1.6, "reached"), (1.61, "missed")])
+def test_a_goal_is_reached_or_missed(mean, verdict):
+    assert judge(Value("x", Point(), published=1.6, goal=True), mean, 1.0, 5) == verdict
+
+
+def test_runs_are_found_by_overrides_and_paired_by_seed(tmp_path):
+    runs = [run(tmp_path, seed, "control=null", error=2.0 + seed) for seed in (0, 1)]
+    runs += [run(tmp_path, seed, "control=reinit", error=2.5 + 3 * seed) for seed in (0, 1)]
+    runs += [run(tmp_path, 2, "control=null", error=50, status="failed")]
+    ticket, other = Point(("control=null",)), Point(("control=reinit",))
+    alone, pair = measure(of(Value("a", ticket, published=2.5), Value("b", ticket, other, more_than=0)), runs)
+    assert (alone.mean, alone.error, alone.seeds) == (pytest.approx(2.5), pytest.approx(0.5), 2)
+    assert (pair.mean, pair.error) == (pytest.approx(1.5), pytest.approx(1.0))  # (0.5, 2.5)
+    assert "2.50 ± 0.50" in text([alone, pair])
+
+
+def test_the_page_says_what_was_run_and_what_was_not(tmp_path):
+    where = "outputs=/home/somebody/out"
+    runs = [run(tmp_path, seed, "model=lenet", where, error=1.7) for seed in (0, 1)]
+    runs.append(run(tmp_path, 2, "model=lenet", where, error=9, status="unfinished"))
+    known = of(Value("dense", Point(), published=1.6))
+    said = page("preset", known, runs, measure(known, runs))
+    assert "prunelab sweep model=lenet seed=0,1,2\n" in said
+    assert "| dense | 1.60 | 1.70 ± 0.00 | 2 | +0.10 | 1,000 | reproduced |" in said
+    assert "2 of 3 jobs completed" in said
+    assert "Not completed: seed=2 (unfinished)." in said
+    assert "Preliminary: fewer than five seeds." in said
+    assert "somebody" not in said
