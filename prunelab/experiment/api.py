@@ -33,14 +33,13 @@ def run(
     """Run one experiment: train dense, then rounds of prune → rewind → fine-tune, then finish.
 
     `run("strategy=l1", "amount=0.3")` and `run(strategy="l1", amount=0.3)` are `run(compose(...))`. The process is left
-    as it was: settings and generators of torch, environment, handlers, current folder. One thing stays until it ends: a
-    helper process, which checks the files of later runs, too.
+    as it was: settings and generators of torch, environment, handlers, current folder. Only a helper process stays
+    until it ends, which checks the files of later runs too.
 
     Args:
         config: overrides, or a config from `compose`, and after it the run folder, if `folder` does not give it.
         folder: the run folder; by default a new one, `outputs/<date>/<time>`.
-        model: a module that replaces the config's model, which is copied; or the name of a model. Stages are named by
-            its tensors.
+        model: a module that replaces the config's, and is copied; or a name. Stages are named by its tensors.
         data: a data set that replaces the config's, see `prunelab.data.live.as_dataset`; or the name of one. Stages are
             named by its content.
         quiet: print nothing. What could not be made is in the result's `problems`.

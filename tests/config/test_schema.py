@@ -36,7 +36,8 @@ def test_the_composed_config_has_the_schemas_defaults():
 
 def test_the_table_of_help_has_ranges_meanings_and_the_real_defaults():
     lines = help_table.table().splitlines()
-    assert [line.split()[0] for line in lines] == list(help_table.SHOWN)
+    first = [line.split()[0] for line in lines]  # a long row takes several lines
+    assert [word for word in first if word in help_table.SHOWN] == list(help_table.SHOWN)
     assert max(map(len, lines)) <= 122
     text = "\n".join(lines)
     for part in ("[0, 1)", "≥ 1", "> 0", "default 0.2", "default 5", "default 0.001", "default 64"):
