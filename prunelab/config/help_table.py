@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from typing import Any
 
@@ -20,6 +21,7 @@ SHOWN = (
 )
 
 
+@functools.cache
 def table() -> str:
     """Return lines of name, range, meaning and default."""
     there, set_by_choice = {key.name: key for key in keys()}, defaults()

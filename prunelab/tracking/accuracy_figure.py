@@ -36,12 +36,13 @@ def accuracy_figure(series: Mapping[str, Sequence[Dot]]) -> Summary.Value | None
 
     figure = Figure(INCHES, DPI, layout="constrained")
     plot = figure.add_subplot()
-    for name, dots in series.items():
+    lines = []
+    for dots in series.values():
         x, y, error = ([100 * value for value in column] for column in zip(*dots, strict=True))
-        plot.errorbar(x, y, error if any(error) else None, marker="o", capsize=3, label=name)
+        lines.append(plot.errorbar(x, y, error if any(error) else None, marker="o", capsize=3))
     plot.set(xlabel="sparsity in % (zeros ÷ weights that may be pruned)", ylabel="test accuracy in %")
     plot.grid(alpha=0.3)
-    plot.legend()
+    plot.legend(lines, list(series))  # also a name with an underscore at its beginning
     file = io.BytesIO()
     figure.savefig(file, format="png")
     width, height = (round(inches * DPI) for inches in INCHES)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prunelab.config.digest import NEVER_COMPARED
 from prunelab.config.spec import Spec
 
 
@@ -27,6 +28,6 @@ class Origin:
     def choices(self, spec: Spec) -> dict[str, str | int]:
         """Return the run's seed, its strategy, and the values of the overrides that distinguish it, by their keys."""
         pairs = (item.lstrip("+").partition("=")[::2] for item in self.telling or ())
-        told = {key: value for key, value in pairs if value and not key.startswith(("hydra.", "hydra/"))}
+        told = {k: v for k, v in pairs if v and k not in NEVER_COMPARED and not k.startswith(("hydra.", "hydra/"))}
         own: dict[str, str | int] = {"seed": spec.seed, "strategy": spec.strategy.name}
         return {**own, **told, **own}

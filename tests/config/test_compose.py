@@ -231,7 +231,13 @@ def test_a_value_that_is_none_is_a_config_error(key, value):
 @pytest.mark.parametrize("part", GROUPS)
 @pytest.mark.parametrize("override", ["~{}", "{}=null", "~{}._target_", "{}._target_=null"])
 def test_a_missing_part_is_a_config_error(override, part):
-    assert part in refusal(override.format(part))
+    given = override.format(part)
+    if part in ("data", "model"):  # which `prunelab.run(config, data=…, model=…)` may be given instead
+        with pytest.raises(ConfigError) as error:
+            prunelab.run(given, quiet=True)
+        assert part in str(error.value)
+    else:
+        assert part in refusal(given)
 
 
 # Rewinding

@@ -209,7 +209,7 @@ def test_two_of_four_stay():
         assert not torch.equal(item.parameter[item.kept], before.get_parameter(item.name)[item.kept])
 
 
-@pytest.mark.parametrize("unit", ["kernel", "block", Channel(dim=1)], ids=str)
+@pytest.mark.parametrize("unit", ["kernel", "block", Channel(dim=1)], ids=["kernel", "block", "dim 1"])
 def test_larger_units_whose_rows_keep_weights(unit):
     model, before, pruner = pruned(Convolutional, images(), granularity=unit, exclude=["grouped.*", "body.*"])
     assert not any(bool(item.parameter[~item.kept].any()) for item in pruner.items)

@@ -34,9 +34,9 @@ def test_the_dense_network_trained_as_long_stands_once_in_the_table_of_a_sweep()
     lines = report.sweep_text(jobs).splitlines()
     shown = [line.split() for line in lines if "trained as long" in line]
     first, second = ("dense, trained as long seed=0", "dense, trained as long seed=1")
-    assert shown[0] == [*first.split(), "0.0%", "1.00×", "90.00%", "5.0"]
-    assert shown[1] == [*second.split(), "0.0%", "1.00×", "94.00%", "5.0"]
-    assert shown[2] == [*["dense,", "trained", "as", "long", "2", "0.0%", "1.00×", "92.00%", "±", "2.00%"]]
+    assert shown[0] == [*first.split(), "0.0%", "1.00×", "1.00×", "90.00%", "5.0"]
+    assert shown[1] == [*second.split(), "0.0%", "1.00×", "1.00×", "94.00%", "5.0"]
+    assert shown[2] == [*["dense,", "trained", "as", "long", "2", "0.0%", "1.00×", "1.00×", "92.00%", "±", "2.00%"]]
     assert len(shown) == 3
     models = [a_run([f"model={name}"], folder=name, baseline=longer(name, 0.9)) for name in ("lenet", "vit")]
     text = report.sweep_text([*models, a_run(["model=lenet", "amount=0.3"], baseline=longer("lenet", 0.9))])

@@ -53,5 +53,5 @@ def test_each_round_is_a_line_of_one_table(capsys):
         console.round(row, first=number == 0)
         assert capsys.readouterr().out.splitlines() == [expected[:3], expected[3:]][number]
     assert max(map(len, expected)) <= 120
-    console.explain()
+    console.explain("")
     assert "zeros ÷ weights" in capsys.readouterr().out
