@@ -10,8 +10,8 @@ import pytest
 import torch
 from harness import is_full, record, row, sizes
 
-from prunelab import compose
 from prunelab.config.allow_list import locate
+from prunelab.config.compose import compose_checked
 from prunelab.config.schema import REQUIRED
 from prunelab.errors import ConfigError
 from prunelab.report import read_summary
@@ -58,8 +58,9 @@ class Payload:
 
 
 def attempt(key, name):
+    """Use a name that was read, from a study for example. (What somebody types is their own word.)"""
     custom = ("strategy=custom",) if key == "strategy.method" else ()
-    config = compose(*custom, f"{key}='{name}'")
+    config = compose_checked(*custom, f"{key}='{name}'")
     locate(name, key, config.trusted)
 
 
