@@ -134,6 +134,6 @@ def test_a_notebook_shows_a_bar_although_it_is_no_terminal(monkeypatch, kernel, 
     shell = SimpleNamespace(config={"IPKernelApp": {}} if kernel else {})
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     screen = console.Console(quiet=quiet)
-    screen.plan([], 1, 2)
+    screen.plan("plan:", [], 1, 2)
     assert screen.bar.disable == disabled
     screen.close()
