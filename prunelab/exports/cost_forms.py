@@ -10,7 +10,7 @@ from torch import nn
 
 from prunelab.costs.card import Form
 from prunelab.exports import finished_run
-from prunelab.exports.checkpoint import WEIGHTS
+from prunelab.exports.checkpoint import MASKS, WEIGHTS
 from prunelab.exports.formats import FORMATS
 from prunelab.exports.network_files import Network
 
@@ -54,6 +54,7 @@ def with_dense(
 
 def _loaded(folder: Path, model: nn.Module, kind: str, trusted: Iterable[str]) -> Form:
     format = FORMATS[kind]
-    files = tuple(path for name in format.files if (path := folder / name).is_file())
+    shipped = [name for name in format.files if name != MASKS]  # the masks are for pruning it further
+    files = tuple(path for name in shipped if (path := folder / name).is_file())
     load = partial(format.load, folder.resolve(), finished_run.builder(trusted))
     return Form(load(), files, model if format.graph else None, format.runtime, load)
