@@ -143,17 +143,18 @@ def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
 
     Hydra would end the sweep only when it came to that job.
     """
-    seen: set[str] = set()
+    seen, composed = set[str](), dict[int, DictConfig]()
     given: Any = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)  # may hold `${hydra.job.num}`
-    for overrides in jobs:
+    for number, overrides in enumerate(jobs):
         composing.check_choices(overrides)
         if not seen.issuperset(overrides) or foreign.is_foreign(config):
-            foreign.check_config(_composed(config, overrides), [*given, *overrides])
+            composed[number] = _composed(config, overrides)
+            foreign.check_config(composed[number], [*given, *overrides])
         seen.update(overrides)
     refused: list[ConfigError] = []
-    for overrides in jobs:
+    for number, overrides in enumerate(jobs):
         try:
-            check(composing.settings(_composed(config, overrides)))
+            check(composing.settings(composed[number] if number in composed else _composed(config, overrides)))
             return
         except ConfigError as error:
             refused.append(error)
