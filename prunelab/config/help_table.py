@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,29 +20,35 @@ SHOWN = (
     *("train.epochs", "finetune.epochs", "finetune.distill.alpha", "optimizer.lr", "train.batch_size"),
     *("prune.include", "latency", "seed", "threads"),
 )
+VARYING = ("schedule", "strategy")  # the groups whose choices set other values than the defaults
 
 
 @functools.cache
 def table() -> str:
     """Return lines of name, range, meaning and default."""
     there, set_by_choice = {key.name: key for key in keys()}, defaults()
+    files = {f"{part}={choice}": flat(content(part, choice)) for part in VARYING for choice in choices(part)}
     lines: list[str] = []
     for name in SHOWN:
         key, numbers = there[name], RANGE.search(there[name].allowed)
         interval = numbers[0].split(", at most")[0] if numbers else ""
         default = set_by_choice.get(name, key.default)
-        said = "" if default is None else f"; default {default}{_others(name, default)}"
+        said = "" if default is None else f"; default {default}{_others(name, default, files)}"
         lines += textwrap.wrap(f"  {name:<22}  {interval:<8}  {key.meaning}{said}", 120, subsequent_indent=" " * 36)
     return "\n".join(lines)
 
 
-def _others(name: str, default: object) -> str:
-    """Return what other schedules and strategies set a key to: ` (0.5 with schedule=one_shot)`."""
+def _others(name: str, default: object, files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what other schedules and strategies set a key to: ` (0.5 with schedule=one_shot)`.
+
+    Args:
+        files: the keys and values that each choice sets.
+    """
     found: dict[object, list[str]] = {}
-    for group, choice in [(part, choice) for part in ("schedule", "strategy") for choice in choices(part)]:
-        value = flat(content(group, choice)).get(name)
+    for choice, values in files.items():
+        value = values.get(name)
         if value not in (None, default, "???"):
-            found.setdefault(value, []).append(f"{group}={choice}")
+            found.setdefault(value, []).append(choice)
     said = "; ".join(f"{value} with {', '.join(where)}" for value, where in found.items())
     return f" ({said})" if said else ""
 
