@@ -31,6 +31,9 @@ from prunelab.config.typed_names import NAMING, trusting
 from prunelab.errors import ConfigError
 from prunelab.runtime.json_data import read_json
 
+POOL = "hydra_plugins.prunelab_pool.PoolLauncher"
+# Its names; joblib is that of 0.1.0, and where Hydra's plugin of that name is installed, its keys are valid too.
+POOLS = ("pool", "joblib")
 _made: list[str] = []  # the folders that this process made
 
 
@@ -211,11 +214,7 @@ def command(overrides: Sequence[str] | None = None) -> str:
 
 # On import, since every process that composes needs them, a launcher's workers too. Cached, as Hydra's own `now` is.
 ConfigStore.instance().store(name="schema", node=Config)
-for launcher in (
-    "pool",
-    "joblib",
-):  # joblib: the name of 0.1.0; where Hydra's plugin is installed, its keys are valid too
-    pool = {"_target_": "hydra_plugins.prunelab_pool.PoolLauncher", "n_jobs": None}
-    ConfigStore.instance().store(group="hydra/launcher", name=launcher, node=pool)
+for launcher in POOLS:
+    ConfigStore.instance().store(group="hydra/launcher", name=launcher, node={"_target_": POOL, "n_jobs": None})
 OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("help_keys", help_table.table, replace=True)

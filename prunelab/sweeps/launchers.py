@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
+from prunelab.config.compose import POOL, POOLS
 from prunelab.runtime import device
 from prunelab.sweeps.pool import WorkerKilledError
 
@@ -28,7 +29,6 @@ RAY = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listens on loopback only; Ray ignores an address of 127.0.0.1
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default; without it Ray warns
 }
-POOL = "hydra_plugins.prunelab_pool.PoolLauncher"
 # Names of the errors that submitit and Ray raise when a worker was killed.
 KILLED = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError")
 
@@ -39,7 +39,7 @@ def prepare(config: DictConfig) -> None:
     Ends the process if the launcher is not installed, or is given a number of jobs that is none.
     """
     launcher, name = config.hydra.launcher, str(config.hydra.runtime.choices["hydra/launcher"])
-    if name in ("pool", "joblib"):
+    if name in POOLS:
         config.hydra.launcher = {"_target_": POOL, "n_jobs": _n_jobs(launcher.n_jobs)}
         launcher = config.hydra.launcher
     if launcher._target_ not in Plugins.instance().class_name_to_class:
