@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import optional
 from prunelab.records import RoundRecord, columns, csv_columns
+from prunelab.report.results_frame import NO_RESULTS
 from prunelab.text import table
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 SHOWN = ("round", "sparsity", "nonzero", "compression_ratio", "val_accuracy", "test_accuracy", "seconds")
 HEADS = [name.replace("_", " ").replace("val ", "validation ") for name in SHOWN]
-NO_RESULTS = ("stage", "reused")  # columns of a round that are left out of the frame
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -22,8 +22,8 @@ EVERY_PAIR = 64  # up to so many curves, every two are compared; beyond that, ea
 class Difference:
     """The mean of test accuracy of `first` − `second`, with its confidence interval and p-value.
 
-    Accuracies and sparsity are fractions. `p` is that of the two-sided paired t-test; `corrected` tells whether `holm`
-    has corrected it for the number of comparisons. `low`, `high` and `p` are None with fewer than two seeds.
+    Accuracies and sparsity are fractions. `p` is that of the two-sided paired t-test, which `holm` corrects for the
+    number of comparisons. `low`, `high` and `p` are None with fewer than two seeds.
     """
 
     first: str
@@ -34,7 +34,6 @@ class Difference:
     low: float | None
     high: float | None
     p: float | None
-    corrected: bool = False
 
     @property
     def decided(self) -> bool:
@@ -113,7 +112,7 @@ def holm(found: Iterable[Difference]) -> list[Difference]:
     found = list(found)
     known = [d.p for d in found if d.p is not None]
     corrected = iter(multipletests(known, method="holm")[1] if known else ())
-    return [d if d.p is None else replace(d, p=float(next(corrected)), corrected=True) for d in found]
+    return [d if d.p is None else replace(d, p=float(next(corrected))) for d in found]
 
 
 def compare(first: Curve, second: Curve) -> Iterator[Difference]:

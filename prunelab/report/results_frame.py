@@ -21,7 +21,7 @@ FIRST = (  # the first columns of the final round; others follow
 )
 # fmt: on
 END = ("seconds", "device", "threads", "started", "command")  # columns of the whole run, from its summary
-SKIPPED = ("stage", "reused")  # columns of the final round that are no results
+NO_RESULTS = ("stage", "reused")  # columns of a round that are no results
 WHOLE = ("seed", "round", "nonzero", "parameters", "macs", "macs_nonzero", "epochs", "early_stop", "threads")
 Value = str | int | float | bool | None
 
@@ -55,7 +55,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
             "status": run.status,
             "seed": run.seed if isinstance(run.seed, int) else None,
             **{key: _parsed(overrides(run).get(key, choice(run, key))) for key in keys},
-            **{k: value for k, value in run.final.items() if value is not None and k not in (*SKIPPED, *keys)},
+            **{k: value for k, value in run.final.items() if value is not None and k not in (*NO_RESULTS, *keys)},
             **{key: run.summary.get(key) for key in END},
         }
         for run in runs
