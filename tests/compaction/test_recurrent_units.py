@@ -96,16 +96,21 @@ def test_layers_lose_as_many_as_the_one_with_the_fewest():
     assert apart(model, compacted.model, torch.randn(9, *SHAPE)) < 1e-6
 
 
+@torch.no_grad()
+def zero_at_random(model, seed, share):
+    """Set a share of the rows and columns of all parameters to zero."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter[torch.rand(len(parameter), generator=generator) < share] = 0
+        if parameter.dim() > 1:
+            parameter[:, torch.rand(parameter.shape[1], generator=generator) < share] = 0
+
+
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(layers=st.integers(1, 2), seed=st.integers(0, 1000), share=st.floats(0, 1))
 def test_a_random_lstm_agrees(layers, seed, share):
     model = lstm(5, layers)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter[torch.rand(len(parameter), generator=generator) < share] = 0
-            if parameter.dim() > 1:
-                parameter[:, torch.rand(parameter.shape[1], generator=generator) < share] = 0
+    zero_at_random(model, seed, share)
     assert apart(model, compact(model, torch.randn(1, *SHAPE)).model, torch.randn(9, *SHAPE)) < 1e-5
 
 
@@ -303,12 +308,7 @@ def test_hidden_units_are_left_for_a_multiple(multiple, left):
 def test_any_recurrent_layer_agrees(kind, layers, both, bias, seed, share):
     rnn = recurrent(kind, num_layers=layers, bidirectional=both, bias=bias)
     model = Net(last, rnn=rnn, fc=nn.Linear(6 * (1 + both), 3)).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter[torch.rand(len(parameter), generator=generator) < share] = 0
-            if parameter.dim() > 1:
-                parameter[:, torch.rand(parameter.shape[1], generator=generator) < share] = 0
+    zero_at_random(model, seed, share)
     assert apart(model, compact(model, torch.randn(1, 7, 5)).model, torch.randn(9, 7, 5)) < 1e-5
 
 

@@ -90,29 +90,21 @@ def scale(m):
     return m
 
 
+def shuffle_net():
+    """One unit of ShuffleNet: half of the channels go through convolutions, then the channels are shuffled."""
+    dw = conv(4, 4, 3, padding=1, groups=4)
+    return Net(shuffled, a=conv(2, 8, 3), b=conv(4, 4, 1), dw=dw, c=conv(4, 4, 1), out=linear(8, 3))
+
+
 BLOCK = {"stem": conv(2, 4, 3), "expand": conv(4, 8, 1), "dw": conv(8, 8, 3, padding=1, groups=8)}
 CASES = {  # name: network, channels that are zeroed, sizes that must be left
     "shuffle": (
-        lambda: Net(
-            shuffled,
-            a=conv(2, 8, 3),
-            b=conv(4, 4, 1),
-            dw=conv(4, 4, 3, padding=1, groups=4),
-            c=conv(4, 4, 1),
-            out=linear(8, 3),
-        ),
+        shuffle_net,
         {"b": [0, 2], "dw": [0, 2]},
         {"a.out_channels": 8, "b.out_channels": 2, "dw.groups": 2, "c.in_channels": 2},
     ),
     "shuffle of whole units": (
-        lambda: Net(
-            shuffled,
-            a=conv(2, 8, 3),
-            b=conv(4, 4, 1),
-            dw=conv(4, 4, 3, padding=1, groups=4),
-            c=conv(4, 4, 1),
-            out=linear(8, 3),
-        ),
+        shuffle_net,
         {"a": [1, 5], "c": [1]},
         {"a.out_channels": 6, "b.in_channels": 3, "c.out_channels": 3, "out.in_features": 6},
     ),

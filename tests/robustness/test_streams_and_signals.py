@@ -68,12 +68,8 @@ def test_a_narrow_or_closed_stream_stops_no_run_from_python(monkeypatch, tmp_pat
 # Ctrl-C
 
 
-def interrupted(error, monkeypatch, capsys):
-    """What `prunelab stages` prints and returns if its code raises this error."""
-
-    def subcommand(arguments):
-        raise error
-
+def ended(subcommand, monkeypatch, capsys):
+    """The exit status and stderr of `prunelab stages` if this function is its code."""
     ours = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(sys, "argv", ["prunelab", "stages"])
     monkeypatch.setattr("prunelab.cli.stages.main", subcommand)
@@ -93,7 +89,10 @@ def interrupted(error, monkeypatch, capsys):
     ],
 )
 def test_what_ends_a_subcommand_is_one_line(error, status, said, monkeypatch, capsys):
-    assert interrupted(error, monkeypatch, capsys) == (status, f"prunelab: {said}\n")
+    def subcommand(arguments):
+        raise error
+
+    assert ended(subcommand, monkeypatch, capsys) == (status, f"prunelab: {said}\n")
 
 
 def test_a_signal_that_a_library_swallows_is_obeyed_all_the_same(monkeypatch, capsys):
@@ -103,13 +102,7 @@ def test_a_signal_that_a_library_swallows_is_obeyed_all_the_same(monkeypatch, ca
         except BaseException as error:
             raise ImportError("initialization failed") from error
 
-    ours = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(sys, "argv", ["prunelab", "stages"])
-    monkeypatch.setattr("prunelab.cli.stages.main", subcommand)
-    with pytest.raises(SystemExit) as caught:
-        entry.main()
-    signal.signal(signal.SIGINT, ours)
-    assert (caught.value.code, capsys.readouterr().err) == (130, "prunelab: stopped\n")
+    assert ended(subcommand, monkeypatch, capsys) == (130, "prunelab: stopped\n")
 
 
 def test_an_error_without_a_file_is_said_as_it_is(capsys):
