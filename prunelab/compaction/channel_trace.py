@@ -1,7 +1,8 @@
 """Following channels through a network: each element of each tensor is labelled with the channel that it comes from.
 
-The network runs once. Operations that only move elements are run on the labels too; operations on single elements keep
-labels and merge those of their operands; layers read labels along one dimension and write new ones.
+The network runs once. An operation that only moves elements, such as `view`, is applied to the labels as well. An
+elementwise operation keeps the labels; if it has several operands, theirs are merged. A layer reads the labels along
+one dimension of its input, and its output gets new ones.
 """
 
 from __future__ import annotations

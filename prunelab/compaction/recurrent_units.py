@@ -96,7 +96,12 @@ def decide(name: str, rnn: nn.RNNBase, model: nn.Module, links: Links, round_to:
 def _outside(
     name: str, rnn: nn.RNNBase, slot: Slot, links: Links, merged: dict[int, dict[Key, list[int]]], held: Any
 ) -> tuple[list[dict[Key, list[int]]], Tensor, list[str | None]]:
-    """Return what is cut with each unit, whether other layers read it, [hidden], and why it cannot be cut."""
+    """Look for what depends on each hidden unit outside of the layer.
+
+    Returns:
+        For each unit the indices of other tensors that are cut with it, by tensor and dimension; whether another layer
+        reads it, bool [hidden_size]; and the reason why it cannot be cut, or None.
+    """
     layer, suffix = slot
     own = (f"{name}.weight_{'hr' if rnn.proj_size else 'hh'}_l{layer}{suffix}".strip("."), 1)
     keys, read, why = [], [], []

@@ -65,7 +65,7 @@ class Component:
         return f"{self.part}._target_={self.name}"
 
     def as_part(self) -> Part:
-        """Return the part of a user's that it is in messages."""
+        """Return the `Part` by which messages about errors in a user's code name this component."""
         return Part(str(self), self.target, model=self.part == "model")
 
     @property

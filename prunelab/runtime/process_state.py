@@ -91,7 +91,7 @@ def _restore(read: Callable[[], Any], write: Callable[[Any], object], value: Any
 
 
 def _folder() -> Path:
-    """Return the current folder; the root if it was removed, which nobody can go back to."""
+    """Return the current folder; `/` if that folder was removed, since no process can go back to it."""
     with contextlib.suppress(OSError):
         return Path.cwd()
     return Path("/")

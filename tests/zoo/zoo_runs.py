@@ -1,4 +1,4 @@
-"""Run a network as a user does, and compare what is reported with what code without prunelab finds in the files."""
+"""Run an experiment on a network, and compare the numbers it reports with those counted from its files (`recount`)."""
 
 from __future__ import annotations
 
