@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prunelab.compaction import probes
 from prunelab.compaction.probes import Inputs
-from prunelab.costs.counts import in_eval_mode
+from prunelab.runtime.eval_mode import in_eval_mode
 
 TOLERANCE = 1e-5
 

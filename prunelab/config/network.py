@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunelab.config.component import Component, bind
 from prunelab.errors import ConfigError
+from prunelab.runtime.eval_mode import in_eval_mode
 from prunelab.runtime.user_code import Part, is_users
 
 if TYPE_CHECKING:
@@ -114,14 +115,12 @@ def materialize(model: nn.Module, shape: tuple[int, ...] | None) -> None:
     import torch
     from torch.nn.parameter import is_lazy
 
-    from prunelab.pruning.output_layers import evaluating
-
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     lazy = [name for name, tensor in tensors.items() if is_lazy(tensor)]
     if lazy and shape is None:
         raise ConfigError(f"model={type(model).__name__}: {lazy[0]} is lazy; give your data function a `shape`")
     if lazy and shape is not None:
-        with torch.no_grad(), evaluating(model):
+        with torch.no_grad(), in_eval_mode(model):
             model(torch.zeros(1, *shape))
 
 

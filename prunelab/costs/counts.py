@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from prunelab.costs.stored_tensors import numbers
 from prunelab.pruning import skipping
+from prunelab.runtime.eval_mode import in_eval_mode
 
 if TYPE_CHECKING:
     from prunelab.pruning.masks import MaskedTensor
@@ -128,18 +129,6 @@ def layers(model: nn.Module, example: Tensor, removed: bool = True) -> list[Laye
         for hook in hooks:
             hook.remove()
     return found
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model into eval mode; afterwards each module has its own mode again."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 def _used(module: nn.Module, given: Any, output: Any) -> Iterator[Layer]:

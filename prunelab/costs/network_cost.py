@@ -11,6 +11,7 @@ from prunelab.costs import counts
 from prunelab.costs.latency import Interval, batch, race
 from prunelab.costs.memory import peak_bytes
 from prunelab.costs.stored_tensors import distinct, stored
+from prunelab.runtime.eval_mode import in_eval_mode
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,7 +71,7 @@ def cost(model: nn.Module, inputs: Tensor, latency: bool = True) -> Cost:
     own = distinct(value for _, value in stored(model))
     nonzero, parameters = counts.nonzeros(model.parameters())
     macs, macs_nonzero = counts.macs(counts.layers(model, inputs[:1], removed=False))
-    with counts.in_eval_mode(model):
+    with in_eval_mode(model):
         peak = peak_bytes(model, batch(inputs, 3), own, len(inputs))
         times = race({"model": model}, inputs, "model") if latency else {}
     return Cost(

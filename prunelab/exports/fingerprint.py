@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelab.costs.counts import in_eval_mode
 from prunelab.errors import ConfigError, one_line
 from prunelab.runtime import device
+from prunelab.runtime.eval_mode import in_eval_mode
 from prunelab.runtime.seeding import seeded
 
 INPUTS, SHOWN = 2, 200  # inputs; outputs that are stored as numbers

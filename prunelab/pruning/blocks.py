@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError, one_line
-from prunelab.pruning.output_layers import evaluating
 from prunelab.pruning.prunable import is_prunable
+from prunelab.runtime.eval_mode import in_eval_mode
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -34,7 +34,7 @@ def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
     hooks = [module.register_forward_hook(look) for module in names]
     some = next(model.parameters(), torch.empty(0))
     try:
-        with torch.no_grad(), evaluating(model):
+        with torch.no_grad(), in_eval_mode(model):
             model(torch.zeros(2, *shape, device=some.device, dtype=some.dtype))
     except Exception as error:  # of the user's model
         raise ConfigError(f"{what}: the model cannot take {list(shape)}: {one_line(error)}") from error

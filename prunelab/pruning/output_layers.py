@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.pruning.masks import named
+from prunelab.runtime.eval_mode import in_eval_mode
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 PRODUCT = re.compile(r"mm|mv|conv|linear|bilinear|dot|rnn|lstm|gru|attention", re.IGNORECASE)  # nodes of autograd
@@ -32,24 +33,12 @@ def output_layers(model: nn.Module, example: Tensor | None = None) -> list[str]:
     layers = {id(parameter) for _, module, _, parameter in named(model) if isinstance(module, LAYERS)}
     inputs = example.detach().clone().requires_grad_(example.is_floating_point())
     try:
-        with evaluating(model), _requiring_gradients(model), torch.enable_grad():
+        with in_eval_mode(model), _requiring_gradients(model), torch.enable_grad():
             found = _followed(model(inputs.clone()), inputs, layers)  # a model may work in place on its input
     except Exception:  # reported before training
         return last
     names = set[str]().union(*(places.get(id(weight), set()) for weight in found))
     return [name for name, _ in model.named_modules(remove_duplicate=False) if name in names] or last
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put all modules into eval mode inside the context; restore each module's mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

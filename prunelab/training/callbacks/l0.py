@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from prunelab.errors import ConfigError, check_number
 from prunelab.pruning.masks import MaskedTensor
-from prunelab.pruning.output_layers import evaluating, output_layers
+from prunelab.pruning.output_layers import output_layers
 from prunelab.pruning.prunable import PRUNABLE_TYPES
+from prunelab.runtime.eval_mode import in_eval_mode
 from prunelab.runtime.seeding import seeded
 from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_strength
 
@@ -194,7 +195,7 @@ def _called(phase: Phase) -> set[nn.Module]:
     called: set[nn.Module] = set()
     handles = [module.register_forward_hook(lambda module, *_: called.add(module)) for module in phase.model.modules()]
     try:
-        with torch.no_grad(), seeded(phase.seed, "gates"), evaluating(phase.model):
+        with torch.no_grad(), seeded(phase.seed, "gates"), in_eval_mode(phase.model):
             phase.model(phase.batch(1)[0][:2])
     finally:
         for handle in handles:
