@@ -43,11 +43,8 @@ def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[Compacted, list[Form
     network = finished_run.read(folder, trusted, stale=True)
     device.prepare("cpu", finished_run.threads(network))
     test = finished_run.test_split(network)
-    lock = run_lock.write(folder)
-    try:
+    with run_lock.locked(folder):
         compacted = finish.finish(network.model, test, folder, (network.config or {}).get("round_to"))
-    finally:
-        lock.release()
     forms = {"pruned (torch)": Form(network.model), "compact (torch)": finish.form(compacted, folder)}
     return compacted, cost_card(forms, examples(test)["test"])
 

@@ -46,11 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         test = finished_run.test_split(network)
         wrong: list[Exception] = []
         small = compact_files.of_run(folder, trusted) if (folder / compact_files.SHAPES).is_file() else None
-        lock = run_lock.write(folder)
-        try:
+        with run_lock.locked(folder):
             done = export_files.make(folder, network.model, config, test, kinds, wrong.append, small)
-        finally:
-            lock.release()
     except (ConfigError, OSError) as error:
         return failed(error)
     if done:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prunelab.cli.arguments import parser
+from prunelab.config.digest import IRRELEVANT
 from prunelab.errors import ConfigError
 from prunelab.records import flat
 from prunelab.report.jobs import SIZES, names, sizes
@@ -18,7 +19,6 @@ examples:
   prunelab runs
   prunelab runs outputs/sweeps
   prunelab runs outputs/2026-11-26/10-00-00 outputs/2026-11-26/10-05-00"""
-SAME = ("outputs", "reuse", "trusted")  # keys that change no result
 
 
 def listing(runs: Sequence[Run]) -> str:
@@ -35,7 +35,7 @@ def listing(runs: Sequence[Run]) -> str:
 def comparison(first: Run, second: Run) -> str:
     """Return the keys of the config in which two runs differ, and the rows of their results."""
     configs: list[Mapping[str, object]] = [flat(run.config) for run in (first, second)]
-    keys = sorted(key for key in {*configs[0], *configs[1]} if key.split(".")[0] not in SAME)
+    keys = sorted(key for key in {*configs[0], *configs[1]} if key.split(".")[0] not in IRRELEVANT)
     pairs = [(key, *(str(config.get(key, "–")) for config in configs)) for key in keys]
     rows = [list(pair) for pair in pairs if pair[1] != pair[2]]
     cells = [sizes([run.final] if run.final else []) for run in (first, second)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,16 @@ def write(folder: Path) -> FileLock:
     if lock is None:
         raise ConfigError(f"{folder}: another process writes into this folder; wait for it, or {ELSE}")
     return lock
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of `write` within the context."""
+    lock = write(folder)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check(folder: Path, config: Mapping[str, Any], live: str = "") -> None:
