@@ -7,7 +7,6 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from prunelab.compaction import compact_files
@@ -18,6 +17,7 @@ from prunelab.compaction.shrink import compact
 from prunelab.costs.card import Form
 from prunelab.data.dataset import Split
 from prunelab.errors import ConfigError
+from prunelab.exports.fingerprint import random_inputs
 
 ROUND_TO = (4, 1)  # of the channels of convolutions, and of other layers, unless the config says otherwise
 RANDOM, CHUNK = 256, 200  # random inputs of the proof; test examples that are run at once
@@ -42,8 +42,7 @@ def finish(model: nn.Module, test: Split, folder: Path, round_to: int | None = N
     """
     example, _ = test.batch(slice(0, 1))
     small = compact(model, example, rounding(round_to))
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn((RANDOM, *example.shape[1:]), generator=generator).to(example)
+    noise = random_inputs(RANDOM, example.shape[1:], example.dtype).to(example.device)
     proof = prove(model, small.model, noise) + prove(model, small.model, _inputs(test))
     if not proof.agree:
         raise ConfigError(f"compact=true: is not written: the compact network does not compute the same: {proof}")
