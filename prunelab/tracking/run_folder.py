@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import logging
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +20,7 @@ from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Masks
 from prunelab.records import EpochRecord, LayerRecord, PlannedRound, RoundRecord, plain
 from prunelab.runtime.interrupt import InterruptedRun
+from prunelab.runtime.versions import versions
 from prunelab.stages import files
 from prunelab.stages.stage import State
 from prunelab.text import percent
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 READABLE = 64  # masks are printed if they have at most so many entries together
 REPLACED = (*FILES.values(), "summary.json", "masks.safetensors", "model.*", "compact.*", "**/events.out.tfevents.*")
-VERSIONED = ("prunelab", "torch", "hydra-core", "omegaconf", "tensorboard", "numpy")
 EXPLAINED = (ConfigError, OSError, ArithmeticError, InterruptedRun)  # whose messages say enough
 log = logging.getLogger(__name__)
 
@@ -63,8 +61,7 @@ class RunFolder:
         self.rounds: list[RoundRecord] = []
         self.baseline: RoundRecord | None = None  # the dense network, trained as long as the pruned one
         self.problems = Problems()
-        self.final = 0  # the round of the result
-        self.round, self.stage = 0, ""
+        self.round, self.stage, self.final = 0, "", 0  # the present round and its stage; the round of the result
         self.started = time.perf_counter()
         self.summary: dict[str, Any] = {
             "status": "running",
@@ -73,7 +70,7 @@ class RunFolder:
             "config": dict(spec.plain),
             "digest": digest(spec.plain, origin.live),
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "versions": {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
+            "versions": versions(),
         }
         self.lock = run_lock.claim(folder, spec.plain, origin.live)
         with files.writing(folder):
@@ -241,10 +238,3 @@ class RunFolder:
     def save(self) -> None:
         """Write the summary."""
         files.write_file(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
