@@ -63,7 +63,7 @@ def _spec(config: dict[str, Any]) -> Spec:
         checkpoint=config["model"].get("checkpoint"),
         init=config["model"].get("init"),
         decay=config["optimizer"].get("decay"),
-        train=Train(**train),
+        train=Train(**{**train, "precision": None if train["precision"] == "fp32" else train["precision"]}),
         finetune=Finetune(finetune["epochs"], finetune["lr"], Distill(**distill) if distill["alpha"] else None),
         selection=Selection(include, tuple(prune["exclude"]), prune["output_layer"], prune["adopt_zeros"]),
         iterations=config["criterion"].get("iterations") or 1,

@@ -61,6 +61,7 @@ class Train:
     batch_size: int
     validate_every: int | None
     ema: float | None
+    precision: str | None  # null is fp32 too
 
 
 @dataclass(frozen=True)

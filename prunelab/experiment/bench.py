@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prunelab.config import spec as specs
 from prunelab.config.network import DataFacts, data_facts, dataset, materialize, network
 from prunelab.config.spec import Spec
-from prunelab.data.dataset import Dataset
+from prunelab.data.dataset import Dataset, Split
 from prunelab.data.label_noise import with_label_noise
 from prunelab.data.validation import hold_out
 from prunelab.errors import ConfigError
@@ -30,7 +30,7 @@ from prunelab.runtime.user_code import explained
 from prunelab.stages.checkpoint import fitting
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
-from prunelab.training.loop import batches
+from prunelab.training.loop import Evaluation, batches, evaluate
 from prunelab.training.optimizers import build_optimizer
 
 Tensors = dict[str, Tensor]
@@ -142,6 +142,10 @@ class Bench:
         if self.copies_inputs:
             model.register_forward_pre_hook(_copied)
         return model.to(self.device)
+
+    def evaluate(self, split: Split) -> Evaluation:
+        """Measure the model on a split, in the precision of training."""
+        return evaluate(self.model, split, precision=self.spec.train.precision)
 
     def copy_inputs(self) -> None:
         """From now on, give the network and its copies a copy of each batch, on which they may write."""

@@ -90,7 +90,7 @@ def prepare(
         interrupt()
         report.console.advance()
 
-    device = devices.prepare(spec.device, spec.threads)
+    device = devices.prepare(spec.device, spec.threads, spec.train.precision)
     bench = Bench(spec, device, Hooks(on_batch, interrupt), model, data)
     need_packages(spec.finish)
     checks.check_live(bench)

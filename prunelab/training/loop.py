@@ -17,6 +17,7 @@ from prunelab.errors import ConfigError
 from prunelab.records import EpochRecord
 from prunelab.runtime.seeding import permutation
 from prunelab.training.callbacks.base import Callback
+from prunelab.training.precision import forward
 from prunelab.training.spec import Position, TrainSpec
 from prunelab.training.substitution import substituted
 
@@ -82,11 +83,12 @@ def train_step(
     labels: Tensor,
     iteration: int,
     callbacks: Sequence[Callback],
+    precision: str | None = None,
 ) -> Tensor:
     """Take one optimizer step on one batch; return the cross-entropy alone, detached."""
     optimizer.zero_grad()
     with substituted(model, _substitutes(model, callbacks)):
-        logits = model(inputs)  # [batch, classes]
+        logits = forward(model, inputs, precision)  # [batch, classes]
     loss = objective = F.cross_entropy(logits, labels)
     for callback in callbacks:
         objective = callback.objective(objective, inputs, logits)
@@ -102,7 +104,9 @@ def train_step(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Split, callbacks: Sequence[Callback] = ()) -> Evaluation:
+def evaluate(
+    model: nn.Module, split: Split, callbacks: Sequence[Callback] = (), precision: str | None = None
+) -> Evaluation:
     """Measure a model on a split, in eval mode.
 
     Args:
@@ -117,7 +121,7 @@ def evaluate(model: nn.Module, split: Split, callbacks: Sequence[Callback] = ())
         stack.enter_context(substituted(model, _substitutes(model, callbacks)))
         for first in range(0, len(split), EVALUATION_BATCH):
             inputs, labels = split.batch(slice(first, first + EVALUATION_BATCH))
-            logits = model(inputs)  # [batch, classes]
+            logits = forward(model, inputs, precision)  # [batch, classes]
             correct += (logits.argmax(1) == labels).sum()
             loss += F.cross_entropy(logits, labels, reduction="sum")
     return Evaluation(int(correct) / len(split), float(loss) / len(split))
@@ -166,7 +170,7 @@ class _Phase:
         """Train to the end of the epoch, and validate."""
         start = time.perf_counter()
         train_loss = self.train_epoch()
-        measured = evaluate(self.model, self.validation, self.callbacks)
+        measured = evaluate(self.model, self.validation, self.callbacks, self.spec.precision)
         self.position.see(min(self.done, self.spec.iterations), measured.loss)
         return EpochRecord(
             round=self.spec.round,
@@ -204,9 +208,11 @@ class _Phase:
         if self.lr_factor is not None:
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * self.lr_factor(number - 1)
-        loss = train_step(self.model, self.optimizer, *self.train.batch(index), number, self.callbacks)
+        loss = train_step(
+            self.model, self.optimizer, *self.train.batch(index), number, self.callbacks, self.spec.precision
+        )
         if self.spec.validate_every and number % self.spec.validate_every == 0:
-            self.position.see(number, evaluate(self.model, self.validation, self.callbacks).loss)
+            self.position.see(number, evaluate(self.model, self.validation, self.callbacks, self.spec.precision).loss)
             self.model.train()
         return loss
 
