@@ -95,6 +95,7 @@ def _fit(
         spec,
         callbacks,
         on_batch=bench.hooks.on_batch,
+        steps=bench.executor.steps,
         position=position,
         lr_factor=_lr_factor(bench, phase.round, phase.iterations),
     )

@@ -40,8 +40,11 @@ def prepare(config: DictConfig) -> None:
     """
     launcher, name = config.hydra.launcher, str(config.hydra.runtime.choices["hydra/launcher"])
     if name in POOLS:
-        config.hydra.launcher = {"_target_": POOL, "n_jobs": _n_jobs(launcher.n_jobs)}
+        n_jobs = None if launcher.n_jobs == -1 else launcher.n_jobs  # joblib's word for all cores
+        config.hydra.launcher = {"_target_": POOL, "n_jobs": _at_least_1("n_jobs", n_jobs, "all cores")}
         launcher = config.hydra.launcher
+    if name == "batched":
+        _at_least_1("width", launcher.width, "all jobs, at most 256")
     if launcher._target_ not in Plugins.instance().class_name_to_class:
         sys.exit(f"prunelab: hydra/launcher={name}: is not installed")
     if name == "basic":
@@ -61,13 +64,11 @@ def prepare(config: DictConfig) -> None:
         config.hydra.sweeper.max_batch_size = device.cores()  # otherwise it starts all jobs at once
 
 
-def _n_jobs(given: object) -> int | None:
-    """Return the key `hydra.launcher.n_jobs`; None for -1, which is joblib's word for all cores."""
-    if given is None or given == -1:
-        return None
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        sys.exit(f"prunelab: hydra.launcher.n_jobs={given}: must be null (all cores) or a whole number ≥ 1")
-    return given
+def _at_least_1(key: str, given: object, null: str) -> int | None:
+    """Return the value of a launcher's key; end the process unless it is null or a whole number ≥ 1."""
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 1):
+        return given
+    sys.exit(f"prunelab: hydra.launcher.{key}={given}: must be null ({null}) or a whole number ≥ 1")
 
 
 def killed(error: BaseException) -> bool:

@@ -1,5 +1,7 @@
 """The training loop on data in memory: `fit` trains and yields a record per epoch, `evaluate` measures a split."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +21,7 @@ from prunelab.runtime.seeding import permutation
 from prunelab.training.callbacks.base import Callback
 from prunelab.training.precision import forward
 from prunelab.training.spec import Position, TrainSpec
-from prunelab.training.substitution import substituted
+from prunelab.training.substitution import substituted, substitutes
 
 EVALUATION_BATCH = 200  # on a CPU a third faster than 1,000
 
@@ -51,6 +53,7 @@ def fit(
     position: Position | None = None,
     lr_factor: Callable[[int], float] | None = None,
     on_batch: Callable[[], None] = lambda: None,
+    steps: Steps | None = None,
 ) -> Iterator[EpochRecord]:
     """Train with cross-entropy, and yield a record after each epoch.
 
@@ -62,6 +65,7 @@ def fit(
         position: where to start; updated at every batch, so that the caller can store it; None: the beginning.
         lr_factor: function from the number of steps done to a factor of the initial learning rate; None: constant.
         on_batch: called before each batch; if it raises, model, optimizer and position are consistent.
+        steps: takes the steps of an epoch; None: `one_by_one`.
 
     Yields:
         The record of each epoch. `train_loss` is the cross-entropy alone, without what callbacks add.
@@ -69,7 +73,18 @@ def fit(
     Raises:
         DivergedError: if a loss or a weight is NaN or infinite; names round, step and learning rate.
     """
-    phase = _Phase(model, optimizer, train, validation, spec, callbacks, position or Position(), lr_factor, on_batch)
+    phase = Training(
+        model,
+        optimizer,
+        train,
+        validation,
+        spec,
+        callbacks,
+        position or Position(),
+        lr_factor,
+        on_batch,
+        steps or one_by_one,
+    )
     for callback in callbacks:
         callback.begin(optimizer)
     while phase.done < spec.iterations:
@@ -87,7 +102,7 @@ def train_step(
 ) -> Tensor:
     """Take one optimizer step on one batch; return the cross-entropy alone, detached."""
     optimizer.zero_grad()
-    with substituted(model, _substitutes(model, callbacks)):
+    with substituted(model, substitutes(model, callbacks)):
         logits = forward(model, inputs, precision)  # [batch, classes]
     loss = objective = F.cross_entropy(logits, labels)
     for callback in callbacks:
@@ -118,7 +133,7 @@ def evaluate(
     with ExitStack() as stack:
         for callback in callbacks:
             stack.enter_context(callback.measured())
-        stack.enter_context(substituted(model, _substitutes(model, callbacks)))
+        stack.enter_context(substituted(model, substitutes(model, callbacks)))
         for first in range(0, len(split), EVALUATION_BATCH):
             inputs, labels = split.batch(slice(first, first + EVALUATION_BATCH))
             logits = forward(model, inputs, precision)  # [batch, classes]
@@ -127,23 +142,8 @@ def evaluate(
     return Evaluation(int(correct) / len(split), float(loss) / len(split))
 
 
-def _substitutes(model: nn.Module, callbacks: Sequence[Callback]) -> dict[str, Tensor]:
-    found = dict[str, Tensor]()
-    for callback in callbacks:
-        for name, tensor in callback.substitutes().items():
-            try:
-                fits = model.get_parameter(name).shape == tensor.shape
-            except AttributeError:
-                fits = False
-            if not fits:
-                why = f"its substitutes() give {name}; must give tensors by parameter name, of the parameter's shape"
-                raise ConfigError(f"callback={type(callback).__name__}: {why}")
-            found[name] = tensor
-    return found
-
-
 @dataclass(frozen=True)
-class _Phase:
+class Training:
     """The arguments of `fit`, and what it does in an epoch and in a step."""
 
     model: nn.Module
@@ -155,6 +155,7 @@ class _Phase:
     position: Position
     lr_factor: Callable[[int], float] | None
     on_batch: Callable[[], None]
+    steps: Steps
 
     @property
     def per_epoch(self) -> int:
@@ -190,10 +191,7 @@ class _Phase:
         order = permutation(len(self.train), spec.seed, spec.round, position.epoch, device=device)
         losses = position.begin_epoch(spec, length, device)
         self.model.train()
-        for index in order.split(spec.batch_size)[position.batch : length]:
-            self.on_batch()
-            losses[position.batch] = self.step(index)
-            position.batch += 1
+        self.steps(self, order.split(spec.batch_size)[position.batch : length])
         found = losses.double().cpu()
         self.check_finite(found)
         sizes = torch.full_like(found, spec.batch_size)
@@ -202,12 +200,16 @@ class _Phase:
         position.end_epoch()
         return float((found * sizes).sum() / sizes.sum())
 
+    def set_lr(self, done: int) -> None:
+        """Set the learning rates of the step after `done` ones."""
+        if self.lr_factor is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * self.lr_factor(done)
+
     def step(self, index: Tensor) -> Tensor:
         """Take one step on the examples of `index`; return the cross-entropy."""
         number = self.done + 1
-        if self.lr_factor is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * self.lr_factor(number - 1)
+        self.set_lr(number - 1)
         loss = train_step(
             self.model, self.optimizer, *self.train.batch(index), number, self.callbacks, self.spec.precision
         )
@@ -228,3 +230,16 @@ class _Phase:
                 f"{what} in round {self.spec.round}, step {whole} (epoch {epoch + 1}), "
                 f"at learning rate {lr:g}; a smaller optimizer.lr may help"
             )
+
+
+Steps = Callable[[Training, Sequence[Tensor]], None]
+
+
+def one_by_one(training: Training, order: Sequence[Tensor]) -> None:
+    """Take steps one after the other, each on the examples of an index; move on the position, and note the losses."""
+    position = training.position
+    assert position.losses is not None
+    for index in order:
+        training.on_batch()
+        position.losses[position.batch] = training.step(index)
+        position.batch += 1

@@ -1,10 +1,12 @@
 """The precision of a network's arithmetic."""
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
-def forward(model: nn.Module, inputs: Tensor, precision: str | None = None) -> Tensor:
+def forward(model: Callable[[Tensor], Tensor], inputs: Tensor, precision: str | None = None) -> Tensor:
     """Return a network's output for a batch.
 
     Args:
@@ -12,8 +14,7 @@ def forward(model: nn.Module, inputs: Tensor, precision: str | None = None) -> T
             else as torch is set. `tf32` is a setting of the process, see `device.prepare`.
     """
     if precision != "bf16":
-        output: Tensor = model(inputs)
-        return output
+        return model(inputs)
     with torch.autocast(inputs.device.type, torch.bfloat16):
         output = model(inputs)
     return output.float()
