@@ -63,7 +63,7 @@ def _spec(config: dict[str, Any]) -> Spec:
         checkpoint=config["model"].get("checkpoint"),
         init=config["model"].get("init"),
         decay=config["optimizer"].get("decay"),
-        train=Train(**{**train, "precision": None if train["precision"] == "fp32" else train["precision"]}),
+        train=_train(train),
         finetune=Finetune(finetune["epochs"], finetune["lr"], Distill(**distill) if distill["alpha"] else None),
         selection=Selection(include, tuple(prune["exclude"]), prune["output_layer"], prune["adopt_zeros"]),
         iterations=config["criterion"].get("iterations") or 1,
@@ -77,6 +77,12 @@ def _spec(config: dict[str, Any]) -> Spec:
     )
     check_combination(spec)
     return spec
+
+
+def _train(config: Mapping[str, Any]) -> Train:
+    """Return the section `train`; what its defaults say too is null, so that it changes no stage's name."""
+    precision = None if config["precision"] == "fp32" else config["precision"]
+    return Train(**{**config, "precision": precision, "graph": config["graph"] or None})
 
 
 def _strategy(config: Mapping[str, Any], trusted: tuple[str, ...]) -> Strategy:

@@ -41,6 +41,9 @@ class Train:
     precision: Optional[str] = key(
         None, "arithmetic of the network; tf32: on a GPU; bf16: by autocast; null: fp32", choices=PRECISIONS
     )
+    graph: Optional[bool] = key(
+        None, "capture the training step in a CUDA graph, where that is possible; null: false", "null, true or false"
+    )
 
 
 @dataclass

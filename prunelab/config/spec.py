@@ -62,6 +62,7 @@ class Train:
     validate_every: int | None
     ema: float | None
     precision: str | None  # null is fp32 too
+    graph: bool | None  # null is false too
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
@@ -45,7 +47,8 @@ def run(
         InterruptedRun: after Ctrl-C or SIGTERM, when all jobs have written their checkpoints.
     """
     setup_globals()
-    width, shared, names = width or min(len(overrides), WIDEST), {}, report.names(overrides)
+    width, names = width or min(len(overrides), WIDEST), report.names(overrides)
+    shared: dict[str, Any] = {}
     with _many_files(), unchanged(), step_hooks_removed(), graceful() as interrupt:
         step_hooks()  # of all jobs; the first that ends must not remove them
 
@@ -122,11 +125,14 @@ class _Switch:
 
     def __call__(self, turn: Turn) -> None:
         """Resume a job until it pauses or ends."""
-        ours = _settings_now()
+        ours, handlers = _settings_now(), list(logging.root.handlers)
         self.settings.pop(turn, ours)()
         turn.resume()
         if not turn.ended:
             self.settings[turn] = _settings_now()
+        else:
+            for handler in set(logging.root.handlers).difference(handlers):
+                handler.close()  # the job's own log
         ours()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +15,7 @@ from prunelab.pruning import skipping
 from prunelab.runtime.seeding import HostGenerators
 from prunelab.training import batched_steps
 from prunelab.training.batched_stack import Stack
+from prunelab.training.cuda_graph import Graph, captured, capturing
 from prunelab.training.loop import Training, one_by_one
 
 CLOSE = 1e-4  # of the largest value: batched kernels add up in another order
@@ -26,11 +29,13 @@ class Epoch:
         training: see `loop.Training`; it has no callbacks.
         order: the indices of the examples of each step.
         structure: what its network computes, apart from its tensors.
+        graph: whether the step is captured in a CUDA graph.
     """
 
     training: Training
     order: Sequence[Tensor]
     structure: str
+    graph: bool = False
 
     @property
     def kind(self) -> Hashable:
@@ -42,7 +47,7 @@ class Epoch:
         ]
         data = (id(one.train.inputs), id(one.train.labels), one.spec.precision, torch.get_num_threads())
         lengths = tuple(len(index) for index in self.order)
-        return (self.structure, *skipping.skipped(one.model), *data, rule.kind, *groups, lengths)
+        return (self.structure, self.graph, *skipping.skipped(one.model), *data, rule.kind, *groups, lengths)
 
 
 def train(epochs: Sequence[Epoch], width: int, interrupt: Callable[[], None] = lambda: None) -> None:
@@ -54,14 +59,16 @@ def train(epochs: Sequence[Epoch], width: int, interrupt: Callable[[], None] = l
             the bits of a network do not depend on how many others there are.
         interrupt: called before each step; if it raises, all trainings are consistent.
     """
-    stack = Stack([epoch.training for epoch in epochs], width, len(epochs[0].order))
-    orders = [epoch.order for epoch in [*epochs, *[epochs[0]] * (width - len(epochs))]]
+    first, stack, losses = epochs[0], Stack([epoch.training for epoch in epochs], width), list[Tensor]()
+    orders, rates = zip(*(epoch.order for epoch in epochs), strict=True), stack.rates(len(first.order))
+    step: Callable[..., Tensor] = Graph(stack.step, captured) if first.graph else stack.step
     try:
-        for indices in zip(*orders, strict=True):
-            interrupt()
-            stack.step(torch.stack(indices))
+        with capturing(first.training.optimizer) if first.graph else nullcontext():
+            for indices, rate in zip(orders, rates, strict=True):
+                interrupt()
+                losses.append(step(torch.stack([*indices, *indices[:1] * (width - len(epochs))]), rate))
     finally:
-        stack.store()
+        stack.store(losses)
 
 
 def why_not(make: Callable[[], Training], width: int) -> str | None:
@@ -88,13 +95,16 @@ def why_not(make: Callable[[], Training], width: int) -> str | None:
         return f"{unused[0]} has no gradient"
     before, drawn = torch.get_rng_state(), HostGenerators.now()
     try:
-        stack = Stack([other], width, 1)
-        gradients = stack.step(index.expand(width, -1))
-        stack.store()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "There is a performance drop")  # of a network after the other
+            stack = Stack([other], width)
+            losses = stack.step(index.expand(width, -1), stack.rates(1)[0])
+        stack.store([losses])
     except Exception as error:
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
     if HostGenerators.now() != drawn or not torch.equal(before, torch.get_rng_state()):
         return "it draws random numbers in training"
+    gradients = stack.first_gradients()
     expected = {name: parameters[name].grad for name in gradients} | dict(alone.model.named_buffers())
     found = gradients | dict(other.model.named_buffers())
     return next((f"{name} comes out otherwise" for name in expected if not _close(expected[name], found[name])), None)

@@ -24,26 +24,36 @@ class Stack:
     Args:
         trainings: of one kind, see `batched_fit.Epoch`; at most `width`.
         width: number of networks; those that are missing are copies of the first.
-        steps: number of steps to come.
+
+    Attributes:
+        gradients: of the last step, for each group of parameters, [networks, parameters].
     """
 
-    def __init__(self, trainings: Sequence[Training], width: int, steps: int) -> None:
+    def __init__(self, trainings: Sequence[Training], width: int) -> None:
         self.trainings = trainings
         slots = [*trainings, *[trainings[0]] * (width - len(trainings))]
         first = self.first = trainings[0]
         rule = batched_steps.rule_of(first.optimizer)
         assert rule is not None
-        self.taken, self.losses = 0, list[Tensor]()
+        self.slots, self.gradients = slots, tuple[Tensor, ...]()
         self.groups = [Group(slots, number, rule) for number in range(len(first.optimizer.param_groups))]
         tensors, trained = [_tensors(slot.model) for slot in slots], {name for g in self.groups for name in g.names}
         self.fixed = {
             name: torch.stack([some[name].detach() for some in tensors]) for name in tensors[0] if name not in trained
         }
-        rates = torch.tensor([[_rates(slot, step) for slot in slots] for step in range(steps)], dtype=torch.float64)
-        self.rates = rates.to(first.train.inputs.device)  # [steps, networks, groups]; in one go: no step waits for it
 
-    def step(self, index: Tensor) -> dict[str, Tensor]:
-        """Take a step of every network on the examples of `index`, [networks, batch]; return the first's gradients."""
+    def rates(self, steps: int) -> Tensor:
+        """Return the learning rates of the steps to come, float64 [steps, networks, groups]."""
+        found = [[_rates(slot, step) for slot in self.slots] for step in range(steps)]
+        return torch.tensor(found, dtype=torch.float64).to(self.first.train.inputs.device)
+
+    def step(self, index: Tensor, rates: Tensor) -> Tensor:
+        """Take a step of every network; return their losses, [networks].
+
+        Args:
+            index: the examples, [networks, batch].
+            rates: the learning rates, [networks, groups].
+        """
         inputs, labels = self.first.train.batch(index.flatten())
         weights = [group.weights.requires_grad_() for group in self.groups]
         trained = {name: tensor for group in self.groups for name, tensor in group.tensors(group.weights).items()}
@@ -51,21 +61,27 @@ class Stack:
             logits = vmap(self._forward)(trained | self.fixed, inputs.unflatten(0, index.shape))
         every = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none").view(index.shape)
         losses = every.mean(1)  # [networks]
-        gradients = torch.autograd.grad(losses.sum(), weights)
-        for number, (group, gradient) in enumerate(zip(self.groups, gradients, strict=True)):
-            group.step(gradient, self.rates[self.taken, :, number].unsqueeze(1))
-        self.losses.append(losses.detach())
-        self.taken += 1
-        pairs = zip(self.groups, gradients, strict=True)
+        self.gradients = torch.autograd.grad(losses.sum(), weights)
+        for number, (group, gradient) in enumerate(zip(self.groups, self.gradients, strict=True)):
+            group.step(gradient, rates[:, number].unsqueeze(1))
+        return losses.detach()
+
+    def first_gradients(self) -> dict[str, Tensor]:
+        """Return the gradients of the first network in the last step, by name."""
+        pairs = zip(self.groups, self.gradients, strict=True)
         return {name: tensor[0] for group, gradient in pairs for name, tensor in group.tensors(gradient).items()}
 
     def _forward(self, tensors: dict[str, Tensor], inputs: Tensor) -> Tensor:
         return forward(lambda x: functional_call(self.first.model, tensors, (x,)), inputs, self.first.spec.precision)
 
     @torch.no_grad()
-    def store(self) -> None:
-        """Write networks, optimizer states, losses and positions back into the trainings."""
-        losses = torch.stack(self.losses) if self.losses else None  # [steps, networks]
+    def store(self, losses: Sequence[Tensor]) -> None:
+        """Write networks, optimizer states and positions back into the trainings.
+
+        Args:
+            losses: of the steps that were taken, each [networks].
+        """
+        taken, every = len(losses), torch.stack([*losses]) if losses else torch.empty(0)  # [steps, networks]
         for slot, training in enumerate(self.trainings):
             for name, tensor in _tensors(training.model).items():
                 if name in self.fixed:
@@ -73,10 +89,10 @@ class Stack:
             for group in self.groups:
                 group.store(slot, training)
             position = training.position
-            training.set_lr(training.done + max(self.taken - 1, 0))
-            if losses is not None and position.losses is not None:
-                position.losses[position.batch : position.batch + self.taken] = losses[:, slot]
-            position.batch += self.taken
+            training.set_lr(training.done + max(taken - 1, 0))
+            if losses and position.losses is not None:
+                position.losses[position.batch : position.batch + taken] = every[:, slot]
+            position.batch += taken
 
 
 class Group:

@@ -73,18 +73,8 @@ def fit(
     Raises:
         DivergedError: if a loss or a weight is NaN or infinite; names round, step and learning rate.
     """
-    phase = Training(
-        model,
-        optimizer,
-        train,
-        validation,
-        spec,
-        callbacks,
-        position or Position(),
-        lr_factor,
-        on_batch,
-        steps or one_by_one,
-    )
+    how = (position or Position(), lr_factor, on_batch, steps or one_by_one)
+    phase = Training(model, optimizer, train, validation, spec, callbacks, *how)
     for callback in callbacks:
         callback.begin(optimizer)
     while phase.done < spec.iterations:

@@ -64,6 +64,7 @@ SCHEMA = {
     "train.epochs": ((), "train.epochs=2", BOTH),
     "train.ema": ((), "train.ema=0.9", BOTH),
     "train.precision": ((), "train.precision=bf16", BOTH),
+    "train.graph": ((), "train.graph=true", BOTH),
     "train.batch_size": ((), "train.batch_size=32", BOTH),
     "train.validate_every": ((), "train.validate_every=5", BOTH),
     "finetune.epochs": ((), "finetune.epochs=2", {"round"}),
