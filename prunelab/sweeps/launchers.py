@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
@@ -30,7 +31,7 @@ RAY = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default; without it Ray warns
 }
 # Names of the errors that submitit and Ray raise when a worker was killed.
-KILLED = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError")
+KILLED = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError", "NodeDiedError")
 
 
 def prepare(config: DictConfig) -> None:
@@ -53,7 +54,11 @@ def prepare(config: DictConfig) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     overrides: Any = OmegaConf.to_container(config.hydra.overrides.hydra)  # may hold `${hydra.job.num}`, unresolved
     given = {item.lstrip("+").partition("=")[0] for item in overrides}
-    if "hydra.launcher.ray.init.address" in given:  # the user's cluster has its own settings
+    if "hydra.launcher.ray.init.address" in given:  # a cluster that is there has its own settings
+        if not Path(config.outputs).is_absolute():
+            sys.exit(f"prunelab: outputs={config.outputs}: must be the absolute path of a folder that all nodes share")
+        OmegaConf.update(launcher, "ray.init.object_store_memory", None, force_add=True)  # Hydra's default is refused
+        OmegaConf.update(launcher, "ray.remote.max_retries", DEFAULTS["ray"]["ray.remote.max_retries"], force_add=True)
         return
     for variable, setting in RAY.items():
         os.environ.setdefault(variable, setting)
