@@ -78,6 +78,7 @@ LONG = (
     "lottery_ticket_figure",
     "submitit_local",
     "launcher=basic",
+    "launcher=batched",
     "n_jobs",
     "+sweep=",
     "lottery_ticket seed=0,1",

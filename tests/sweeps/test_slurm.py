@@ -21,7 +21,8 @@ for task in range(last + 1):
     slurm = {{"SLURM_JOB_ID": str(100 + task), "SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": str(task)}}
     slurm |= {{name: "0" for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")}}
     slurm |= {{"SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "here"}}
-    subprocess.Popen(["bash", "-c", script], env={{**os.environ, **slurm}}, start_new_session=True)
+    how = {{"env": {{**os.environ, **slurm}}, "start_new_session": True, "stderr": subprocess.STDOUT}}
+    subprocess.Popen(["bash", "-c", script], stdout=open("{folder}/jobs.log", "a"), **how)
 print("Submitted batch job 77")
 """
 SRUN = """#!{python}
