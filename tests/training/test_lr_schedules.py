@@ -20,6 +20,11 @@ def test_cosine_by_hand():
     assert lr_schedules.cosine(0.25, warmup=0.5) == pytest.approx(0.5 * (1 + math.sqrt(0.5)) / 2)
 
 
+def test_linear_by_hand():
+    assert [lr_schedules.linear(p, start=0.5) for p in (0, 0.5, 0.6, 0.75)] == pytest.approx([1, 1, 0.8, 0.5])
+    assert lr_schedules.linear(0.1, warmup=0.2) == pytest.approx(0.45)
+
+
 def test_steps_by_hand():
     assert [lr_schedules.steps(p) for p in (0, 0.49, 0.5, 0.74, 0.75)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     assert lr_schedules.steps(0.3, milestones=[0.1, 0.2], gamma=0.5, warmup=0.6) == pytest.approx(0.125)
