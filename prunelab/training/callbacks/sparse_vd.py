@@ -1,6 +1,7 @@
 """Sparse variational dropout: noise on each weight whose variance is trained; weights that are all noise go."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,11 @@ from prunelab.training.callbacks.base import LearnedPerTensor, Phase, check_stre
 K1, K2, K3 = 0.63576, 1.87320, 1.48695  # of the paper's fit
 LIMIT = 8.0  # of |log α|, as in the paper's code
 TINY = 1e-8  # keeps logarithm and root finite where a weight or an input is 0
-CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+CONVOLUTIONS: Mapping[type[nn.Module], Callable[..., Tensor]] = {
+    nn.Conv1d: F.conv1d,
+    nn.Conv2d: F.conv2d,
+    nn.Conv3d: F.conv3d,
+}
 
 
 def divergence(log_alpha: Tensor) -> Tensor:
@@ -142,9 +147,8 @@ def _spread(item: MaskedTensor) -> Callable[[Tensor, Tensor], Tensor] | None:
         return None
     if type(module) is nn.Linear:
         return F.linear
-    if type(module) in CONVOLUTIONS and isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        convolve, layer = CONVOLUTIONS[type(module)], module
-        if layer.padding_mode == "zeros":
-            how = {"padding": layer.padding, "stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
-            return lambda x, variance: convolve(x, variance, **how)
-    return None
+    if type(module) not in CONVOLUTIONS or module.padding_mode != "zeros":
+        return None
+    convolve = CONVOLUTIONS[type(module)]
+    how: Any = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "groups")}
+    return lambda x, variance: convolve(x, variance, **how)
