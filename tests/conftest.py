@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import functools
 import os
 import signal
 import subprocess
@@ -17,6 +19,8 @@ import pytest
 import prunelab
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from prunelab.experiment.result import Result
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
@@ -39,6 +43,7 @@ def once(weight):
 """
 # On a machine with a GPU too, the figures are those of the CPU; tests with the marker `gpu` ask for the GPU.
 SECONDS = ("device=cpu", "data.limit=300", "train.epochs=1", "finetune.epochs=1", "latency=false")
+BASIC = "hydra/launcher=basic"  # quicker here than the pool, whose server imports torch anew
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,6 +62,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def overrides(folder: Path, *more: str) -> list[str]:
     """An experiment of seconds that leaves everything in `folder`."""
     return [*SECONDS, f"outputs={folder / 'outputs'}", *more]
+
+
+@functools.cache
+def _composed(*more: str) -> DictConfig:
+    return prunelab.compose(*SECONDS, *more)
+
+
+def composed(folder: Path, *more: str) -> DictConfig:
+    """Compose `overrides(folder, *more)`, in a process once for all folders: Hydra takes as long as an epoch."""
+    config = copy.deepcopy(_composed(*more))
+    config.outputs = str(folder / "outputs")
+    return config
+
+
+def run(folder: Path, *more: str) -> Result:
+    """Run the experiment of `overrides(folder, *more)` in this process."""
+    return prunelab.run(composed(folder, *more))
 
 
 @pytest.fixture
@@ -134,6 +156,16 @@ def cli() -> Callable[..., subprocess.CompletedProcess]:
         return finish(start(*args, **how), timeout) if "flags" in how else forked.run(*args, timeout=timeout, **how)
 
     return run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_pictures() -> Iterator[None]:
+    """Runs in this process draw no picture of their accuracy, as without matplotlib: it takes as long as a round."""
+    from prunelab.tracking import tensorboard
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensorboard, "accuracy_figure", lambda series: None)
+        yield
 
 
 @pytest.fixture(scope="session")

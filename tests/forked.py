@@ -10,52 +10,58 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-PRELOADED = [
-    "torch",
-    "torch.utils.tensorboard",
-    "prunelab.experiment.run",
-    "prunelab.cli.run",
-    "prunelab.config.resolve",
-]
+import pytest
+
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(PRELOADED)
+SERVER.set_forkserver_preload(["preloaded"])
+
+
+def process(target: object, *args: object) -> BaseProcess:
+    """Start `target(*args)` in a process with torch and prunelab imported."""
+    with pytest.MonkeyPatch.context() as patch:  # the server finds `preloaded`; no command has tests/ on its path
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        forkserver.ensure_running()
+    started = SERVER.Process(target=target, args=args)
+    started.start()
+    return started
 
 
 def run(
-    *args: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 120
+    *args: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 120, module: str = "prunelab"
 ) -> subprocess.CompletedProcess:
-    """Run `python -m prunelab <args>` to its end, as `subprocess.run` with captured text would.
+    """Run `python -m <module> <args>` to its end, as `subprocess.run` with captured text would.
 
     A launcher with workers of its own gets a new process: some do not work below a fork server.
     """
     whole = {**os.environ, **(env or {})}
     if any(arg.startswith(("hydra/launcher=", "hydra.launcher.")) and not arg.endswith("=basic") for arg in args):
-        words = [sys.executable, "-m", "prunelab", *args]
+        words = [sys.executable, "-m", module, *args]
         return subprocess.run(words, cwd=cwd, env=whole, capture_output=True, text=True, timeout=timeout)
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        process = SERVER.Process(target=_command, args=(args, str(cwd), whole, str(out), str(err)))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
+        started = process(_command, module, args, str(cwd), whole, str(out), str(err))
+        started.join(timeout)
+        if started.exitcode is None:
+            started.kill()
+            started.join()
             raise subprocess.TimeoutExpired(args, timeout)
-        return subprocess.CompletedProcess(args, process.exitcode, out.read_text(), err.read_text())
+        return subprocess.CompletedProcess(args, started.exitcode, out.read_text(), err.read_text())
 
 
-def _command(args: Sequence[str], cwd: str, env: Mapping[str, str], out: str, err: str) -> None:
+def _command(module: str, args: Sequence[str], cwd: str, env: Mapping[str, str], out: str, err: str) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
     for path, stream in ((os.devnull, 0), (out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_RDONLY if stream == 0 else os.O_WRONLY | os.O_CREAT), stream)
-    sys.argv = ["prunelab", *args]
+    sys.argv = [module, *args]
     sys.path[:0] = [cwd]
     try:
-        runpy.run_module("prunelab", run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except Exception:
         traceback.print_exc()
         sys.exit(1)

@@ -4,10 +4,9 @@ import sys
 
 import pytest
 import torch
-from conftest import broken_off, numbers, overrides
+from conftest import broken_off, numbers, run
 from safetensors.torch import load_file
 
-import prunelab
 from prunelab.data.mnist import mnist
 from prunelab.errors import ConfigError
 from prunelab.training import loop
@@ -37,10 +36,6 @@ def negative(evidence):
 def broken(evidence):
     raise RuntimeError("no score\\ntoday")
 """
-
-
-def run(folder, *more):
-    return prunelab.run(prunelab.compose(*overrides(folder), *more))
 
 
 @pytest.fixture

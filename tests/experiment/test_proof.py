@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from conftest import overrides
+from conftest import composed
 from safetensors.torch import load_file
 
 import prunelab
@@ -45,7 +45,7 @@ def trusted(tmp_path, monkeypatch):
 
 
 def run(tmp_path, *more):
-    result = prunelab.run(prunelab.compose(*overrides(tmp_path, "schedule.rounds=1", *more)))
+    result = prunelab.run(composed(tmp_path, "schedule.rounds=1", *more))
     return result, json.loads((result.folder / "summary.json").read_text())
 
 
@@ -96,7 +96,7 @@ def test_a_network_with_state_that_no_file_holds(tmp_path, trusted, monkeypatch)
 
 
 def test_a_live_model_is_filled_from_its_files(tmp_path, monkeypatch):
-    few = prunelab.compose(*overrides(tmp_path, "schedule.rounds=1"))
+    few = composed(tmp_path, "schedule.rounds=1")
     assert prunelab.run(few, model=LeNet300100()).problems == []
     honest = phase._measure
     monkeypatch.setattr(phase, "_measure", lambda *args: dataclasses.replace(honest(*args), nonzero=7))

@@ -4,20 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import broken_off, numbers, overrides
+from conftest import broken_off, numbers, run
 from safetensors.torch import load_file, save_file
 
-import prunelab
 from prunelab.errors import ConfigError
 from prunelab.experiment import phase
 from prunelab.models.lenet import LeNet
 from prunelab.pruning.pruner import Pruner
 from prunelab.training import loop
-
-
-def run(folder, *more):
-    return prunelab.run(prunelab.compose(*overrides(folder), *more))
-
 
 # Compression
 

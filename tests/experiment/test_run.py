@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import broken_off, numbers, overrides, table
+from conftest import broken_off, numbers, overrides, run, table
 from safetensors.torch import load_file
 
 import prunelab
@@ -21,10 +21,6 @@ from prunelab.training.loop import DivergedError
 
 PRUNABLE = {"conv1.weight": 54, "conv2.weight": 864, "fc1.weight": 48_000, "fc2.weight": 10_080, "fc3.weight": 840}
 TOTAL = sum(PRUNABLE.values())
-
-
-def run(folder, *more):
-    return prunelab.run(prunelab.compose(*overrides(folder, *more)))
 
 
 class Spy:

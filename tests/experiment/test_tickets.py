@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import overrides
+from conftest import composed, overrides
 from safetensors.torch import load_file
 
 import prunelab
@@ -18,7 +18,7 @@ TICKET = ("strategy=lottery_ticket", "schedule.rounds=2", "amount=0.5")
 
 
 def run(folder, *more):
-    return prunelab.run(prunelab.compose(*overrides(folder), *TICKET, *more))
+    return prunelab.run(composed(folder, *TICKET, *more))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import time
 
 import pytest
-from conftest import overrides, table
+from conftest import composed, table
 
 from prunelab import compose, run
 from prunelab.cli.stages import entries, main
@@ -90,8 +90,8 @@ def reused(result):
 
 
 def test_more_rounds_after_fewer_compute_only_the_rest(tmp_path):
-    few = run(compose(*overrides(tmp_path, "schedule.rounds=2")))
-    more = run(compose(*overrides(tmp_path, "schedule.rounds=4")))
+    few = run(composed(tmp_path, "schedule.rounds=2"))
+    more = run(composed(tmp_path, "schedule.rounds=4"))
     assert reused(few) == [False] * 3
     assert reused(more) == [True] * 3 + [False] * 2
     columns = ("round", "stage", "test_accuracy", "nonzero", "seconds")
@@ -101,13 +101,13 @@ def test_more_rounds_after_fewer_compute_only_the_rest(tmp_path):
 
 
 def test_another_strategy_reuses_the_dense_network(tmp_path):
-    run(compose(*overrides(tmp_path, "schedule.rounds=1")))
-    assert reused(run(compose(*overrides(tmp_path, "schedule.rounds=1", "strategy=l1")))) == [True, False]
+    run(composed(tmp_path, "schedule.rounds=1"))
+    assert reused(run(composed(tmp_path, "schedule.rounds=1", "strategy=l1"))) == [True, False]
 
 
 def test_without_reuse_all_is_computed_anew_and_comes_out_the_same(tmp_path):
-    first = run(compose(*overrides(tmp_path, "schedule.rounds=1")))
-    again = run(compose(*overrides(tmp_path, "schedule.rounds=1", "reuse=false")))
+    first = run(composed(tmp_path, "schedule.rounds=1"))
+    again = run(composed(tmp_path, "schedule.rounds=1", "reuse=false"))
     assert reused(again) == [False, False]
     assert (first.folder / "model.safetensors").read_bytes() == (again.folder / "model.safetensors").read_bytes()
 
@@ -130,7 +130,7 @@ def test_a_run_into_the_same_folder_shows_each_tag_and_step_once(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for _ in range(3):
-        run(compose(*overrides(tmp_path, "schedule.rounds=3")), tmp_path / "run")
+        run(composed(tmp_path, "schedule.rounds=3"), tmp_path / "run")
     board = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0}).Reload()
     for tag in board.Tags()["scalars"]:
         steps = [event.step for event in board.Scalars(tag)]
@@ -144,7 +144,7 @@ def test_a_run_into_the_same_folder_shows_each_tag_and_step_once(tmp_path):
 
 @pytest.fixture
 def outputs(tmp_path):
-    run(compose(*overrides(tmp_path, "schedule.rounds=2")))
+    run(composed(tmp_path, "schedule.rounds=2"))
     return tmp_path / "outputs"
 
 
