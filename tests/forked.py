@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,29 +30,49 @@ def process(target: object, *args: object) -> BaseProcess:
     return started
 
 
-def run(
-    *args: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 120, module: str = "prunelab"
-) -> subprocess.CompletedProcess:
-    """Run `python -m <module> <args>` to its end, as `subprocess.run` with captured text would.
+class Command:
+    """`python -m <module> <args>`, started; `first` is called in its process before all else."""
+
+    def __init__(
+        self,
+        *args: str,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        module: str = "prunelab",
+        first: Callable[[], object] = int,
+    ) -> None:
+        self.args, self.streams = args, tempfile.TemporaryDirectory()
+        whole = {**os.environ, **(env or {})}
+        self.process = process(_command, module, args, str(cwd), whole, self.streams.name, first)
+
+    def finish(self, timeout: float = 120) -> subprocess.CompletedProcess:
+        """Wait for its end, as `subprocess.run` with captured text does."""
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        with self.streams as folder:
+            said = [(Path(folder) / name).read_text() for name in ("out", "err")]
+        return subprocess.CompletedProcess(self.args, self.process.exitcode, *said)
+
+
+def run(*args: str, timeout: float = 120, **how) -> subprocess.CompletedProcess:
+    """Run a `Command` to its end.
 
     A launcher with workers of its own gets a new process: some do not work below a fork server.
     """
-    whole = {**os.environ, **(env or {})}
     if any(arg.startswith(("hydra/launcher=", "hydra.launcher.")) and not arg.endswith("=basic") for arg in args):
-        words = [sys.executable, "-m", module, *args]
-        return subprocess.run(words, cwd=cwd, env=whole, capture_output=True, text=True, timeout=timeout)
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder) / "out", Path(folder) / "err"
-        started = process(_command, module, args, str(cwd), whole, str(out), str(err))
-        started.join(timeout)
-        if started.exitcode is None:
-            started.kill()
-            started.join()
-            raise subprocess.TimeoutExpired(args, timeout)
-        return subprocess.CompletedProcess(args, started.exitcode, out.read_text(), err.read_text())
+        words, whole = [sys.executable, "-m", "prunelab", *args], {**os.environ, **(how.pop("env", None) or {})}
+        return subprocess.run(words, env=whole, capture_output=True, text=True, timeout=timeout, **how)
+    return Command(*args, **how).finish(timeout)
 
 
-def _command(module: str, args: Sequence[str], cwd: str, env: Mapping[str, str], out: str, err: str) -> None:
+def _command(
+    module: str, args: Sequence[str], cwd: str, env: Mapping[str, str], streams: str, first: Callable[[], object]
+) -> None:
+    first()
+    out, err = f"{streams}/out", f"{streams}/err"
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -135,6 +137,8 @@ def test_rewinding_beyond_dense_training_is_refused(tmp_path):
 
 # How much goes
 
+UNTRAINED = ("train.epochs=0", "finetune.epochs=0")
+
 
 def layer_counts(result) -> list[dict[str, int]]:
     """Nonzeros by tensor, of each round."""
@@ -147,7 +151,7 @@ def layer_counts(result) -> list[dict[str, int]]:
 
 @pytest.mark.parametrize(("strategy", "amount"), [("l1", 0.37), ("random", 0.2), ("custom", 0.37)])
 def test_local_strategies_are_exact_to_one_weight(tmp_path, strategy, amount):
-    more = (f"strategy={strategy}", "schedule=iterative", f"amount={amount}", "schedule.rounds=3")
+    more = (f"strategy={strategy}", "schedule=iterative", f"amount={amount}", "schedule.rounds=3", *UNTRAINED)
     expected = dict(PRUNABLE)
     for number, found in enumerate(layer_counts(run(tmp_path, *more))):
         if number:
@@ -157,7 +161,7 @@ def test_local_strategies_are_exact_to_one_weight(tmp_path, strategy, amount):
 
 @pytest.mark.parametrize(("strategy", "amount"), [("global", 0.37), ("lottery_ticket", 0.2)])
 def test_global_strategies_are_exact_to_one_weight(tmp_path, strategy, amount):
-    result = run(tmp_path, f"strategy={strategy}", f"amount={amount}", "schedule.rounds=3")
+    result = run(tmp_path, f"strategy={strategy}", f"amount={amount}", "schedule.rounds=3", *UNTRAINED)
     left = TOTAL
     for row, found in zip(result.rounds, layer_counts(result), strict=True):
         if row.round:
@@ -178,12 +182,12 @@ def test_custom_by_default_takes_every_second_weight(tmp_path):
 
 @pytest.mark.parametrize("schedule", ["linear", "cubic", "geometric"])
 def test_schedules_end_at_their_sparsity(tmp_path, schedule):
-    result = run(tmp_path, f"schedule={schedule}", "schedule.sparsity=0.9", "schedule.rounds=4")
+    result = run(tmp_path, f"schedule={schedule}", "schedule.sparsity=0.9", "schedule.rounds=4", *UNTRAINED)
     assert abs(sum(layer_counts(result)[-1].values()) - 0.1 * TOTAL) <= 4  # a rounding each round
 
 
 def test_the_plan_comes_true(tmp_path):
-    result = run(tmp_path, "strategy=ln_structured", "amount=0.3", "schedule.rounds=3")
+    result = run(tmp_path, "strategy=ln_structured", "amount=0.3", "schedule.rounds=3", *UNTRAINED)
     plan = json.loads((result.folder / "summary.json").read_text())["plan"]
     for planned, found, row in zip(plan, layer_counts(result)[1:], result.rounds[1:], strict=True):
         assert planned["left"] == sum(found.values())
@@ -205,9 +209,7 @@ def test_ln_structured_prunes_whole_channels_with_their_biases(tmp_path):
     assert (result.model.fc3.weight != 0).all()
 
 
-@pytest.mark.parametrize(
-    ("strategy", "optimizer"), [("l1", "adam"), ("lottery_ticket", "sgd"), ("random", "adam"), ("ln_structured", "sgd")]
-)
+@pytest.mark.parametrize(("strategy", "optimizer"), [("l1", "adam"), ("ln_structured", "sgd")])
 def test_pruned_weights_are_exactly_zero_after_fine_tuning(tmp_path, spy, strategy, optimizer):
     more = (f"strategy={strategy}", f"optimizer={optimizer}", "optimizer.weight_decay=0.01", "schedule.rounds=2")
     result = run(tmp_path, *more)
@@ -220,7 +222,7 @@ def test_pruned_weights_are_exactly_zero_after_fine_tuning(tmp_path, spy, strate
 
 
 def test_amount_zero_is_the_dense_baseline(tmp_path):
-    result = run(tmp_path, "amount=0", "schedule.rounds=2")
+    result = run(tmp_path, "amount=0", "schedule.rounds=2", *UNTRAINED)
     for row in result.rounds:
         assert row.sparsity == 0
         assert row.nonzero == row.parameters == 60_074
@@ -229,7 +231,8 @@ def test_amount_zero_is_the_dense_baseline(tmp_path):
 
 
 def test_include_and_exclude(tmp_path):
-    result = run(tmp_path, "prune.include=[fc*.weight,fc3.bias]", "prune.exclude=[fc2.*]", "schedule.rounds=1")
+    chosen = ("prune.include=[fc*.weight,fc3.bias]", "prune.exclude=[fc2.*]")
+    result = run(tmp_path, *chosen, "schedule.rounds=1", *UNTRAINED)
     assert [set(found) for found in layer_counts(result)] == [{"fc1.weight", "fc3.weight", "fc3.bias"}] * 2
     assert (result.model.fc2.weight != 0).all()
 
@@ -251,7 +254,7 @@ def test_a_layer_keeps_its_last_weight_and_a_warning_says_so(tmp_path, caplog):
 
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path):
-    how = ("strategy=random", "schedule.rounds=2", "reuse=false")
+    how = ("strategy=random", "schedule.rounds=1", "reuse=false")
     first, second = run(tmp_path, *how), run(tmp_path, *how)
     assert first.folder != second.folder
     assert numbers(first.folder) == numbers(second.folder)
@@ -276,20 +279,20 @@ def test_what_ran_before_does_not_matter(tmp_path):
 def test_the_dense_stage_is_shared_by_all_strategies(tmp_path):
     first = run(tmp_path, "strategy=l1", "schedule.rounds=1")
     assert [row.reused for row in first.rounds] == [False, False]
-    for more in (["strategy=ln_structured"], ["strategy=custom"], ["strategy=lottery_ticket"]):
-        result = run(tmp_path, "schedule.rounds=1", *more)
+    for strategy in ("ln_structured", "lottery_ticket"):
+        result = run(tmp_path, f"strategy={strategy}", "schedule.rounds=1")
         assert [row.reused for row in result.rounds] == [True, False]
         assert result.rounds[0].stage == first.rounds[0].stage
     assert [row.reused for row in run(tmp_path, "strategy=l1", "schedule.rounds=1").rounds] == [True, True]
-    for more in ("seed=1", "train.batch_size=32", "optimizer.lr=0.002"):
-        assert not run(tmp_path, "strategy=l1", "schedule.rounds=1", more).rounds[0].reused
+    assert not run(tmp_path, "strategy=l1", "schedule.rounds=1", "seed=1").rounds[0].reused
 
 
 def test_more_rounds_go_on_from_the_ones_there_are(tmp_path):
-    run(tmp_path, "schedule.rounds=2")
-    longer = run(tmp_path, "schedule.rounds=3")
-    assert [row.reused for row in longer.rounds] == [True, True, True, False]
-    assert numbers(run(tmp_path / "fresh", "schedule.rounds=3").folder) == numbers(longer.folder)
+    shorter = run(tmp_path, "schedule.rounds=1")
+    longer = run(tmp_path, "schedule.rounds=2")
+    assert [row.reused for row in longer.rounds] == [True, True, False]
+    assert [replace(row, reused=False) for row in longer.rounds[:2]] == shorter.rounds
+    assert numbers(run(tmp_path / "fresh", "schedule.rounds=2").folder) == numbers(longer.folder)
 
 
 def test_late_rewinding_shares_the_dense_stage(tmp_path):
@@ -298,11 +301,27 @@ def test_late_rewinding_shares_the_dense_stage(tmp_path):
     assert [row.reused for row in result.rounds] == [True, False]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """`whole(*more)` gives the result of a run that nothing disturbed, and its folder."""
+
+    @functools.cache
+    def undisturbed(*more):
+        folder = tmp_path_factory.mktemp("whole")
+        return run(folder, *more), folder
+
+    return undisturbed
+
+
+def of(strategy, amount):
+    return f"strategy={strategy}", f"amount={amount}", "schedule.rounds=2"
+
+
 @pytest.mark.parametrize("how", [("lottery_ticket", 0.2), ("ln_structured", 0.5), ("ln_structured", 0.05)])
-def test_a_reused_run_leaves_what_the_first_one_left(tmp_path, how):
+def test_a_reused_run_leaves_what_the_first_one_left(whole, how):
     """Also where a bias of ln_structured has a mask from which nothing is pruned yet."""
-    more = (f"strategy={how[0]}", f"amount={how[1]}", "schedule.rounds=2")
-    first, second = run(tmp_path, *more), run(tmp_path, *more)
+    first, folder = whole(*of(*how))
+    second = run(folder, *of(*how))
     assert all(row.reused for row in second.rounds)
     assert numbers(first.folder) == numbers(second.folder)
     assert table(first.folder / "layers.csv") == table(second.folder / "layers.csv")
@@ -321,14 +340,12 @@ def test_a_reused_run_leaves_what_the_first_one_left(tmp_path, how):
         (("ln_structured", 0.05), 12),
     ],
 )
-def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, how, batch):
+def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, whole, how, batch):
     """Five batches a stage: dense, round 1, round 2."""
-    more = (f"strategy={how[0]}", f"amount={how[1]}", "schedule.rounds=2")
-    expected = run(tmp_path / "whole", *more)
-
+    expected, _ = whole(*of(*how))
     with broken_off(batch):
-        run(tmp_path, *more)
-    result = run(tmp_path, *more)
+        run(tmp_path, *of(*how))
+    result = run(tmp_path, *of(*how))
     assert [row.reused for row in result.rounds] == [batch >= 5, batch >= 10, False]
     assert numbers(result.folder) == numbers(expected.folder)
     assert table(result.folder / "layers.csv") == table(expected.folder / "layers.csv")
@@ -371,9 +388,10 @@ def test_training_never_sees_test_data_and_nothing_is_chosen_by_it(tmp_path, mon
 
 
 def test_from_python(tmp_path):
-    result = prunelab.run(prunelab.compose("strategy=global", "amount=0.3", *overrides(tmp_path)), tmp_path / "mine")
+    few = overrides(tmp_path, "schedule.rounds=1")
+    result = prunelab.run(prunelab.compose("strategy=global", "amount=0.3", *few), tmp_path / "mine")
     assert result.folder == tmp_path / "mine"
-    assert [row.round for row in result.rounds] == list(range(6))
+    assert [row.round for row in result.rounds] == [0, 1]
     assert 0 <= result.rounds[-1].test_accuracy <= 1
     assert isinstance(result.model, LeNet)
     assert set(result.model.state_dict()) == set(LeNet().state_dict())
@@ -383,7 +401,7 @@ def test_from_python(tmp_path):
 
 
 def test_no_training_at_all(tmp_path):
-    result = run(tmp_path, "train.epochs=0", "finetune.epochs=0", "schedule.rounds=2")
+    result = run(tmp_path, *UNTRAINED, "schedule.rounds=2")
     assert [row.epochs for row in result.rounds] == [0, 0, 0]
     assert [row.train_loss for row in result.rounds] == [None] * 3
     weights = initial()
@@ -476,12 +494,3 @@ def test_a_model_of_yours_with_buffers_and_dropout(tmp_path, mine):
     again = run(tmp_path, *model, "reuse=false")
     assert numbers(first.folder) == numbers(again.folder)
     assert same(first.model.state_dict(), again.model.state_dict())
-
-
-def test_an_edited_model_is_another_model(tmp_path, mine):
-    model = (f"model._target_={mine}.Net", f"trusted=[{mine}]", "schedule.rounds=1")
-    run(tmp_path, *model)
-    assert run(tmp_path, *model).rounds[0].reused
-    source = tmp_path / f"{mine}.py"
-    source.write_text(source.read_text() + "\n# edited\n")
-    assert not run(tmp_path, *model).rounds[0].reused

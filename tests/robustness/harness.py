@@ -26,6 +26,7 @@ SMALL = (
     "schedule.rounds=5",
     "threads=1",
     "train.batch_size=20",
+    "latency=false",
 )
 
 

@@ -13,7 +13,7 @@ import time
 
 import forked
 import pytest
-from conftest import composed, overrides
+from conftest import BASIC, composed, overrides
 from harness import record
 
 import prunelab
@@ -56,7 +56,8 @@ def home(cli, tmp_path_factory):
 
 def given(folder, *more):
     """A command line; `-m` comes first."""
-    return [*(item for item in more if item == "-m"), *overrides(folder, *ROUND, *(m for m in more if m != "-m"))]
+    launched = ("-m", BASIC) if "-m" in more else ()
+    return [*launched, *overrides(folder, *ROUND, *(item for item in more if item != "-m"))]
 
 
 def only_line(done):
