@@ -70,14 +70,18 @@ def _composed(*more: str) -> DictConfig:
 
 
 def composed(folder: Path, *more: str) -> DictConfig:
-    """Compose `overrides(folder, *more)`, in a process once for all folders: Hydra takes as long as an epoch."""
-    config = copy.deepcopy(_composed(*more))
+    """Compose `overrides(folder, *more)`, in a process once for all folders: Hydra takes as long as an epoch.
+
+    There is one round unless `more` chooses a schedule.
+    """
+    rounds = [] if any(item.startswith("schedule") for item in more) else ["schedule.rounds=1"]
+    config = copy.deepcopy(_composed(*more, *rounds))
     config.outputs = str(folder / "outputs")
     return config
 
 
 def run(folder: Path, *more: str) -> Result:
-    """Run the experiment of `overrides(folder, *more)` in this process."""
+    """Run the experiment of `composed(folder, *more)`."""
     return prunelab.run(composed(folder, *more))
 
 

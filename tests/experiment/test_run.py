@@ -182,17 +182,8 @@ def test_custom_by_default_takes_every_second_weight(tmp_path):
 
 @pytest.mark.parametrize("schedule", ["linear", "cubic", "geometric"])
 def test_schedules_end_at_their_sparsity(tmp_path, schedule):
-    result = run(tmp_path, f"schedule={schedule}", "schedule.sparsity=0.9", "schedule.rounds=4", *UNTRAINED)
-    assert abs(sum(layer_counts(result)[-1].values()) - 0.1 * TOTAL) <= 4  # a rounding each round
-
-
-def test_the_plan_comes_true(tmp_path):
-    result = run(tmp_path, "strategy=ln_structured", "amount=0.3", "schedule.rounds=3", *UNTRAINED)
-    plan = json.loads((result.folder / "summary.json").read_text())["plan"]
-    for planned, found, row in zip(plan, layer_counts(result)[1:], result.rounds[1:], strict=True):
-        assert planned["left"] == sum(found.values())
-        assert planned["round"] == row.round
-        assert planned["sparsity"] == pytest.approx(row.sparsity, abs=1e-12)
+    result = run(tmp_path, f"schedule={schedule}", "schedule.sparsity=0.9", "schedule.rounds=2", *UNTRAINED)
+    assert abs(sum(layer_counts(result)[-1].values()) - 0.1 * TOTAL) <= 2  # a rounding each round
 
 
 def test_ln_structured_prunes_whole_channels_with_their_biases(tmp_path):
