@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import prunelab
+from prunelab.runtime import fresh_process
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -102,7 +103,8 @@ def numbers(run: Path) -> list[dict[str, str]]:
 
 
 def start(*args: str, cwd: Path, env: Mapping[str, str] | None = None, flags: tuple[str, ...] = ()) -> subprocess.Popen:
-    """`python <flags> -m prunelab <args>`, started."""
+    """`python <flags> -m prunelab <args>`, started; its runs prove their files by the server of this process."""
+    fresh_process.share()
     return subprocess.Popen(
         [sys.executable, *flags, "-m", "prunelab", *args],
         cwd=cwd,

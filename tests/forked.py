@@ -16,12 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from prunelab.runtime import fresh_process
+
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["preloaded"])
 
 
 def process(target: object, *args: object) -> BaseProcess:
-    """Start `target(*args)` in a process with torch and prunelab imported."""
+    """Start `target(*args)` in a process with torch and prunelab imported; its runs prove their files by our server."""
+    fresh_process.share()
     with pytest.MonkeyPatch.context() as patch:  # the server finds `preloaded`; no command has tests/ on its path
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         forkserver.ensure_running()
