@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 import prunelab
-from prunelab.runtime import fresh_process
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -103,8 +102,7 @@ def numbers(run: Path) -> list[dict[str, str]]:
 
 
 def start(*args: str, cwd: Path, env: Mapping[str, str] | None = None, flags: tuple[str, ...] = ()) -> subprocess.Popen:
-    """`python <flags> -m prunelab <args>`, started; its runs prove their files by the server of this process."""
-    fresh_process.share()
+    """`python <flags> -m prunelab <args>`, started."""
     return subprocess.Popen(
         [sys.executable, *flags, "-m", "prunelab", *args],
         cwd=cwd,
@@ -165,10 +163,15 @@ def cli() -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_pictures() -> Iterator[None]:
-    """Runs in this process draw no picture of their accuracy, as without matplotlib: it takes as long as a round."""
+def _quick() -> Iterator[None]:
+    """All processes use one server for the proofs of their runs; runs in this process draw no picture of their accuracy.
+
+    A server imports torch; a picture takes as long as a round. Without matplotlib there is none either.
+    """
+    from prunelab.runtime import fresh_process
     from prunelab.tracking import tensorboard
 
+    fresh_process.share()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tensorboard, "accuracy_figure", lambda series: None)
         yield

@@ -16,21 +16,25 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.runtime import fresh_process
-
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["preloaded"])
 
 
 def process(target: object, *args: object) -> BaseProcess:
-    """Start `target(*args)` in a process with torch and prunelab imported; its runs prove their files by our server."""
-    fresh_process.share()
+    """Start `target(*args)` in a process with torch and prunelab imported."""
     with pytest.MonkeyPatch.context() as patch:  # the server finds `preloaded`; no command has tests/ on its path
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         forkserver.ensure_running()
     started = SERVER.Process(target=target, args=args)
     started.start()
     return started
+
+
+def call(target: object, *args: object, timeout: float = 120) -> None:
+    """Call `target(*args)` in such a process; it fails the test if it raises an error."""
+    started = process(target, *args)
+    started.join(timeout)
+    assert started.exitcode == 0
 
 
 class Command:
