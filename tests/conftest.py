@@ -164,9 +164,9 @@ def cli() -> Callable[..., subprocess.CompletedProcess]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _quick() -> Iterator[None]:
-    """All processes use one server for the proofs of their runs; runs in this process draw no picture of their accuracy.
+    """Prove the runs of all processes by one server, which imports torch once; draw no picture of runs in this process.
 
-    A server imports torch; a picture takes as long as a round. Without matplotlib there is none either.
+    A picture takes as long as a round; without matplotlib there is none either.
     """
     from prunelab.runtime import fresh_process
     from prunelab.tracking import tensorboard
