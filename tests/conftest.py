@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -164,15 +165,19 @@ def cli() -> Callable[..., subprocess.CompletedProcess]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _quick() -> Iterator[None]:
-    """Prove the runs of all processes by one server, which imports torch once; draw no picture of runs in this process.
+    """Leave out what takes most of a run's time and what a few tests are about.
 
-    A picture takes as long as a round; without matplotlib there is none either.
+    Runs in this process do not wait for the disk, which is for power cuts only; prove their files in it; and draw no
+    picture of their accuracy, as without matplotlib. The commands that tests start share one server for their proofs.
     """
+    from prunelab.experiment import proof
     from prunelab.runtime import fresh_process
     from prunelab.tracking import tensorboard
 
     fresh_process.share()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(proof, "fresh_process", SimpleNamespace(call=lambda function, *given: function(*given)))
         patch.setattr(tensorboard, "accuracy_figure", lambda series: None)
         yield
 

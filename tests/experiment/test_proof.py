@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 import prunelab
 from prunelab.data.mnist import mnist
 from prunelab.errors import ConfigError
-from prunelab.experiment import gate, phase
+from prunelab.experiment import gate, phase, proof
 from prunelab.models.lenet import LeNet300100
+from prunelab.runtime import fresh_process
 
 NETWORKS = """
 import torch
@@ -35,6 +36,11 @@ class Shuffled(nn.Sequential):
     def forward(self, x):
         return super().forward(x.flatten(1)[:, torch.randperm(784) if self.training else self.order])
 """
+
+
+@pytest.fixture(autouse=True)
+def _in_a_fresh_process(monkeypatch):
+    monkeypatch.setattr(proof, "fresh_process", fresh_process)
 
 
 @pytest.fixture
