@@ -17,14 +17,19 @@ from pathlib import Path
 import pytest
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["preloaded"])
+
+
+def ready() -> None:
+    """Start the server of this process, unless it runs."""
+    SERVER.set_forkserver_preload(["preloaded"])
+    with pytest.MonkeyPatch.context() as patch:  # the server finds `preloaded`; no command has tests/ on its path
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        forkserver.ensure_running()
 
 
 def process(target: object, *args: object) -> BaseProcess:
     """Start `target(*args)` in a process with torch and prunelab imported."""
-    with pytest.MonkeyPatch.context() as patch:  # the server finds `preloaded`; no command has tests/ on its path
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        forkserver.ensure_running()
+    ready()
     started = SERVER.Process(target=target, args=args)
     started.start()
     return started

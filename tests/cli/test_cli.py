@@ -46,20 +46,14 @@ def only_line(result) -> str:
     ("given", "parts"),
     [
         ("amount=1", ["amount=1", "[0, 1)"]),
-        ("amount=nan", ["amount=nan", "[0, 1)"]),
-        ("amount=abc", ["amount=abc", "[0, 1)"]),
         ("strategy=magnitude", ["strategy=magnitude", "global", "lottery_ticket"]),
-        ("strategy.amonut=0.2", ["strategy.amonut=0.2", "amount"]),
         ("+amonut=3", ["amonut=3", "amount"]),
-        ("rewind=99ep", ["rewind=99ep", "3ep"]),
-        ("schedule=cubic", ["schedule.sparsity=null", "(0, 1)"]),
         ("amount=[", ["amount=["]),
         ("model._target_=os.system", ["model.command=null", "must be given"]),  # typed, and therefore trusted
         ("model.checkpoint=nowhere.pt", ["model.checkpoint=nowhere.pt: no such file"]),
         ("data=null", ["data=null", "run(config, data=…)"]),
         ("hydra.verbosee=1", ["hydra.verbosee"]),
         ("prune.include=[conv9.weight]", ["prune.include=[conv9.weight]", "conv1.weight"]),
-        ("device=cuda", ["device=cuda", "cpu"]),
         ("device=cuda:1", ["device=cuda:1", "cpu"]),
         ("device=cuda:x", ["device=cuda:x", "cuda:1"]),
     ],
@@ -110,13 +104,32 @@ WRONG = ["amount=1", "strategy.amonut=1", "strategy=nix", "strateg"]
 PAGES = ["--help", "--version", *(f"{name} --help" for name in COMMANDS)]
 
 
-@pytest.mark.parametrize("line", [*PAGES, *WRONG, "--cfg job"])
+HEAVY = {"torch", "torchvision", "tensorboard", "numpy", "optuna", "matplotlib"}
+ALL_PAGES = f"""
+import sys
+from prunelab.cli.main import main
+for line in {PAGES}:
+    sys.argv = ["prunelab", *line.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 0, line
+print({HEAVY} & set(sys.modules))
+"""
+
+
+def test_pages_import_no_torch(python, tmp_path):
+    said = python(ALL_PAGES, cwd=tmp_path)
+    assert (said.stderr, said.stdout.splitlines()[-1]) == ("", "set()")
+
+
+@pytest.mark.parametrize("line", [*WRONG, "--cfg job"])
 def test_quick_answers_import_no_torch(cli, tmp_path, line):
     result = cli(*line.split(), cwd=tmp_path, flags=("-X", "importtime"))
     assert result.returncode == (1 if line in WRONG else 0)
     modules = {line.rpartition("|")[2].strip().split(".")[0] for line in result.stderr.splitlines() if "|" in line}
     assert "prunelab" in modules
-    assert not modules & {"torch", "torchvision", "tensorboard", "numpy", "optuna", "matplotlib"}
+    assert not modules & HEAVY
 
 
 @pytest.mark.parametrize("line", ["--help", "report --help", "amount=1", "--cfg job"])
