@@ -276,7 +276,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(storage, capsys, tmp_path,
     monkeypatch.chdir(tmp_path)
     name = storage if storage not in STORAGES else "mine.db"
     STORAGES.get(storage, lambda path: None)(tmp_path / "mine.db")
-    assert command.main(["--storage", name, "--trials", "1"]) == 1
+    assert command.main(["--storage", name, "--trials", "1", "amount=interval(0.1,0.5)"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("prunelab: --storage ")
     assert name in line
