@@ -13,6 +13,7 @@ from prunelab.models.conv import Conv
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet5_caffe import LeNet5Caffe
 from prunelab.models.lstm import LSTM
+from prunelab.models.mlp import MLP
 from prunelab.models.residual_lenet import ResidualLeNet
 from prunelab.models.torchvision_models import torchvision_model
 from prunelab.models.vit import ViT
@@ -114,6 +115,14 @@ def test_vit_sees_every_patch_and_where_it_is():
 def test_deep_mlp():
     assert parameters(DeepMLP()) == 100 * 785 + 8 * 100 * 101 + 10 * 101
     assert [type(block).__name__ for block in DeepMLP(depth=3).blocks] == ["Block"] * 3
+
+
+def test_mlp():
+    assert parameters(MLP()) == 40 * 785 + 20 * 41 + 10 * 21
+    assert weights(MLP((300, 100))) == 266_200  # LeNet-300-100
+    assert [type(layer).__name__ for layer in MLP(())] == ["Flatten", "Linear"]
+    with pytest.raises(ValueError, match=r"hidden=\[40, 0\]: must be whole numbers ≥ 1"):
+        MLP([40, 0])
 
 
 def test_residual_lenet():
