@@ -83,6 +83,7 @@ def test_lstm():
     assert parameters(LSTM()) == gates + 10 * 129
     assert parameters(LSTM(layers=2)) == gates + 4 * 128 * (128 + 128 + 2) + 10 * 129
     assert LSTM(shape=COLOUR).lstm.input_size == 96
+    assert parameters(LSTM(embedding=128)) == 128 * 29 + 4 * 128 * (128 + 128 + 2) + 10 * 129
 
 
 def test_lstm_reads_rows_from_top_to_bottom():
