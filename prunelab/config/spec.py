@@ -75,11 +75,17 @@ class Distill:
 
 @dataclass(frozen=True)
 class Finetune:
-    """Training after each pruning."""
+    """Training after each pruning.
+
+    Attributes:
+        optimizer, lr_schedule: of fine-tuning alone; both or none of them.
+    """
 
     epochs: int | str
     lr: str | None
     distill: Distill | None
+    optimizer: Component | None = None
+    lr_schedule: Component | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ class Spec:
     """One experiment.
 
     Attributes:
-        validation, label_noise: of `data`.
+        validation, label_noise, scale: of `data`.
         checkpoint, init: of `model`.
         decay: `optimizer.decay`.
         selection: `prune`.
@@ -147,6 +153,7 @@ class Spec:
     data: Component
     validation: float | None
     label_noise: float | None
+    scale: str | None
     model: Component
     checkpoint: str | None
     init: str | None

@@ -42,14 +42,6 @@ class Hooks:
     interrupt: Callable[[], None] = lambda: None  # between longer steps; raises if a signal asked the run to stop
 
 
-@dataclass(frozen=True)
-class Executor:
-    """How the steps of an epoch are taken; its name is part of the name of a stage, null for one by one."""
-
-    name: str | None = None
-    steps: Steps = one_by_one
-
-
 class Bench:
     """Model, pruner, optimizer and data of one experiment. Everything but the data is built and checked at once.
 
@@ -87,10 +79,13 @@ class Bench:
         self.adopted = self._adopt_zeros()
         removal = spec.strategy
         self.layers = LayerRemoval(self.masks, self.tensors, removal.count, removal.threshold) if spec.layers else None
+        (spec.finetune.lr_schedule or spec.lr_schedule)(0.0)
         spec.lr_schedule(0.0)
+        self.new_optimizer(round=1)
         self.new_optimizer()
         self.dense: Tensors = {}  # the weights of round 0, once they are known
-        self.executor = Executor()
+        self.executor: str | None = None  # how steps are taken, see `executor.choose`; part of the name of a stage
+        self.steps: Steps = one_by_one
         self.batches = 0  # per epoch, once the data are loaded
         self.data_content: dict[str, str] | None = None  # digests of the user's own data, likewise
 
@@ -160,10 +155,10 @@ class Bench:
         self.model.register_forward_pre_hook(_copied)
 
     def new_optimizer(
-        self, callbacks: list[Callback] | None = None, model: nn.Module | None = None
+        self, callbacks: list[Callback] | None = None, model: nn.Module | None = None, round: int = 0
     ) -> torch.optim.Optimizer:
         """Return a new optimizer, as each round needs one: old momentum belongs to other weights."""
-        part = self.spec.optimizer
+        part = (self.spec.finetune.optimizer if round else None) or self.spec.optimizer
         try:
             return build_optimizer(part.target, model or self.model, callbacks or [], self.spec.decay, **part.options)
         except (ValueError, RuntimeError, TypeError) as error:

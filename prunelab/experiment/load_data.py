@@ -10,6 +10,7 @@ from prunelab.config.network import dataset
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
 from prunelab.data.label_noise import with_label_noise
+from prunelab.data.scale import scaled
 from prunelab.data.validation import hold_out
 from prunelab.experiment import live_identity
 from prunelab.runtime import turns
@@ -30,10 +31,10 @@ def load(spec: Spec, live: Dataset | None, device: torch.device) -> tuple[Datase
             data = live if live is not None else dataset(spec.data)
         limit = None if live is not None else spec.data.options.get("limit")
         data = hold_out(data, spec.validation, limit)
-        data = with_label_noise(data, spec.label_noise, spec.seed)
+        data = scaled(with_label_noise(data, spec.label_noise, spec.seed), spec.scale)
         return data.to(device), live_identity.content(data) if users else None
 
     users = live is not None or spec.data.source is not None
     seed = spec.seed if users or spec.label_noise else None  # the user's code may draw by it
-    name = [spec.data.identity, spec.validation, spec.label_noise, seed, str(device)]
+    name = [spec.data.identity, spec.validation, spec.label_noise, spec.scale, seed, str(device)]
     return turns.shared(json.dumps(name), make)

@@ -17,7 +17,7 @@ from prunelab.stages.checkpoint import Work
 from prunelab.stages.stage import Stage, State
 
 # The fields of the spec that name each kind of stage. `init` is named by the tensors and the source of the model.
-EVERY = ("seed", "data", "validation", "label_noise", "model", "optimizer", "decay", "lr_schedule", "train")
+EVERY = ("seed", "data", "validation", "label_noise", "scale", "model", "optimizer", "decay", "lr_schedule", "train")
 DENSE = ("regularizer",)
 AXES = ("criterion", "iterations", "granularity", "allocation", "reconstruct")
 ROUND = (*AXES, "finetune", "strategy", "sparse_training", "rewind")
@@ -141,7 +141,7 @@ def _inputs(bench: Bench, names: tuple[str, ...]) -> dict[str, Any]:
     if bench.live_model is not None:
         found["model"] = bench.live_structure
     found["hardware"] = device.identity(bench.device, device.threads(bench.spec.threads))
-    found["executor"] = bench.executor.name
+    found["executor"] = bench.executor
     # What a criterion records during training is a part of every stage.
     records = type(bench.pruner.recorder).state is not Criterion.state
     found["records"] = _identity(bench.spec.criterion) if records else None

@@ -105,9 +105,9 @@ def prepare(
     checks.try_method(bench, rounds)
     try_sparse_training(bench)
     checks.check_steps(bench, rounds)
-    bench.executor = executor.choose(bench, rounds)
-    if bench.executor.name is not None:
-        report.note(executor=bench.executor.name)
+    bench.executor, bench.steps = executor.choose(bench, rounds)
+    if bench.executor is not None:
+        report.note(executor=bench.executor)
     iterations = bench.finetune_iterations * len(rounds) * (1 if spec.control is None else 2)
     iterations += baseline.rounds(bench, len(rounds)) * bench.finetune_iterations if spec.baseline else 0
     iterations += bench.dense_iterations + (bench.rewind_iterations() or 0)
