@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import signal
@@ -38,13 +39,12 @@ def kill(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def alive(address: str) -> int:
-    """The number of nodes that are up."""
+def up(address: str, count: int) -> bool:
+    """Whether so many nodes are up."""
     code = f"import ray; ray.init({address!r}, log_to_driver=False); print(sum(x['Alive'] for x in ray.nodes()))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True
-    )
-    return int(done.stdout) if done.returncode == 0 else 0
+    environment = {**os.environ, **ENVIRONMENT}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    return done.returncode == 0 and int(done.stdout) == count
 
 
 def works(node: subprocess.Popen) -> bool:
@@ -70,9 +70,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, lis
     short = Path("/tmp") / f"pl-ray-{port}"  # a socket's path has at most 107 characters
     nodes = [node("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={short}")]
     try:
-        until(lambda: alive(address) == 1)
-        nodes += [node(f"--address={address}", "--num-cpus=1") for _ in range(2)]
-        until(lambda: alive(address) == 3)
+        for count in (1, 2):  # one after the other: two that start at once on one machine get in each other's way
+            until(functools.partial(up, address, count))
+            nodes.append(node(f"--address={address}", "--num-cpus=1"))
+        until(functools.partial(up, address, 3))
         yield address, nodes[1:]
     finally:
         for each in reversed(nodes):
