@@ -152,7 +152,7 @@ def _commands() -> str:
     """Return the page of all commands: what each prints for `--help`."""
     parts = ["# The commands", "What each prints for `--help`. `prunelab` without a command is `prunelab run`."]
     for words in commands():
-        same = "The same as `prunelab run --multirun`: one job for every combination of the listed values."
+        same = "The same as `prunelab -m`: one job for every combination of the listed values."
         parts += [f"## prunelab {' '.join(words)}", same if words == ("sweep",) else f"```text\n{help_of(*words)}\n```"]
     return "\n\n".join(parts) + "\n"
 
