@@ -26,7 +26,7 @@ FILES = [(group, name) for group in (*REQUIRED, *OPTIONAL, "strategy") for name 
 OPTIONS = {key for group, name in FILES for key in flat(content(group, name))}
 GIVEN = {"model.width", "model.out_features", "optimizer.nesterov"}  # arguments that pages give by `+`
 KEYS = {*SCHEMA, *OPTIONS, *GIVEN, *RENAMED, *CHOSEN}  # and those of 0.1.0, which pages say the new names of
-PARTS = {name.partition(".")[0] for name in SCHEMA if "." in name}
+PARTS = {*REQUIRED, *OPTIONAL, *(name.partition(".")[0] for name in SCHEMA if "." in name)}
 WORD = re.compile(r"^(?P<key>[+~]*[a-z][\w/]*(?:\.\w+)*)=(?P<value>.*)$", re.S)
 SUFFIXES = (".csv", ".json", ".log", ".md", ".onnx", ".pt", ".pt2", ".py", ".safetensors", ".svg", ".yaml")
 OTHERS = ("hydra", "regularizer._target_", "sparse_training._target_")  # Hydra's own, and what a class of yours takes
@@ -76,19 +76,9 @@ def test_every_key_choice_command_and_option_exists(page):
 @pytest.mark.parametrize(
     "span",
     [
-        "criterion=snipp",
-        "train.epoch",
-        "train.epoch=1",
-        "amount=1.5",
-        "schedule.rounds=0",
-        "strategy=l1,globl",
-        "allocation.k=2",
-    ]
-    + [
-        "prunelab reprot outputs",
+        *("criterion=snipp", "train.epoch", "train.epoch=1", "amount=1.5", "schedule.rounds=0", "strategy=l1,globl"),
+        *("allocation.k=2", "experiment=papers/l1", "prunelab amonut=0.3", "prunelab reprot outputs"),
         "prunelab search amount=0.1 --trails 3",
-        "prunelab amonut=0.3",
-        "experiment=papers/l1",
     ],
 )
 def test_what_does_not_exist_is_found(span):
