@@ -17,6 +17,7 @@ from site_markdown import Docstring, parse
 from prunelab.config import conf_folder
 from prunelab.config.conf_folder import choices as names_of
 from prunelab.config.conf_folder import folder
+from prunelab.config.keys import Key, shared
 from prunelab.config.schema import OPTIONAL, REQUIRED, keys
 from prunelab.records import flat
 from prunelab.training import callbacks
@@ -177,18 +178,28 @@ def _name(kind: type) -> str:
 
 def keys_of(one: Choice) -> Iterator[tuple[str, str, str]]:
     """Yield (key, default, meaning) of what a choice has: its options, or the keys that its docstring names."""
-    schema = {key.name: key for key in keys()}
-    said = one.docstring.arguments
+    said, schema = one.docstring.arguments, {key.name: key for key in keys()}
     for name, value in one.own.items():
-        leaf = name.rpartition(".")[2]
-        known = schema.get(name)
-        meaning = f"{known.meaning} ({known.allowed})" if known else said.get(leaf) or one.comments.get(name, "")
-        yield name, _typed(value), meaning
+        meaning = said.get(name.rpartition(".")[2]) or one.comments.get(name, "")
+        yield (f"`{name}`", f"`{_typed(value)}`", _meaning(schema[name]) if name in schema else meaning)
     if one.group == "callback":
         text = inspect.getdoc(one.target) or ""
-        for key in schema.values():
-            if f"`{key.name}`" in text or f"`{key.name}=" in text:
-                yield key.name, _typed(key.default), f"{key.meaning} ({key.allowed})"
+        yield from (_row(key) for key in schema.values() if f"`{key.name}`" in text)
+
+
+def keys_of_group(group: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the same of the keys that every choice of a group has."""
+    yield from (
+        _row(key) for key in keys() if key.name.startswith(f"{group}.") and key.name.partition(".")[2] in shared(group)
+    )
+
+
+def _row(key: Key) -> tuple[str, str, str]:
+    return f"`{key.name}`", f"`{_typed(key.default)}`", _meaning(key)
+
+
+def _meaning(key: Key) -> str:
+    return f"{key.meaning} ({key.allowed})"
 
 
 def _typed(value: Any) -> str:

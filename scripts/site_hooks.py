@@ -7,16 +7,19 @@ import re
 from typing import Any
 
 import site_figures
+import site_notebooks
 import site_pages
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-made = functools.cache(lambda: {**site_pages.pages(), **site_figures.figures()})
+made = functools.cache(lambda: {**site_pages.pages(), **site_notebooks.pages(), **site_figures.figures()})
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what is made from the code, then complete the navigation."""
+    for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
+        files.remove(file)
     for path, content in made().items():
         files.append(File.generated(config, path, content=content))
     pages = [file.src_uri for file in files.documentation_pages()]
@@ -38,7 +41,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Lead links to files of the repository's root to their pages."""
+    """Lead links to notebooks and to files of the repository's root to their pages."""
     for name, target in site_pages.ROOT_FILES.items():
         markdown = re.sub(rf"\]\(((?:\.\./)*)\.\./{name}", rf"](\g<1>{target}", markdown)
-    return markdown
+    return markdown.replace(".ipynb)", ".md)")

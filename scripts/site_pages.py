@@ -14,7 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 import site_results
-from site_choices import AXES, Choice, choices, keys_of
+from site_choices import AXES, Choice, choices, keys_of, keys_of_group
 from site_markdown import parse, table
 
 import prunelab
@@ -87,7 +87,7 @@ def _choice_page(one: Choice) -> str:
         parts += ["## What it sets", table(("key", "value"), [(f"`{key}`", value) for key, value in _sets(one)])]
     if doc.use:
         parts += ["## When to use it", *doc.use]
-    if rows := [(f"`{key}`", f"`{default}`", meaning) for key, default, meaning in keys_of(one)]:
+    if rows := list(keys_of(one)):
         parts += ["## Keys", table(("key", "default", "meaning"), rows)]
     if measured := [*_measured(one), *_reproduced(one)]:
         parts += ["## Measured here", *measured]
@@ -106,7 +106,7 @@ def _sets(one: Choice) -> Iterator[tuple[str, str]]:
 
 def _measured(one: Choice) -> Iterator[str]:
     """Yield the sections of docs/methods.md whose heading names this choice, such as `regularizer=l0`, or its keys."""
-    names = {f"{one.group}={one.name}", *(key for key, _, _ in keys_of(one) if one.group == "callback")}
+    names = {f"{one.group}={one.name}", *(key.strip("`") for key, _, _ in keys_of(one) if one.group == "callback")}
     for section in re.split(r"^## ", (DOCS / "methods.md").read_text("utf-8"), flags=re.M)[1:]:
         heading, _, body = section.partition("\n")
         if names & set(re.findall(r"`(.*?)`", heading)):
@@ -133,7 +133,10 @@ def _group_page(group: str) -> str:
     head = ["`" + group + "=`", "what it is", "source"]
     if not any(row[2] for row in rows):
         head, rows = head[:2], [row[:2] for row in rows]
-    return f"# {heading}\n\n{question}\n\n{table(head, rows)}\n"
+    parts = [f"# {heading}", question, table(head, rows)]
+    if common := list(keys_of_group(group)):
+        parts += ["## Keys of each of them", table(("key", "default", "meaning"), common)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _overview() -> str:

@@ -1,4 +1,4 @@
-"""The Python of every page below docs/ runs, page by page; that of the folder docs/ itself runs in test_readme.py."""
+"""The Python of every page below docs/ runs, page by page; test_readme.py runs that of docs/ itself and docs/guide/."""
 
 import importlib.util
 import re
@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.glob("*/*.md"))}
+PAGES = {page: text for page, text in PAGES.items() if not page.startswith("guide/")}
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)  # one with a title is another tool's and does not run here
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
 NEEDED = {"lightning": "lightning", "torch_pruning": "torch_pruning", "to_frame": "pandas"}  # word: package

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import site_choices
 import site_markdown
+import site_notebooks
 import site_pages
 import site_results
 
@@ -154,3 +155,24 @@ def test_docstrings_are_read_into_their_parts():
     assert doc.use == ["Use it always:\nit is good."]
     assert doc.arguments == {"a": "two numbers.", "b": "two numbers.", "c": "one."}
     assert (doc.source, doc.short_source) == ('Han et al. 2015, "A, b", eq. 1.', "Han et al. 2015")
+
+
+def test_a_notebook_becomes_a_page_with_its_outputs():
+    outputs = [
+        {"output_type": "stream", "name": "stdout", "text": ["1\n", "2\n"]},
+        {"output_type": "execute_result", "data": {"text/plain": "x", "text/html": ["<table></table>"]}},
+        {"output_type": "display_data", "data": {"image/png": "aGk=\n", "text/plain": "<Figure>"}},
+    ]
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "text"]},
+        {"cell_type": "code", "source": "print(1)\nprint(2)", "outputs": outputs},
+    ]
+    image = '<img alt="figure" src="data:image/png;base64,aGk=">'
+    parts = ["# Title\ntext", "```py\nprint(1)\nprint(2)\n```", "```text\n1\n2\n```", "<table></table>", image]
+    assert site_notebooks.page({"cells": cells}) == "\n\n".join(parts) + "\n"
+
+
+def test_keys_that_every_choice_has_are_on_the_page_of_the_group(pages):
+    assert "| `criterion.iterations` | `1` | scorings and prunings" in pages["methods/criterion/index.md"]
+    assert "| `schedule.macs` |" in pages["methods/schedule/index.md"]
+    assert "## Keys" not in pages["methods/granularity/index.md"]
