@@ -30,6 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
     nav: dict[str, list[Any]] = {name: entries for section in config.nav or () for name, entries in section.items()}
     groups = [{site_pages.title(group): under(f"methods/{group}")} for group in site_pages.groups()]
+    nav["Start"] += under("notebooks")
     nav["Methods"] += ["methods/index.md", *groups, "methods.md"]
     nav["Reference"] += ["commands.md", "api.md"]
     nav["Results"][:0] = under("results")

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import forked
 import pytest
+import torch
+
+from prunelab.models.lenet import LeNet
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -67,30 +70,30 @@ def test_every_coming_from_page_has_lines_of_both_tools():
 @pytest.mark.slow
 @pytest.mark.parametrize("page", sorted({page for page, _ in COMMANDS}))
 def test_commands(page, tmp_path):
-    """One after the other, as somebody who reads the page gives them."""
+    """One after the other, as somebody who reads the page gives them, in a folder with a sweep and a checkpoint."""
     files_and_code(page, tmp_path)
-    (tmp_path / "lenet.pt").write_bytes(b"")
-    if "lenet.pt" in PAGES[page]:
-        import torch
-
-        from prunelab.models.lenet import LeNet
-
-        torch.save(LeNet().state_dict(), tmp_path / "lenet.pt")
-    assert forked.run(*QUICK, "schedule.rounds=1", cwd=tmp_path).returncode == 0
+    torch.save(LeNet().state_dict(), tmp_path / "lenet.pt")
+    assert forked.run("-m", "hydra/launcher=basic", "seed=0,1", *QUICK, cwd=tmp_path).returncode == 0
     for where, line in COMMANDS:
-        if where == page:
-            done = forked.run(*shlex.split(line)[1:], *more(line), cwd=tmp_path, timeout=240)
+        if where == page and "--seeds" not in line:
+            done = forked.run(*shortened(line), cwd=tmp_path, timeout=240)
             assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
-def more(line):
-    """Overrides that make a command a matter of seconds."""
-    words = line.split()
-    if words[1] == "search":
-        return [*QUICK, "--trials", "2"]
-    if words[1] == "reproduce" and len(words) > 2:
-        return ["threads=1"] if "--quick" in words else ["--quick"]
+def shortened(line):
+    """A command with overrides that make it a matter of seconds."""
+    words = shlex.split(line)[1:]
     if "=" not in line:
-        return []
-    every = ["schedule.every=1"] if "schedule=gradual" in line else []
-    return [*(item for item in QUICK if item.split("=")[0] not in line), *every]
+        return words
+    more = [item for item in QUICK if item.split("=")[0] not in line]
+    if words[0] == "search":
+        more += ["--trials", "2"]
+    if "data._target_" in line:
+        more.remove("data.limit=300")
+    if "rewind=500it" in line:
+        more.append("rewind=2it")
+    if "schedule=gradual" in line:
+        more += ["finetune.epochs=40it", "schedule.every=1"]
+        more.remove("finetune.epochs=1")
+    named = {item.split("=")[0] for item in more}
+    return [word for word in words if word.split("=")[0] not in named] + more

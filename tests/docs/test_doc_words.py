@@ -24,7 +24,7 @@ GROUPS = [str(path.relative_to(folder())) for path in folder().rglob("*") if pat
 SCHEMA = {key.name: key for key in keys()}
 FILES = [(group, name) for group in (*REQUIRED, *OPTIONAL, "strategy") for name in choices(group)]
 OPTIONS = {key for group, name in FILES for key in flat(content(group, name))}
-GIVEN = {"model.width", "model.out_features", "optimizer.nesterov"}  # arguments that pages give by `+`
+GIVEN = {"model.width", "optimizer.nesterov"}  # arguments that pages give by `+`
 KEYS = {*SCHEMA, *OPTIONS, *GIVEN, *RENAMED, *CHOSEN}  # and those of 0.1.0, which pages say the new names of
 PARTS = {*REQUIRED, *OPTIONAL, *(name.partition(".")[0] for name in SCHEMA if "." in name)}
 WORD = re.compile(r"^(?P<key>[+~]*[a-z][\w/]*(?:\.\w+)*)=(?P<value>.*)$", re.S)
