@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
+from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "notebooks"
@@ -30,7 +31,9 @@ def executed(path: Path, folder: Path, parameters: Mapping[str, object] | None =
         unknown = [name for name in parameters if f"{name} =" not in cell.source]
         assert not unknown, f"{path.name} has no parameter {', '.join(unknown)}"
         cell.source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(folder)}}).execute()
+    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(folder / ".kernel"))
+    place = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, kernel, timeout=3600, startup_timeout=300, resources=place).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day
     notebook.metadata.get("language_info", {}).pop("version", None)

@@ -1,7 +1,7 @@
 """Write what full runs of the presets of papers gave: python scripts/results_page.py [NAME FOLDER].
 
-With the name of a preset and the folder of its sweep, writes docs/results/NAME.md. Always writes the README's table, which
-has a row for each page of at least five seeds.
+With the name of a preset and the folder of its sweep, writes docs/results/NAME.md. Always writes the README's table,
+which has a row for each page of at least five seeds.
 """
 
 import re
@@ -43,7 +43,7 @@ def with_table(readme: str) -> str:
 
 
 def _row(name: str, text: str) -> str:
-    """Return the row of a page: its first measured result, and how many have which verdict; nothing of a preliminary one."""
+    """Return the row of a page: its first measured result, and the number of each verdict; none if preliminary."""
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     found = [dict(zip(HEADER, row, strict=True)) for row in cells if row[0] != HEADER[0] and row[-1].strip("-")]
     measured = [row for row in found if row["seeds"] != "0"]

@@ -174,7 +174,9 @@ def wait_for_runs(server, log):
 def python(code):
     if "result" in code or "results(" in code:
         pytest.importorskip("pandas")
-    exec(compile(code.replace('train={"epochs": 1}', 'train={"epochs": 1}, schedule={"rounds": 1}'), "block", "exec"), {})
+    exec(
+        compile(code.replace('train={"epochs": 1}', 'train={"epochs": 1}, schedule={"rounds": 1}'), "block", "exec"), {}
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*down to its last")  # of a network that has seen eight random images
@@ -215,7 +217,9 @@ def test_links_lead_to_files_and_headings(path):
 
 def test_the_page_of_files_names_what_a_run_leaves(here):
     page = (ROOT / "docs" / "guide" / "runs_and_files.md").read_text()
-    rows = re.findall(r"^\| (`.*`.*?) \| (.*) \|$", page.partition("## What is in")[2].partition("## ")[0], re.MULTILINE)
+    rows = re.findall(
+        r"^\| (`.*`.*?) \| (.*) \|$", page.partition("## What is in")[2].partition("## ")[0], re.MULTILINE
+    )
     always = [name for cell, told in rows if "with `" not in told for name in re.findall(r"`(.*?)`", cell)]
     run = next((here / "outputs" / "sweeps").glob("*/0"))
     for name in always:
@@ -246,7 +250,8 @@ def test_the_table_of_results_has_a_row_for_each_page_of_five_seeds(tmp_path, mo
     pages = script("results_page")
     (folder := tmp_path / "docs" / "results").mkdir(parents=True)
     head = "| result | published | measured | seeds | difference | nonzero | verdict |\n|---|---|---|---|---|---|---|\n"
-    rows = "| 2% left | 2.40 | 2.31 ± 0.02 | 5 | -0.09 | 5,724 | reproduced |\n| 1% left | 9.00 | – | 0 |  |  | not measured |\n"
+    rows = "| 2% left | 2.40 | 2.31 ± 0.02 | 5 | -0.09 | 5,724 | reproduced |\n"
+    rows += "| 1% left | 9.00 | – | 0 |  |  | not measured |\n"
     text = f"# snip\n\nLee, Ajanthan & Torr 2019, SNIP, arXiv 1, table 1.\n\n{head}{rows}"
     (folder / "snip.md").write_text(text)
     (folder / "early.md").write_text(f"{text}\n\nPreliminary: fewer than five seeds.\n")

@@ -112,7 +112,7 @@ def chromium() -> Finding:
     found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if found:
         return Finding("chromium", found)
-    return Finding("chromium", "none; only tests of pages and scripts/screenshots.py use it", "apt-get install chromium")
+    return Finding("chromium", "none; only tests and scripts/screenshots.py use it", "apt-get install chromium")
 
 
 def _requirements(extra: str) -> list[Requirement]:
