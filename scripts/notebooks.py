@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
-from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "notebooks"
 
@@ -31,9 +31,9 @@ def executed(path: Path, folder: Path, parameters: Mapping[str, object] | None =
         unknown = [name for name in parameters if f"{name} =" not in cell.source]
         assert not unknown, f"{path.name} has no parameter {', '.join(unknown)}"
         cell.source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(folder / ".kernel"))
+    sockets = Config(KernelManager={"transport": "ipc", "ip": str(folder / ".kernel")})  # instead of TCP ports
     place = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, kernel, timeout=3600, startup_timeout=300, resources=place).execute()
+    NotebookClient(notebook, config=sockets, timeout=3600, startup_timeout=300, resources=place).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day
     notebook.metadata.get("language_info", {}).pop("version", None)

@@ -2,8 +2,8 @@
 
     python scripts/screenshots.py outputs/sweeps/<one> [more ...]
 
-The report shows all given sweeps, TensorBoard and the table the first one. Needs `pip install -e ".[report]" playwright` and Chromium
-(Debian: `apt-get install chromium`); the environment variable CHROMIUM may name another one.
+The report shows all given sweeps, TensorBoard and the table the first. Needs `pip install -e ".[report]" playwright`,
+and Chromium (Debian: `apt-get install chromium`); the environment variable CHROMIUM may name another one.
 """
 
 from __future__ import annotations
@@ -71,11 +71,10 @@ def strategies(sweep: Path) -> str:
     cells = {name: sizes(list(found.values())) for name, found in rows.items()}
     ordered = sorted(cells, key=lambda name: (name[0] == "`", -float(cells[name][-1].partition("%")[0])))
     lines = [["strategy", *SIZES], ["---"] * (1 + len(SIZES)), *([name, *cells[name]] for name in ordered)]
-    made = [dict(run.summary.get("versions", {})) for run in runs][:1]
-    with_versions = ", ".join(f"{name} {made[0].get(name)}" for name in ("prunelab", "torch"))
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    seeds = len({run.seed for run in runs})
-    return f"{table}\n\nMean ± standard error over {seeds} seeds, {with_versions}. {plain(Report(runs, [sweep]).finding)}\n"
+    versions = runs[0].summary["versions"]
+    told = f"{len({run.seed for run in runs})} seeds, prunelab {versions['prunelab']}, torch {versions['torch']}"
+    return f"{table}\n\nMean ± standard error over {told}. {plain(Report(runs, [sweep]).finding)}\n"
 
 
 def main() -> None:

@@ -122,8 +122,12 @@ def _requirements(extra: str) -> list[Requirement]:
     except metadata.PackageNotFoundError:
         return []
     found = [Requirement(line) for line in lines]
-    core = [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]
-    return [one for one in found if one not in core and one.marker.evaluate({"extra": extra})] if extra else core
+
+    def asked_for(name: str) -> list[Requirement]:
+        return [one for one in found if one.marker is None or one.marker.evaluate({"extra": name})]
+
+    core = asked_for("")
+    return [one for one in asked_for(extra) if one not in core] if extra else core
 
 
 def _missing(requirements: Sequence[Requirement]) -> str:
