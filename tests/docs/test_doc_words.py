@@ -54,7 +54,7 @@ def words(span):
 
 def wrong(key, value):
     """What is wrong about `key=value`; nothing if it can be given."""
-    if value.startswith("../") or key.startswith(OTHERS) or key.endswith("._target_"):
+    if value.startswith(("../", "glob(")) or key.startswith(OTHERS) or key.endswith("._target_"):
         return ""
     if key in GROUPS:
         names = set(re.findall(r"[\w/]+", value.removeprefix("choice"))) - {"null"}

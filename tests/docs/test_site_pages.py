@@ -117,7 +117,8 @@ def test_results_are_those_of_the_result_pages():
     line = next(one for one in lines if first[0] in one)
     assert [cell.strip() for cell in line.split("|")[1:4]] == list(first[:3])
     assert first[3] in line
-    assert all(f"`{name}`" in site_results.index() for name in conf_folder.choices("experiment/papers"))
+    index = site_results.index()
+    assert all(f"`{name}`" in index for name in conf_folder.choices("experiment/papers"))
 
 
 def test_every_command_and_subcommand_is_described(pages):
