@@ -94,7 +94,8 @@ def draw_allocations() -> str:
     for place, name in enumerate(names):
         torch.manual_seed(0)
         pruner = prunelab.Pruner(LeNet(), allocation=name)
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a tensor is down to its last weights
             own = pruner.groups[0].rule.allocation.sets_amount
             pruner.prune(None if own else SPARSITY)
         tensors = [item.name.removesuffix(".weight") for item in pruner.masks]

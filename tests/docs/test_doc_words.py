@@ -1,5 +1,6 @@
 """No page of README, docs/ and the site names a key, a choice, a command or an option that does not exist."""
 
+import functools
 import re
 import shlex
 from pathlib import Path
@@ -18,14 +19,9 @@ from prunelab.records import flat
 ROOT = Path(__file__).parent.parent.parent
 WRITTEN = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in WRITTEN}
-ALL = {**site_pages.pages(), **PAGES}
-del ALL["changelog.md"]  # which names what there was
 GROUPS = [str(path.relative_to(folder())) for path in folder().rglob("*") if path.is_dir()]
 SCHEMA = {key.name: key for key in keys()}
-FILES = [(group, name) for group in (*REQUIRED, *OPTIONAL, "strategy") for name in choices(group)]
-OPTIONS = {key for group, name in FILES for key in flat(content(group, name))}
 GIVEN = {"model.width", "optimizer.nesterov"}  # arguments that pages give by `+`
-KEYS = {*SCHEMA, *OPTIONS, *GIVEN, *RENAMED, *CHOSEN}  # and those of 0.1.0, which pages say the new names of
 PARTS = {*REQUIRED, *OPTIONAL, *(name.partition(".")[0] for name in SCHEMA if "." in name)}
 WORD = re.compile(r"^(?P<key>[+~]*[a-z][\w/]*(?:\.\w+)*)=(?P<value>.*)$", re.S)
 SUFFIXES = (".csv", ".json", ".log", ".md", ".onnx", ".pt", ".pt2", ".py", ".safetensors", ".svg", ".yaml")
@@ -64,13 +60,33 @@ def wrong(key, value):
         number = re.fullmatch(r"-?\d*\.?\d+", value)
         fits = not number or SCHEMA[key].fits(float(value) if "." in value else int(value))
         return "" if fits else f"must be {SCHEMA[key].allowed}"
-    return "" if key in OPTIONS or key in GIVEN else "no such key"
+    return "" if key in options() or key in GIVEN else "no such key"
 
 
-@pytest.mark.parametrize("page", ALL)
+@functools.cache
+def options():
+    """The keys that the choices of all groups have."""
+    files = [(group, name) for group in (*REQUIRED, *OPTIONAL, "strategy") for name in choices(group)]
+    return {key for group, name in files for key in flat(content(group, name))}
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_key_choice_command_and_option_exists(page):
-    for span in spans(ALL[page]):
+    for span in spans(PAGES[page]):
         check(span)
+
+
+def test_made_pages_name_what_exists():
+    made = site_pages.pages()
+    del made["changelog.md"]  # which names what there was
+    assert len(made) > 90
+    for text in made.values():
+        for span in spans(text):
+            check(span)
+    commands = runs(made)
+    assert len(commands) > 60
+    for command in commands[::8]:  # tests/config composes every choice
+        compose_first(command)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +109,8 @@ def check(span):
             assert (said := wrong(key, value)) == "", f"`{span}`: {key}={value}: {said}"
     if re.fullmatch(r"[a-z_]+(\.\w+)+", span) and span.partition(".")[0] in PARTS and not span.endswith(SUFFIXES):
         torch_has_it = span.startswith("prune.") and hasattr(prune, span.partition(".")[2])
-        assert span in KEYS or span.endswith("._target_") or torch_has_it, f"`{span}`: there is no such key"
+        known = {*SCHEMA, *options(), *GIVEN, *RENAMED, *CHOSEN}  # and those of 0.1.0, beside their new names
+        assert span in known or span.endswith("._target_") or torch_has_it, f"`{span}`: there is no such key"
     if span.startswith("prunelab ") and not {"…", "COMMAND"} & set(span.split()):
         check_command(span)
 
@@ -113,17 +130,8 @@ def runs(pages):
     return sorted(line for line in lines if re.match(r"prunelab ((run|sweep|-m) )?[^ …]*[a-z_.]=[^…]*$", line))
 
 
-BY_HAND, MADE = runs(PAGES), runs(site_pages.pages())
-
-
-def test_commands_are_found():
-    assert len(BY_HAND) > 40
-    assert len(MADE) > 60
-
-
-@pytest.mark.parametrize("command", [*BY_HAND, *MADE[::8]])  # tests/config composes every choice
-def test_a_command_composes(command):
-    """Of a sweep the first job."""
+def compose_first(command):
+    """Compose a command; of a sweep the first job."""
     given = [word for word in shlex.split(command)[1:] if word not in ("sweep", "run", "-m")]
     compose(*(first(word) for word in given if not word.startswith(("hydra", "+sweep"))))
 
@@ -134,3 +142,15 @@ def first(word):
     if value.startswith("range("):
         return f"{key}=0"
     return word if value.startswith(("[", "{")) else f"{key}={value.split(',')[0]}"
+
+
+BY_HAND = runs(PAGES)
+
+
+@pytest.mark.parametrize("command", BY_HAND)
+def test_a_command_composes(command):
+    compose_first(command)
+
+
+def test_commands_are_found():
+    assert len(BY_HAND) > 40
