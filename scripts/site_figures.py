@@ -73,7 +73,7 @@ def draw_granularities() -> str:
         prunelab.Pruner(model, granularity=name, allocation="local", output_layer=True).prune(0.5)
         axes = figure.add_subplot(len(names), 1, place + 1)
         axes.imshow(
-            model.weight.detach().flatten(1) != 0,
+            (model.weight.detach().flatten(1) != 0).numpy(),
             cmap="Blues",
             aspect="auto",
             interpolation="nearest",
