@@ -15,6 +15,8 @@ if sys.version_info >= (3, 11):
 else:
     tomllib = pytest.importorskip("tomli")
 
+from prunelab.runtime.fresh_process import ADDRESS
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = [*(ROOT / "prunelab").rglob("*"), *(ROOT / "hydra_plugins").rglob("*")]
 DATA = {path for path in PACKAGES if path.is_file() and "__pycache__" not in path.parts}
@@ -67,6 +69,7 @@ def test_a_wheel_runs_from_another_folder(wheel, tmp_path):
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", site, wheel]
     subprocess.run(list(map(str, install)), check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(site), "PRUNELAB_CACHE": str(tmp_path / "cache")}
+    environment.pop(ADDRESS, None)  # the server of this process has the checkout's code
 
     def call(*words):
         done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)

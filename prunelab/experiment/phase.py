@@ -117,10 +117,11 @@ def _save(
 
 
 def try_sparse_training(bench: Bench) -> None:
-    """Build the callback of `sparse_training` once; ConfigError if it does not fit model or fine-tuning."""
+    """Build the callback of `sparse_training` once; ConfigError if it does not fit model, optimizer or fine-tuning."""
     part = bench.spec.sparse_training
     if part is not None:
-        part(_phase(bench, 1, bench.finetune_iterations))
+        callback = part(_phase(bench, 1, bench.finetune_iterations))
+        callback.check(bench.new_optimizer([callback]))
 
 
 def _begin(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from conftest import overrides
+from conftest import composed
 
 import prunelab
 from prunelab.errors import ConfigError
@@ -63,7 +63,7 @@ def rates(monkeypatch):
 def run(folder, *more):
     """Two epochs of four steps of dense training, then rounds of one or two epochs."""
     few = ("data.limit=200", "train.batch_size=50", "train.epochs=2", "schedule.rounds=1", "optimizer.lr=1")
-    return prunelab.run(prunelab.compose(*overrides(folder), *few, *more))
+    return prunelab.run(composed(folder, *few, *more))
 
 
 FALLING = [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]  # milestones at 4 and 6 of 8 steps
@@ -159,7 +159,7 @@ def test_another_spelling_is_refused(options):
 
 def test_a_length_in_iterations_trains_so_many_steps_and_drops_the_rate_there(tmp_path):
     steps = ("lr_schedule=steps", "lr_schedule.milestones=[3it,1ep]", "train.epochs=9it", "finetune.epochs=4it")
-    config = prunelab.compose(*overrides(tmp_path, *steps, "train.batch_size=50", "data.limit=250"))
+    config = composed(tmp_path, *steps, "train.batch_size=50", "data.limit=250")
     result = prunelab.run(config)
     rows = (result.folder / "epochs.csv").read_text().splitlines()
     found = [dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in rows[1:]]

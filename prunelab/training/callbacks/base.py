@@ -38,6 +38,9 @@ class Callback:
         """Return parameters of the callback's own for the optimizer, or None."""
         return None
 
+    def check(self, optimizer: Optimizer) -> None:
+        """Raise ConfigError if the callback cannot work with an optimizer of this kind; called before any training."""
+
     def begin(self, optimizer: Optimizer) -> None:
         """Run before the first step of training, or before the first step after an interruption."""
 
