@@ -130,6 +130,13 @@ PART_KEYS = (
         "share of the training labels replaced by another class, drawn by the seed",
         "null or a fraction in (0, 1]",
     ),
+    Key(
+        "data.scale",
+        None,
+        "unit: pixels in [0, 1]; null: standardised, by mean and standard deviation of the training images",
+        choices=("unit",),
+        allowed="null or unit",
+    ),
     Key("optimizer.lr", None, "learning rate", "a number > 0"),
     Key(
         "optimizer.decay",
@@ -143,7 +150,7 @@ PART_KEYS = (
     Key("data.limit", None, "examples of each split, at most; null: all", "null or a whole number of examples ≥ 10"),
 )
 ANY_CHOICE = (
-    *("data.validation", "data.label_noise", "model.checkpoint", "model.init", "optimizer.decay"),
+    *("data.validation", "data.label_noise", "data.scale", "model.checkpoint", "model.init", "optimizer.decay"),
     *("criterion.iterations", "schedule.compression", "schedule.macs"),
 )
 

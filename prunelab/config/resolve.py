@@ -60,6 +60,7 @@ def _spec(config: dict[str, Any]) -> Spec:
         model=bind("model", config["model"], trusted, facts),
         validation=config["data"].get("validation"),
         label_noise=config["data"].get("label_noise"),
+        scale=config["data"].get("scale"),
         checkpoint=config["model"].get("checkpoint"),
         init=config["model"].get("init"),
         decay=config["optimizer"].get("decay"),

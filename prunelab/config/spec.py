@@ -131,7 +131,7 @@ class Spec:
     """One experiment.
 
     Attributes:
-        validation, label_noise: of `data`.
+        validation, label_noise, scale: of `data`.
         checkpoint, init: of `model`.
         decay: `optimizer.decay`.
         selection: `prune`.
@@ -145,6 +145,7 @@ class Spec:
     data: Component
     validation: float | None
     label_noise: float | None
+    scale: str | None
     model: Component
     checkpoint: str | None
     init: str | None

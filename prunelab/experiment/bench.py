@@ -13,6 +13,7 @@ from prunelab.config.network import DataFacts, data_facts, dataset, materialize,
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
 from prunelab.data.label_noise import with_label_noise
+from prunelab.data.scale import scaled
 from prunelab.data.validation import hold_out
 from prunelab.errors import ConfigError
 from prunelab.experiment import live_identity
@@ -164,7 +165,7 @@ class Bench:
             data = self.live_data if self.live_data is not None else dataset(self.spec.data)
         limit = None if self.live_data is not None else self.spec.data.options.get("limit")
         data = hold_out(data, self.spec.validation, limit)
-        data = with_label_noise(data, self.spec.label_noise, self.spec.seed)
+        data = scaled(with_label_noise(data, self.spec.label_noise, self.spec.seed), self.spec.scale)
         users = self.live_data is not None or self.spec.data.source is not None
         self.data_content = live_identity.content(data) if users else None
         self.data = data.to(self.device)

@@ -1,6 +1,7 @@
 """Sparse training: repeatedly drop the smallest weights of a tensor and grow as many others."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -27,6 +28,7 @@ class DropAndGrow(Callback):
         every: iterations between two moves, ≥ 1.
         until: fraction of the phase's iterations, in (0, 1], after which no weights move.
         fraction: share that moves (at first), in (0, 1).
+        decay: `constant`, or `cosine`: after iteration t of T the share is fraction/2 · (1 + cos(t·π/T)).
 
     Raises:
         ConfigError: if a value is outside its range, or if fine-tuning is too short for a single move.
@@ -34,11 +36,15 @@ class DropAndGrow(Callback):
 
     name = "drop_and_grow"
 
-    def __init__(self, phase: Phase, every: int = 100, until: float = 0.75, fraction: float = 0.3) -> None:
+    def __init__(
+        self, phase: Phase, every: int = 100, until: float = 0.75, fraction: float = 0.3, decay: str = "constant"
+    ) -> None:
         check_number("sparse_training.every", every, "a whole number ≥ 1", lambda x: x >= 1 and x == int(x))
         check_number("sparse_training.until", until, "a fraction in (0, 1]", lambda x: 0 < x <= 1)
         check_number("sparse_training.fraction", fraction, "a fraction in (0, 1)", lambda x: 0 < x < 1)
-        self.phase, self.every, self.fraction = phase, every, fraction
+        if decay not in ("constant", "cosine"):
+            raise ConfigError(f"sparse_training.decay={decay}: must be constant or cosine")
+        self.phase, self.every, self.fraction, self.cosine = phase, every, fraction, decay == "cosine"
         self.optimizer: Optimizer | None = None
         self.end = until * phase.iterations
         if every >= self.end:
@@ -53,7 +59,7 @@ class DropAndGrow(Callback):
 
     def share(self, iteration: int) -> float:
         """Return the share of the active weights that moves after this iteration."""
-        return self.fraction
+        return self.fraction / 2 * (1 + math.cos(math.pi * iteration / self.end)) if self.cosine else self.fraction
 
     def scores(self, iteration: int, items: Sequence[MaskedTensor]) -> Mapping[str, Tensor]:
         """Return scores ≥ 0 by the tensors' names; the pruned weights with the highest scores grow."""

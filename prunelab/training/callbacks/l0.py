@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from prunelab.errors import ConfigError, check_number
 from prunelab.pruning.masks import MaskedTensor
@@ -15,7 +16,7 @@ from prunelab.runtime.seeding import seeded
 from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_strength
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1  # as in the paper
-GRANULARITIES = ("weight", "channel", "layer")
+GRANULARITIES = ("weight", "channel", "neuron", "layer")
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # dimension 0 of their weights is the input
 
 
@@ -50,23 +51,32 @@ class Gates:
     """The gates of one prunable tensor.
 
     The gate z of a channel or a layer multiplies the layer's output, z·(w·x + b), and so its weights and its bias. The
-    gate of a single weight multiplies that weight.
+    gate of a single weight multiplies that weight, and the gate of a Linear layer's input that input: w·(z·x) + b.
 
     Args:
         item: the tensor.
-        granularity: one gate per `weight`, per `channel` (index of dimension 0), or one for the `layer`.
+        granularity: one gate per `weight`, per `channel` (index of dimension 0), per `neuron` (a channel of a Conv
+            layer, an input of a Linear layer), or one for the `layer`.
         log_alpha: initial log α.
     """
 
     def __init__(self, item: MaskedTensor, granularity: str, log_alpha: float) -> None:
         self.item, self.on_weights, weight = item, granularity == "weight", item.parameter
-        shape = {"weight": weight.shape, "channel": weight.shape[:1], "layer": (1,)}[granularity]
+        self.on_inputs = granularity == "neuron" and isinstance(item.module, nn.Linear)
+        shape = {"weight": weight.shape, "layer": torch.Size([1])}.get(granularity, weight.shape[:1])
+        shape = weight.shape[1:] if self.on_inputs else shape
         self.log_alpha = nn.Parameter(torch.full(shape, log_alpha, device=weight.device))
         self.behind = weight.numel() // self.log_alpha.numel()  # weights per gate
 
     def values(self) -> Tensor:
         """Return a draw in training mode, else the settled values."""
         return sample(self.log_alpha) if self.item.module.training else settled(self.log_alpha)
+
+    def hook(self) -> RemovableHandle:
+        """Put the gates to work, if they are not on single weights."""
+        if self.on_inputs:
+            return self.item.module.register_forward_pre_hook(lambda _, inputs: (inputs[0] * self.values(),))
+        return self.item.module.register_forward_hook(self.gate_output)
 
     def gate_output(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         """Return the layer's output times the gates; a forward hook."""
@@ -75,9 +85,9 @@ class Gates:
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Multiply the settled gates into the weights, and a channel's or layer's gates into the bias, for good."""
+        """Multiply the settled gates into the weights, and gates on outputs into the bias, for good."""
         values, weight = settled(self.log_alpha), self.item.parameter
-        if self.on_weights:
+        if self.on_weights or self.on_inputs:
             weight.mul_(values)
             return
         weight.mul_(values.view(-1, *(1 for _ in weight.shape[1:])))
@@ -98,7 +108,8 @@ class L0(Callback):
     Args:
         strength: ≥ 0.
         granularity: `weight`, `channel` (an output channel of a Conv or Linear layer with its bias; the output layer,
-            whose channels are the classes, has no gates) or `layer` (a Conv or Linear layer with its bias).
+            whose channels are the classes, has no gates), `neuron` (as in the paper: an output channel of a Conv layer
+            with its bias, an input of a Linear layer, also of the output layer) or `layer` (with its bias).
         droprate_init: initial 1 − σ(log α), in (0, 1).
         lr: learning rate of the gates, > 0, chosen for Adam, which moves a gate by about `lr` per step. SGD needs a
             much larger one.
@@ -130,8 +141,7 @@ class L0(Callback):
             raise ConfigError(f"regularizer.granularity={granularity}: the only layer is the output layer")
         self.size = sum(gates.item.parameter.numel() for gates in self.gates)
         self.working = [gates for gates in self.gates if gates.on_weights]
-        others = [gates for gates in self.gates if not gates.on_weights]
-        self.handles = [gates.item.module.register_forward_hook(gates.gate_output) for gates in others]
+        self.handles = [gates.hook() for gates in self.gates if not gates.on_weights]
 
     def parameters(self) -> ParameterGroup:
         """Return log α of all gates; no weight decay, which would pull them to half open."""
@@ -178,7 +188,7 @@ def _gated(phase: Phase, granularity: str) -> Iterator[MaskedTensor]:
         last = output_layers(phase.model, phase.batch(1)[0][:1])
     for item in items:
         if item.key == "bias" and item.module in weights:
-            continue  # the gates of the layer's weight multiply its bias too
+            continue  # gates on the layer's output multiply its bias too
         gateable = isinstance(item.module, PRUNABLE_TYPES) and not isinstance(item.module, TRANSPOSED)
         if not gateable or item.key != "weight" or item.module not in called:
             raise ConfigError(
@@ -186,7 +196,8 @@ def _gated(phase: Phase, granularity: str) -> Iterator[MaskedTensor]:
                 f"{type(item.module).__name__}; only weights of Conv and Linear layers that are called can have gates "
                 "on their outputs; prune.exclude leaves a tensor out"
             )
-        if granularity == "layer" or item.name.rpartition(".")[0] not in last:
+        on_inputs = granularity == "neuron" and isinstance(item.module, nn.Linear)
+        if granularity == "layer" or on_inputs or item.name.rpartition(".")[0] not in last:
             yield item
 
 

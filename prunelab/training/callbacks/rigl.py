@@ -1,12 +1,12 @@
 """RigL: sparse training that grows the weights with the largest gradients."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from prunelab.pruning.masks import MaskedTensor
 from prunelab.runtime.seeding import seeded
+from prunelab.training.callbacks.base import Phase
 from prunelab.training.callbacks.drop_and_grow import DropAndGrow, dense_gradients
 
 
@@ -20,6 +20,7 @@ class RigL(DropAndGrow):
         every: iterations between two moves, ≥ 1; the paper's ΔT.
         until: fraction of the iterations, in (0, 1], after which no weights move; the paper's T_end.
         fraction: share that moves at first, in (0, 1); the paper's α.
+        decay: of the share, `cosine` or `constant`.
 
     Raises:
         ConfigError: if a value is outside its range, or if fine-tuning is too short for a single move.
@@ -29,9 +30,10 @@ class RigL(DropAndGrow):
 
     name = "rigl"
 
-    def share(self, iteration: int) -> float:
-        """Return α/2 · (1 + cos(t·π/T_end))."""
-        return self.fraction / 2 * (1 + math.cos(math.pi * iteration / self.end))
+    def __init__(
+        self, phase: Phase, every: int = 100, until: float = 0.75, fraction: float = 0.3, decay: str = "cosine"
+    ) -> None:
+        super().__init__(phase, every, until, fraction, decay)
 
     def scores(self, iteration: int, items: Sequence[MaskedTensor]) -> Mapping[str, Tensor]:
         """Return |∂L/∂w| of one batch. Dropout inside the network draws by (seed, round, iteration)."""

@@ -11,7 +11,7 @@ from prunelab.training.callbacks.drop_and_grow import DropAndGrow
 
 
 class SET(DropAndGrow):
-    """Sparse evolutionary training: drop the smallest weights and grow as many at random; the share is constant.
+    """Sparse evolutionary training: drop the smallest weights and grow as many at random.
 
     Two differences from the paper: the smallest weights are chosen by |w| over both signs together, and weights that
     grow start at zero.
@@ -19,7 +19,8 @@ class SET(DropAndGrow):
     Args:
         every: iterations between two moves, ≥ 1.
         until: fraction of the iterations, in (0, 1], after which no weights move.
-        fraction: share that moves, in (0, 1); the paper's ζ.
+        fraction: share that moves (at first), in (0, 1); the paper's ζ.
+        decay: of the share: `constant`, as in the paper, or `cosine`.
 
     Raises:
         ConfigError: if a value is outside its range, or if fine-tuning is too short for a single move.

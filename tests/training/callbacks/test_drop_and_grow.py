@@ -138,8 +138,9 @@ def test_nothing_moves_after_the_last_iteration():
     assert torch.equal(before, item.mask)
 
 
-def test_rigls_share_falls_along_a_cosine():
-    callback, _ = ready(RigL, every=1, until=0.8, fraction=0.4)
+@pytest.mark.parametrize(("kind", "how"), [(RigL, {}), (SET, {"decay": "cosine"})])
+def test_the_share_falls_along_a_cosine(kind, how):
+    callback, _ = ready(kind, every=1, until=0.8, fraction=0.4, **how)
     assert callback.share(0) == pytest.approx(0.4)
     assert callback.share(20) == pytest.approx(0.2 * (1 + 2**-0.5))
     assert callback.share(40) == pytest.approx(0.2)
@@ -158,6 +159,7 @@ def test_sets_share_does_not():
     ("how", "message"),
     [
         ({"every": 0}, r"sparse_training.every=0: must be a whole number ≥ 1"),
+        ({"decay": "linear"}, r"sparse_training.decay=linear: must be constant or cosine"),
         ({"every": 1.5}, r"sparse_training.every=1.5: must be a whole number ≥ 1"),
         ({"until": 1.5}, r"sparse_training.until=1.5: must be a fraction in \(0, 1\]"),
         ({"fraction": 1}, r"sparse_training.fraction=1: must be a fraction in \(0, 1\)"),

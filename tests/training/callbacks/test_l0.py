@@ -86,7 +86,7 @@ def test_a_draw_has_a_gradient_where_it_is_between():
 # The penalty
 
 
-@pytest.mark.parametrize("granularity", ["weight", "channel", "layer"])
+@pytest.mark.parametrize("granularity", ["weight", "channel", "neuron", "layer"])
 def test_the_penalty_is_the_share_of_weights_expected_to_be_there(granularity):
     callback = with_gates(small(), granularity)
     callback.strength = 3.0
@@ -103,7 +103,7 @@ def test_the_penalty_is_the_share_of_weights_expected_to_be_there(granularity):
 # The network
 
 
-@pytest.mark.parametrize("granularity", ["weight", "channel", "layer"])
+@pytest.mark.parametrize("granularity", ["weight", "channel", "neuron", "layer"])
 def test_folded_gates_give_what_gates_at_work_gave(granularity):
     model = small()
     keys = set(small().state_dict())
@@ -149,6 +149,22 @@ def test_a_closed_layer_emits_nothing():
     assert (model[0].eval()(INPUTS) == 0).all()
     callback.finish()
     assert (model[0](INPUTS) == 0).all()
+
+
+def test_neurons_are_channels_of_convolutions_and_inputs_of_linear_layers():
+    """z·x enters each Linear layer, also the last, so a closed gate leaves a column of zeros and the bias."""
+    model = small()
+    callback = with_gates(model, "neuron")
+    assert [len(gates.log_alpha) for gates in callback.gates] == [4, 6, 96]
+    assert [gates.behind for gates in callback.gates] == [9, 18, 5]
+    values, bias = settled(callback.gates[-1].log_alpha.detach()), model[-1].bias.detach().clone()
+    x = torch.randn(2, 96)
+    expected = x * values @ model[-1].weight.detach().t() + bias
+    assert torch.allclose(model[-1].eval()(x), expected, atol=1e-6)
+    callback.finish()
+    assert torch.equal((model[-1].weight == 0).all(0), values == 0)
+    assert 0 < int((values == 0).sum()) < 96
+    assert torch.equal(model[-1].bias, bias)
 
 
 def test_the_output_layer_keeps_its_channels():
@@ -224,7 +240,7 @@ def test_channels_of_a_transposed_convolution_are_refused():
     ("how", "message"),
     [
         ({"strength": -1}, r"regularizer.strength=-1: must be a number ≥ 0"),
-        ({"granularity": "block"}, r"regularizer.granularity=block: must be weight or channel or layer"),
+        ({"granularity": "block"}, r"regularizer.granularity=block: must be weight or channel or neuron or layer"),
         ({"droprate_init": 1}, r"regularizer.droprate_init=1: must be a number in \(0, 1\)"),
         ({"lr": 0}, r"regularizer.lr=0: must be a number > 0"),
     ],
