@@ -23,7 +23,8 @@ from prunelab.runtime import fresh_process
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDE]
 BLOCKS = [block for path in FILES for block in re.findall(r"```(\w+)\n(.*?)```", path.read_text(), re.DOTALL)]
 COMMANDS = list(dict.fromkeys(line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line))
 PYTHON = [block for kind, block in BLOCKS if kind == "python"]
@@ -211,8 +212,9 @@ def test_the_readme_is_short_and_begins_with_claim_and_limits():
     assert {"**Prune", "Limits:"} <= {line.split()[0] for line in lines[:10] if line}
 
 
-@pytest.mark.parametrize("path", [*FILES, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
-def test_links_lead_to_files_and_headings(path):
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", *(f"docs/guide/{path.name}" for path in GUIDE)])
+def test_links_lead_to_files_and_headings(name):
+    path = ROOT / name
     for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
         file, _, heading = link.partition("#")
         if "://" in link:
