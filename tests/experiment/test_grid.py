@@ -25,6 +25,7 @@ CRITERIA = (
     "movement",
     "wanda",
     "magnitude_increase",
+    "same_sign",
 )
 # By scope and granularity; whether its count is exact whatever the scores say.
 STRATEGIES = {

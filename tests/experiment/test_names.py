@@ -67,6 +67,8 @@ SCHEMA = {
     "train.validate_every": ((), "train.validate_every=5", BOTH),
     "finetune.epochs": ((), "finetune.epochs=2", {"round"}),
     "finetune.lr": ((), "finetune.lr=rewind", {"round"}),
+    "finetune.optimizer": ((), "finetune.optimizer={lr:0.01}", {"round"}),
+    "finetune.lr_schedule": (("lr_schedule=steps",), "finetune.lr_schedule={gamma:0.2}", {"round"}),
     "finetune.distill.alpha": ((), "finetune.distill.alpha=0.5", {"round"}),
     "finetune.distill.temperature": (("finetune.distill.alpha=0.5",), "finetune.distill.temperature=2", {"round"}),
     "prune.include": ((), "prune.include=[fc*.weight]", {"round"}),
