@@ -4,6 +4,7 @@ import torch
 
 from prunelab.errors import check_number
 from prunelab.training.callbacks.base import Callback, Phase
+from prunelab.training.callbacks.kth_largest import kth_largest
 
 
 class GSM(Callback):
@@ -36,6 +37,6 @@ class GSM(Callback):
         """Zero the gradients of the weights that stay out; all that tie with the last active one keep theirs."""
         found = [(weight.grad, (weight * weight.grad).abs()) for weight in self.weights if weight.grad is not None]
         ranked = torch.cat([score.flatten() for _, score in found])
-        least = ranked.topk(min(self.active, len(ranked))).values[-1]
+        least = kth_largest(ranked, min(self.active, len(ranked)))
         for gradient, score in found:
             gradient.mul_(score >= least)

@@ -52,11 +52,16 @@ def test_gradients_of_the_scores_by_hand():
         assert model[0].weight.grad is None
 
 
-def test_draws_are_rounded_in_evaluation():
-    model, callback = masked()
-    torch.manual_seed(1)
-    with torch.no_grad(), substituted(model.eval(), callback.substitutes()):
-        assert torch.equal(model[0].weight, torch.tensor([[2.0, 0, 3, 0], [1, 0, -2, 1]]).double())
+def test_evaluation_has_one_draw_of_the_same_chances():
+    model = nn.Sequential(nn.Linear(100, 100))
+    callback, other = Supermask(phase(model)), Supermask(phase(model, seed=1))
+    for score in (-1.0, 0.0, 2.0):
+        for one in (callback, other):
+            one.learned["0.weight"].data.fill_(score)
+        masks = [(one.substitutes()["0.weight"] != 0).float() for one in (callback, callback, other) if model.eval()]
+        assert torch.equal(masks[0], masks[1])
+        assert not torch.equal(masks[0], masks[2])
+        assert masks[0].mean().item() == pytest.approx(1 / (1 + 2.718281828**-score), abs=0.02)
 
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
@@ -77,9 +82,10 @@ def test_the_network_stays_and_only_the_scores_move(kind):
     assert not torch.equal(callback.state()["0.weight"], scores)
 
 
-@pytest.mark.parametrize(("density", "zeros"), [(None, 3), (0.25, 6)])
+@pytest.mark.parametrize(("density", "zeros"), [(None, 4), (0.25, 6)])
 def test_the_other_weights_end_as_zeros_and_the_output_stays(density, zeros):
-    model, callback = masked(density)
+    model, callback = masked(density, None if density is None else SCORES)
+    callback.chances["0.weight"] = torch.arange(8).view(2, 4) / 8 + 0.1  # four are less than σ(0)
     with torch.no_grad(), substituted(model.eval(), callback.substitutes()):
         expected = model(X)
     callback.finish()
