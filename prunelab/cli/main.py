@@ -17,7 +17,7 @@ from prunelab.errors import ConfigError
 from prunelab.runtime import streams
 from prunelab.runtime.interrupt import InterruptedRun, noted
 
-COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages", "runs", "reproduce")
+COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages", "runs", "reproduce", "doctor")
 OPTIONS = ("-", "+", "~")  # what an experiment's arguments may start with, if they are not key=value
 
 

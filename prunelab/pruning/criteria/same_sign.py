@@ -11,6 +11,8 @@ class SameSign(Criterion):
     The mask that is left makes of the initial weights a network far better than chance, without training: `rewind=0`
     and no fine-tuning.
 
+    Use it to study masks of untrained weights, with `rewind=0` and `finetune.epochs=0`.
+
     Source: Zhou et al. 2019, "Deconstructing lottery tickets: zeros, signs, and the supermask", the mask criterion
         "large final, same sign", arXiv 1905.01067, section 5.
     """

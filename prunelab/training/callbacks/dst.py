@@ -32,6 +32,8 @@ class DST(LearnedPerTensor):
     weights. After training the weights below their thresholds are exact zeros, which `strategy=threshold
     allocation.threshold=0` prunes.
 
+    Use it if training itself is to find a threshold for each neuron, without an amount or a schedule.
+
     Args:
         strength: in nats of cross-entropy per threshold, ≥ 0; the paper's α.
         lr: learning rate of the thresholds, > 0; the paper's is that of the weights.

@@ -15,6 +15,8 @@ class GSM(Callback):
     optimizer with weight decay, and the paper's has momentum 0.98 or 0.99. `schedule=gradual` with one pruning after
     the last iteration prunes there.
 
+    Use it for the highest sparsity of a trained network, if a long fine-tuning with momentum is affordable.
+
     Args:
         density: fraction of the prunable weights, in (0, 1).
 

@@ -105,6 +105,8 @@ class L0(LearnedPerTensor):
     After training the gates are multiplied into the weights, so closed gates leave exact zeros in a plain network.
     `strategy=threshold allocation.threshold=0` prunes these zeros; with `granularity=channel` their biases too.
 
+    Use it if training itself is to find which weights or channels are needed, without an amount.
+
     Args:
         strength: ≥ 0.
         granularity: `weight`, `channel` (an output channel of a Conv or Linear layer with its bias; the output layer,

@@ -30,6 +30,8 @@ class SparseMomentum(DropAndGrow):
     Differences from the authors' code: a weight that was just dropped cannot grow again at once; the number of active
     weights is kept exactly; the share falls to 0, not to 0.005.
 
+    Use it in the place of `rigl` if no extra gradient may be computed: momentum says where weights grow.
+
     Args:
         every: iterations between two moves, ≥ 1; in the paper an epoch, which 860 are for MNIST in batches of 64.
         until: fraction of the iterations, in (0, 1], after which no weights move.

@@ -39,6 +39,9 @@ class SparseVD(LearnedPerTensor):
     layers the weights. Weights whose log α is at least the threshold take no part in the mean; there is no noise in
     evaluation. After training they are exact zeros, which `strategy=threshold allocation.threshold=0` prunes.
 
+    Use it if training itself is to find the sparsity of each layer; it takes longer than `l0` and prunes single
+    weights only.
+
     Args:
         strength: in nats of cross-entropy per nat of divergence, ≥ 0; the paper's is 1 ÷ number of training examples.
         start: fraction of training, in [0, 1), until which the factor is 0.
