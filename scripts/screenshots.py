@@ -1,9 +1,9 @@
-"""Make the pictures of the README, `docs/report.png` and `docs/tensorboard.png`, from sweeps.
+"""Make the pictures `docs/report.png` and `docs/tensorboard.png`, and the README's table of strategies, from sweeps.
 
     python scripts/screenshots.py outputs/sweeps/<one> [more ...]
 
-The report shows all given sweeps, TensorBoard the first one. Needs `pip install -e ".[report]" playwright` and Chromium
-(Debian: `apt-get install chromium`); the environment variable CHROMIUM may name another one.
+The report shows all given sweeps, TensorBoard and the table the first. Needs `pip install -e ".[report]" playwright`,
+and Chromium (Debian: `apt-get install chromium`); the environment variable CHROMIUM may name another one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
 from prunelab.report import dashboard
+from prunelab.report.groups import choice
+from prunelab.report.jobs import SIZES, sizes
+from prunelab.report.page import Report
+from prunelab.report.run_folders import read_sweep
+from prunelab.report.tables import plain
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 
 
@@ -53,12 +60,32 @@ def tensorboard(logdir: Path) -> Iterator[str]:
             server.wait()
 
 
+def strategies(sweep: Path) -> str:
+    """Return a table of the strategies of a sweep, the most accurate first, and the finding of its report."""
+    runs = [run for run in read_sweep(sweep) if run.status == "completed"]
+    rows: dict[str, dict[object, Any]] = {}
+    for run in runs:
+        if not (name := str(choice(run, "strategy"))).startswith("lottery"):  # whose baseline is trained shorter
+            rows.setdefault("nothing pruned, the same epochs", {})[run.seed] = run.baseline
+        rows.setdefault(f"`{name}`", {})[run.seed] = run.result
+    cells = {name: sizes(list(found.values())) for name, found in rows.items()}
+    ordered = sorted(cells, key=lambda name: (name[0] == "`", -float(cells[name][-1].partition("%")[0])))
+    lines = [["strategy", *SIZES], ["---"] * (1 + len(SIZES)), *([name, *cells[name]] for name in ordered)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    versions = runs[0].summary["versions"]
+    told = f"{len({run.seed for run in runs})} seeds, prunelab {versions['prunelab']}, torch {versions['torch']}"
+    return f"{table}\n\nMean ± standard error over {told}. {plain(Report(runs, [sweep]).finding)}\n"
+
+
 def main() -> None:
-    """Write both pictures."""
+    """Write both pictures and the table."""
     sweeps = [Path(argument) for argument in sys.argv[1:]]
     if not sweeps:
         sys.exit(__doc__)
-    DOCS.mkdir(exist_ok=True)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    marked = re.compile(r"(<!-- strategies: .*? -->\n).*?(<!-- end of strategies -->)", re.DOTALL)
+    written = marked.sub(lambda found: found[1] + strategies(sweeps[0]) + found[2], readme)
+    (ROOT / "README.md").write_text(written, encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder, browser(1100, 1000) as page:
         report = Path(folder) / "report.html"
         subprocess.run(

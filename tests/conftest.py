@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import functools
 import os
 import signal
 import subprocess
@@ -10,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +21,8 @@ from forked import PATIENCE
 import prunelab
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from prunelab.experiment.result import Result
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
@@ -40,6 +45,7 @@ def once(weight):
 """
 # On a machine with a GPU too, the figures are those of the CPU; tests with the marker `gpu` ask for the GPU.
 SECONDS = ("device=cpu", "data.limit=300", "train.epochs=1", "finetune.epochs=1", "latency=false")
+BASIC = "hydra/launcher=basic"  # quicker here than the pool, whose server imports torch anew
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,6 +64,27 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def overrides(folder: Path, *more: str) -> list[str]:
     """An experiment of seconds that leaves everything in `folder`."""
     return [*SECONDS, f"outputs={folder / 'outputs'}", *more]
+
+
+@functools.cache
+def _composed(*more: str) -> DictConfig:
+    return prunelab.compose(*SECONDS, *more)
+
+
+def composed(folder: Path, *more: str) -> DictConfig:
+    """Compose `overrides(folder, *more)`, in a process once for all folders: Hydra takes as long as an epoch.
+
+    There is one round unless `more` chooses a schedule.
+    """
+    rounds = [] if any(item.startswith("schedule") for item in more) else ["schedule.rounds=1"]
+    config = copy.deepcopy(_composed(*more, *rounds))
+    config.outputs = str(folder / "outputs")
+    return config
+
+
+def run(folder: Path, *more: str) -> Result:
+    """Run the experiment of `composed(folder, *more)`."""
+    return prunelab.run(composed(folder, *more))
 
 
 @pytest.fixture
@@ -135,6 +162,25 @@ def cli() -> Callable[..., subprocess.CompletedProcess]:
         return finish(start(*args, **how), timeout) if "flags" in how else forked.run(*args, timeout=timeout, **how)
 
     return run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick() -> Iterator[None]:
+    """Leave out what takes most of a run's time and what a few tests are about.
+
+    Runs in this process do not wait for the disk, which is for power cuts only; prove their files in it; and draw no
+    picture of their accuracy, as without matplotlib. The commands that tests start share one server for their proofs.
+    """
+    from prunelab.experiment import proof
+    from prunelab.runtime import fresh_process
+    from prunelab.tracking import tensorboard
+
+    fresh_process.share()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(proof, "fresh_process", SimpleNamespace(call=lambda function, *given: function(*given)))
+        patch.setattr(tensorboard, "accuracy_figure", lambda series: None)
+        yield
 
 
 @pytest.fixture(scope="session")

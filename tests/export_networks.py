@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import torch
 from omegaconf import DictConfig
 from torch import nn
@@ -42,6 +42,4 @@ def sparse_lenet(sparsity: float = 0.95) -> nn.Module:
 
 def command(*arguments: object) -> subprocess.CompletedProcess:
     """`python -m prunelab.export <arguments>`."""
-    return subprocess.run(
-        [sys.executable, "-m", "prunelab.export", *map(str, arguments)], capture_output=True, text=True, timeout=200
-    )
+    return forked.run(*map(str, arguments), module="prunelab.export", cwd=Path.cwd(), timeout=200)

@@ -8,6 +8,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+from prunelab.runtime.fresh_process import ADDRESS
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = [*(ROOT / "prunelab").rglob("*"), *(ROOT / "hydra_plugins").rglob("*")]
@@ -51,6 +59,9 @@ def test_a_wheel_holds_every_file_of_the_package_and_the_command(wheel):
     assert "prunelab = prunelab.cli.main:main" in said
     kinds = {Path(name).suffix for name in expected}
     assert {".py", ".yaml", ".css", ".jinja", ".gz"} <= kinds
+    images = "prunelab/data/files/MNIST/raw/train-images-idx3-ubyte.gz"
+    launcher = "hydra_plugins/prunelab_pool.py"
+    assert {images, launcher, "prunelab/conf/experiment/papers/snip_lenet300.yaml", "prunelab/py.typed"} <= names
 
 
 def test_a_wheel_runs_from_another_folder(wheel, tmp_path):
@@ -58,6 +69,7 @@ def test_a_wheel_runs_from_another_folder(wheel, tmp_path):
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", site, wheel]
     subprocess.run(list(map(str, install)), check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(site), "PRUNELAB_CACHE": str(tmp_path / "cache")}
+    environment.pop(ADDRESS, None)  # the server of this process has the checkout's code
 
     def call(*words):
         done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -67,6 +79,7 @@ def test_a_wheel_runs_from_another_folder(wheel, tmp_path):
     assert call("-c", "import prunelab; print(prunelab.__file__)").strip() == str(site / "prunelab" / "__init__.py")
     version = call(str(site / "bin" / "prunelab"), "--version").split()[-1]
     assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text()
+    assert "snip_lenet300" in call("-m", "prunelab", "reproduce")
     call("-m", "prunelab", "-m", "data.limit=200", "train.epochs=1", "schedule.rounds=1")  # Hydra finds the launcher
     assert len(list((tmp_path / "outputs").glob("*/*/*/rounds.csv"))) == 1
     pytest.importorskip("jinja2")
@@ -79,3 +92,15 @@ def test_the_sdist_holds_no_outputs_and_is_not_large(sdist):
         names = archive.getnames()
     assert not [name for name in names if "/outputs/" in name or "/.ci/" in name]
     assert sdist.stat().st_size < 13e6
+
+
+def test_the_citation_has_what_its_format_asks_for_and_this_version():
+    said = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(said)  # the required fields of CFF 1.2.0
+    assert said["cff-version"] == "1.2.0"
+    assert said["type"] == "software"
+    assert all(set(author) & {"name", "family-names"} for author in said["authors"])
+    assert str(said["version"]) == project["version"]
+    assert said["license"] == project["license"].split(" AND ")
+    assert [author["name"] for author in said["authors"]] == [author["name"] for author in project["authors"]]

@@ -18,7 +18,7 @@ from prunelab.runtime import interrupt, streams
 from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.runtime.streams import say
 
-COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages", "runs", "reproduce")
+COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages", "runs", "reproduce", "doctor")
 OPTIONS = ("-", "+", "~")  # what an experiment's arguments may start with, if they are not key=value
 
 

@@ -9,12 +9,13 @@ from omegaconf import DictConfig
 
 from prunelab.config.check import check, check_plain, plain
 from prunelab.config.combinations import check_combination
-from prunelab.config.component import bind
+from prunelab.config.component import Component, bind
 from prunelab.config.compose import in_sweep
 from prunelab.config.network import data_facts, no_data
 from prunelab.config.rules import AXES, method_component, rule_specs
-from prunelab.config.schema import OPTIONAL, REQUIRED
+from prunelab.config.schema import OPTIONAL, REQUIRED, allowed
 from prunelab.config.spec import Distill, Finetune, Finish, Rewind, Selection, Spec, Strategy, Train
+from prunelab.errors import ConfigError
 
 
 def resolve(config: DictConfig) -> Spec:
@@ -48,8 +49,7 @@ def _spec(config: dict[str, Any]) -> Spec:
     facts = data_facts(parts["data"]).known if parts["data"].target is not no_data else ("shape", "classes")
     optional: dict[str, Any] = {part: bind(part, config[part], trusted) if config[part] else None for part in OPTIONAL}
     as_they_are = ("seed", "amount", "reconstruct", "tolerance", "control", "device", "threads", "outputs", "reuse")
-    train, finetune, prune, schedule = (config[part] for part in ("train", "finetune", "prune", "schedule"))
-    distill = finetune["distill"]
+    train, prune, schedule = (config[part] for part in ("train", "prune", "schedule"))
     include = None if prune["include"] is None else tuple(prune["include"])
     export = tuple(config["export"])
     spec = Spec(
@@ -65,7 +65,7 @@ def _spec(config: dict[str, Any]) -> Spec:
         init=config["model"].get("init"),
         decay=config["optimizer"].get("decay"),
         train=Train(**train),
-        finetune=Finetune(finetune["epochs"], finetune["lr"], Distill(**distill) if distill["alpha"] else None),
+        finetune=_finetune(config, trusted),
         selection=Selection(include, tuple(prune["exclude"]), prune["output_layer"], prune["adopt_zeros"]),
         iterations=config["criterion"].get("iterations") or 1,
         strategy=_strategy(config, trusted),
@@ -78,6 +78,22 @@ def _spec(config: dict[str, Any]) -> Spec:
     )
     check_combination(spec)
     return spec
+
+
+def _finetune(config: Mapping[str, Any], trusted: Iterable[str]) -> Finetune:
+    node, own = config["finetune"], dict[str, Component]()
+    for part in ("optimizer", "lr_schedule") if node["optimizer"] or node["lr_schedule"] else ():
+        if not isinstance(node[part] or {}, Mapping):
+            raise ConfigError(f"finetune.{part}={node[part]}: must be {allowed(f'finetune.{part}')}")
+        if node["lr"] is not None:
+            why = "finetune.optimizer and finetune.lr_schedule begin a schedule of their own"
+            raise ConfigError(f"finetune.lr={node['lr']}: {why}; must be null")
+        try:
+            own[part] = bind(part, {**config[part], **(node[part] or {})}, trusted)
+        except ConfigError as error:  # says optimizer.…
+            raise ConfigError(f"finetune.{error}") from error
+    distill = node["distill"]
+    return Finetune(node["epochs"], node["lr"], Distill(**distill) if distill["alpha"] else None, **own)
 
 
 def _strategy(config: Mapping[str, Any], trusted: tuple[str, ...]) -> Strategy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -105,12 +106,17 @@ def _chosen(key: str, group: str, name: object) -> Node:
     if name not in there:
         said = "there is no such preset, there are" if group == "strategy" else "must be"
         raise ConfigError(f"{key}={name}: {said} {', '.join(there)}{hint(nearest(str(name), there))}")
-    return plain(compose_raw(f"{group}={name}"))
+    return _composed(f"{group}={name}")
+
+
+@functools.cache
+def _composed(choice: str) -> Node:
+    return plain(compose_raw(choice))
 
 
 def _preset_axes(key: str, name: str) -> Nodes:
     """Return the axes that a preset of `conf/strategy` chooses; raise ConfigError if it sets more than axes."""
-    chosen, base = _chosen(key, "strategy", name), plain(compose_raw("strategy=global"))
+    chosen, base = _chosen(key, "strategy", name), _composed("strategy=global")
     other = [part for part in chosen if part not in (*AXES, "strategy", "prune", "amount", "schedule", "compact")]
     more = [part for part in other if chosen[part] != base[part]]
     more += [f"strategy.{option}" for option in ("method", "rules", "layers") if chosen["strategy"][option]]

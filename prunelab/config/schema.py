@@ -64,6 +64,16 @@ class Finetune:
         "null, last or rewind",
         choices=("last", "rewind"),
     )
+    optimizer: Any = key(
+        None,
+        "options of the optimizer that are others in fine-tuning, such as {lr: 0.01}",
+        "null or a mapping of options",
+    )
+    lr_schedule: Any = key(
+        None,
+        "the same of lr_schedule; with either of the two, the schedule runs once over each fine-tuning",
+        "null or a mapping of options",
+    )
     distill: Distill = field(default_factory=Distill)
 
 

@@ -73,11 +73,17 @@ class Distill:
 
 @dataclass(frozen=True)
 class Finetune:
-    """Training after each pruning."""
+    """Training after each pruning.
+
+    Attributes:
+        optimizer, lr_schedule: of fine-tuning alone; both or none of them.
+    """
 
     epochs: int | str
     lr: str | None
     distill: Distill | None
+    optimizer: Component | None = None
+    lr_schedule: Component | None = None
 
 
 @dataclass(frozen=True)

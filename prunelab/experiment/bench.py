@@ -82,7 +82,9 @@ class Bench:
         self.adopted = self._adopt_zeros()
         removal = spec.strategy
         self.layers = LayerRemoval(self.masks, self.tensors, removal.count, removal.threshold) if spec.layers else None
+        (spec.finetune.lr_schedule or spec.lr_schedule)(0.0)
         spec.lr_schedule(0.0)
+        self.new_optimizer(round=1)
         self.new_optimizer()
         self.dense: Tensors = {}  # the weights of round 0, once they are known
         self.batches = 0  # per epoch, once the data are loaded
@@ -150,10 +152,10 @@ class Bench:
         self.model.register_forward_pre_hook(_copied)
 
     def new_optimizer(
-        self, callbacks: list[Callback] | None = None, model: nn.Module | None = None
+        self, callbacks: list[Callback] | None = None, model: nn.Module | None = None, round: int = 0
     ) -> torch.optim.Optimizer:
         """Return a new optimizer, as each round needs one: old momentum belongs to other weights."""
-        part = self.spec.optimizer
+        part = (self.spec.finetune.optimizer if round else None) or self.spec.optimizer
         try:
             return build_optimizer(part.target, model or self.model, callbacks or [], self.spec.decay, **part.options)
         except (ValueError, RuntimeError, TypeError) as error:

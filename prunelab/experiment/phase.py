@@ -50,7 +50,7 @@ def train(
     pruned, rows, position = _begin(bench, checkpoint, start)
     phase = _phase(bench, round, iterations)
     callbacks = _callbacks(bench, phase, plan, pruned)
-    optimizer = bench.new_optimizer(callbacks)
+    optimizer = bench.new_optimizer(callbacks, round=round)
     _continue(checkpoint, optimizer, callbacks)
     for row in rows:
         on_epoch(replace(row, reused=True))
@@ -117,10 +117,11 @@ def _save(
 
 
 def try_sparse_training(bench: Bench) -> None:
-    """Build the callback of `sparse_training` once; ConfigError if it does not fit model or fine-tuning."""
+    """Build the callback of `sparse_training` once; ConfigError if it does not fit model, optimizer or fine-tuning."""
     part = bench.spec.sparse_training
     if part is not None:
-        part(_phase(bench, 1, bench.finetune_iterations))
+        callback = part(_phase(bench, 1, bench.finetune_iterations))
+        callback.check(bench.new_optimizer([callback]))
 
 
 def _begin(
@@ -165,11 +166,15 @@ def _callbacks(bench: Bench, phase: Phase, plan: Round | None, pruned: Pruning) 
 def _lr_factor(bench: Bench, round: int, iterations: int) -> Callable[[int], float] | None:
     """Return the factor of the learning rate, a function of the iterations done in this phase; None: always 1.
 
-    Fine-tuning continues at the last rate of dense training. If weights or rate are rewound, the schedule runs again
-    from the point that they are rewound to (Renda et al. 2020, arXiv 2003.02389, section 3).
+    A schedule of fine-tuning's own runs once over it. Else it continues at the last rate of dense training. If weights
+    or rate are rewound, the schedule runs again from the point that they are rewound to (Renda et al. 2020, arXiv
+    2003.02389, section 3).
     """
-    if bench.spec.lr_schedule.target is constant:
+    own = bench.spec.finetune.lr_schedule if round else None
+    if (own or bench.spec.lr_schedule).target is constant:
         return None
+    if own is not None:
+        return _schedule(bench, iterations, own)
     dense = bench.dense_iterations
     if round == 0:
         return _schedule(bench, dense)
@@ -183,9 +188,9 @@ def _lr_factor(bench: Bench, round: int, iterations: int) -> Callable[[int], flo
     return lambda done: schedule(first + done)
 
 
-def _schedule(bench: Bench, whole: int) -> Callable[[int], float]:
+def _schedule(bench: Bench, whole: int, part: Component | None = None) -> Callable[[int], float]:
     """Return the factor of the learning rate as a function of the iterations done of `whole` ones."""
-    part = bench.spec.lr_schedule
+    part = part or bench.spec.lr_schedule
     takes = inspect.signature(part.target).parameters
     lengths = {key: n for key, n in {"iterations": whole, "per_epoch": bench.batches}.items() if key in takes}
     factor = functools.partial(part.target, **part.options, **lengths)

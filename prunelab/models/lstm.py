@@ -11,6 +11,7 @@ class LSTM(nn.Module):
     Args:
         hidden: width of the hidden state, ≥ 1.
         layers: number of stacked LSTM layers, ≥ 1.
+        embedding: width of a Linear layer that each row goes through first, ≥ 1; None: no such layer.
         shape: shape of one example, [channels, height, width].
         classes: number of classes, ≥ 1.
 
@@ -22,18 +23,27 @@ class LSTM(nn.Module):
     """
 
     def __init__(
-        self, hidden: int = 128, layers: int = 1, *, shape: Sequence[int] = (1, 28, 28), classes: int = 10
+        self,
+        hidden: int = 128,
+        layers: int = 1,
+        embedding: int | None = None,
+        *,
+        shape: Sequence[int] = (1, 28, 28),
+        classes: int = 10,
     ) -> None:
         super().__init__()
-        for key, value in (("hidden", hidden), ("layers", layers)):
-            if value < 1:
+        for key, value in (("hidden", hidden), ("layers", layers), ("embedding", embedding)):
+            if value is not None and value < 1:
                 raise ValueError(f"{key}={value}: must be a whole number ≥ 1")
         channels, _, width = shape
-        self.lstm = nn.LSTM(channels * width, hidden, layers, batch_first=True)
+        size = channels * width
+        self.embedding = None if embedding is None else nn.Linear(size, embedding)
+        self.lstm = nn.LSTM(embedding or size, hidden, layers, batch_first=True)
         self.fc = nn.Linear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [n, classes] for images [n, *shape]."""
         rows = x.transpose(1, 2).flatten(2)  # [n, height, channels · width]
+        rows = rows if self.embedding is None else self.embedding(rows)
         states, _ = self.lstm(rows)  # [n, height, hidden]
         return self.fc(states[:, -1])

@@ -45,7 +45,8 @@ class Pruner:
     Args:
         model: any module.
         criterion: how important a weight is: `magnitude`, `random`, `taylor`, `snip`, `grasp`, `synflow`, `obd`,
-            `movement`, `wanda`, `magnitude_increase`, or a function of `Evidence` that returns a score ≥ 0 per weight.
+            `movement`, `wanda`, `magnitude_increase`, `same_sign`, or a function of `Evidence` that returns a score ≥ 0
+            per weight.
         granularity: what is removed as one: `weight`, `channel`, `block`, `kernel`, or a `Granularity` with options.
         allocation: how many units go from each tensor: `local`, `global`, `row`, `nm`, `uniform`, `erk`, `lamp`,
             `threshold`, or an `Allocation` with options.

@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
-from conftest import finish, numbers, overrides, start, table
+from conftest import BASIC, numbers, overrides, table
 from omegaconf import OmegaConf
 
 import prunelab.config.compose
@@ -45,20 +46,14 @@ def only_line(result) -> str:
     ("given", "parts"),
     [
         ("amount=1", ["amount=1", "[0, 1)"]),
-        ("amount=nan", ["amount=nan", "[0, 1)"]),
-        ("amount=abc", ["amount=abc", "[0, 1)"]),
         ("strategy=magnitude", ["strategy=magnitude", "global", "lottery_ticket"]),
-        ("strategy.amonut=0.2", ["strategy.amonut=0.2", "amount"]),
         ("+amonut=3", ["amonut=3", "amount"]),
-        ("rewind=99ep", ["rewind=99ep", "3ep"]),
-        ("schedule=cubic", ["schedule.sparsity=null", "(0, 1)"]),
         ("amount=[", ["amount=["]),
         ("model._target_=os.system", ["model.command=null", "must be given"]),  # typed, and therefore trusted
         ("model.checkpoint=nowhere.pt", ["model.checkpoint=nowhere.pt: no such file"]),
         ("data=null", ["data=null", "run(config, data=…)"]),
         ("hydra.verbosee=1", ["hydra.verbosee"]),
         ("prune.include=[conv9.weight]", ["prune.include=[conv9.weight]", "conv1.weight"]),
-        ("device=cuda", ["device=cuda", "cpu"]),
         ("device=cuda:1", ["device=cuda:1", "cpu"]),
         ("device=cuda:x", ["device=cuda:x", "cuda:1"]),
     ],
@@ -109,23 +104,43 @@ WRONG = ["amount=1", "strategy.amonut=1", "strategy=nix", "strateg"]
 PAGES = ["--help", "--version", *(f"{name} --help" for name in COMMANDS)]
 
 
-@pytest.mark.parametrize("line", [*PAGES, *WRONG, "--cfg job"])
+HEAVY = {"torch", "torchvision", "tensorboard", "numpy", "optuna", "matplotlib"}
+ALL_PAGES = f"""
+import sys
+from prunelab.cli.main import main
+for line in {PAGES}:
+    sys.argv = ["prunelab", *line.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 0, line
+print({HEAVY} & set(sys.modules))
+"""
+
+
+def test_pages_import_no_torch(python, tmp_path):
+    said = python(ALL_PAGES, cwd=tmp_path)
+    assert (said.stderr, said.stdout.splitlines()[-1]) == ("", "set()")
+
+
+@pytest.mark.parametrize("line", [*WRONG, "--cfg job"])
 def test_quick_answers_import_no_torch(cli, tmp_path, line):
-    imported = cli(*line.split(), cwd=tmp_path, flags=("-X", "importtime")).stderr
-    modules = {line.rpartition("|")[2].strip().split(".")[0] for line in imported.splitlines() if "|" in line}
-    assert "prunelab" in modules
-    assert not modules & {"torch", "torchvision", "tensorboard", "numpy", "optuna", "matplotlib"}
-    most = 0.6 if line in PAGES else 1.0  # seconds of CPU time: the machine may be busy with other things
-    taken = []
-    for _ in range(3):
-        before = os.times()
-        result = cli(*line.split(), cwd=tmp_path)
-        after = os.times()
-        taken.append(after.children_user + after.children_system - before.children_user - before.children_system)
-        if taken[-1] < most:
-            break
-    assert min(taken) < most
+    result = cli(*line.split(), cwd=tmp_path, flags=("-X", "importtime"))
     assert result.returncode == (1 if line in WRONG else 0)
+    modules = {line.rpartition("|")[2].strip().split(".")[0] for line in result.stderr.splitlines() if "|" in line}
+    assert "prunelab" in modules
+    assert not modules & HEAVY
+
+
+@pytest.mark.parametrize("line", ["--help", "report --help", "amount=1", "--cfg job"])
+def test_quick_answers_take_a_second_of_a_processor_at_most(cli, tmp_path, line):
+    def taken() -> float:
+        before = os.times()
+        cli(*line.split(), cwd=tmp_path, flags=())
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    assert any(taken() < (0.6 if line in PAGES else 1.0) for _ in range(3))  # the machine may be busy
 
 
 # Commands
@@ -135,7 +150,7 @@ def test_the_first_word_may_be_run_or_sweep(cli, tmp_path):
     plain = [cli(*words, "--cfg", "job", "amount=0.3", cwd=tmp_path) for words in ([], ["run"])]
     assert plain[0].stdout == plain[1].stdout
     assert "amount: 0.3" in plain[0].stdout
-    swept = cli("sweep", *overrides(tmp_path, "train.epochs=0", "finetune.epochs=0", "seed=0,1"), cwd=tmp_path)
+    swept = cli("sweep", BASIC, *overrides(tmp_path, "train.epochs=0", "finetune.epochs=0", "seed=0,1"), cwd=tmp_path)
     assert (swept.returncode, swept.stderr) == (0, "")
     assert swept.stdout.startswith("2 jobs → ")
 
@@ -154,11 +169,10 @@ def test_a_word_that_is_no_command_is_answered_in_one_line(cli, tmp_path, word, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("run", "sweep", "runs", "reproduce")])
+@pytest.mark.parametrize("name", ["search", "report", "inspect", "compact", "export", "stages"])
 def test_a_command_and_its_older_form_have_the_same_page(cli, tmp_path, name):
     page = cli(name, "--help", cwd=tmp_path)
-    older = [sys.executable, "-m", f"prunelab.{name}", "--help"]
-    assert page.stdout == subprocess.run(older, capture_output=True, text=True, cwd=tmp_path, check=True).stdout
+    assert page.stdout == cli("--help", module=f"prunelab.{name}", cwd=tmp_path).stdout
     assert page.stdout.startswith(f"usage: prunelab {name} ")
 
 
@@ -310,9 +324,6 @@ def test_stages_lists_what_a_run_stored(cli, normal):
 # A sweep
 
 
-BASIC = "hydra/launcher=basic"  # quicker here than the pool, whose server would import torch anew
-
-
 def test_a_failing_job_neither_stops_the_others_nor_goes_unnoticed(cli, tmp_path):
     result = cli("-m", BASIC, *overrides(tmp_path, "schedule.rounds=1", "amount=0.2,1,0.3"), cwd=tmp_path)
     assert result.returncode == 1
@@ -328,7 +339,7 @@ def test_a_failing_job_neither_stops_the_others_nor_goes_unnoticed(cli, tmp_path
 
 
 def test_a_sweep_over_strategies_and_seeds_ends_with_a_table(cli, tmp_path):
-    args = overrides(tmp_path, "schedule.rounds=1", "strategy=l1,lottery_ticket", "seed=0,1")
+    args = overrides(tmp_path, "schedule.rounds=1", "train.epochs=0", "strategy=l1,lottery_ticket", "seed=0,1")
     result = cli("-m", BASIC, *args, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     jobs = [line.split()[:3] for line in result.stdout.splitlines() if re.match(r"[0-3] {2,}strategy=", line)]
@@ -358,12 +369,12 @@ def wait_for_epochs(process, folder: Path, count: int) -> None:
         written = [path.read_text().count("\n") - 1 for path in folder.glob("outputs/*/*/epochs.csv")]
         if max(written, default=0) >= count:
             return
-        assert process.poll() is None, process.communicate()
+        assert process.is_alive()
         time.sleep(0.01)
     pytest.fail("no training within a minute")
 
 
-LONGER = ("data.limit=2500", "train.epochs=4", "schedule.rounds=1", "train.batch_size=32")
+LONGER = ("data.limit=1500", "train.epochs=4", "schedule.rounds=1", "train.batch_size=32")
 
 
 @pytest.fixture(scope="module")
@@ -378,12 +389,11 @@ def uninterrupted(cli, tmp_path_factory):
 )
 def test_a_stopped_run_goes_on_where_it_was(cli, tmp_path, uninterrupted, number, status):
     args = overrides(tmp_path, *LONGER)
-    process = start(*args, cwd=tmp_path)
-    wait_for_epochs(process, tmp_path, 1)
-    time.sleep(0.1)  # into the next epoch
+    command = forked.Command(*args, cwd=tmp_path)
+    wait_for_epochs(command.process, tmp_path, 1)
     began = time.perf_counter()
-    os.kill(process.pid, number)
-    result = finish(process)
+    os.kill(command.process.pid, number)
+    result = command.finish()
     assert time.perf_counter() - began < 5
     assert result.returncode == status
     assert result.stderr.splitlines() == ["prunelab: stopped; the same command goes on from here"]

@@ -35,7 +35,6 @@ MODELS = {
     "lstm": (lambda: LSTM(32, 2), GREY),
     "resnet18": (lambda: torchvision_model("resnet18", shape=COLOUR), COLOUR),
     "grey resnet18": (lambda: torchvision_model("resnet18", shape=GREY), GREY),
-    "mobilenet": (lambda: torchvision_model("mobilenet_v3_small", shape=COLOUR), COLOUR),
     "densenet": (lambda: nn.Sequential(Dense(), Dense(11), nn.Flatten(), nn.Linear(19 * 64, 4)), (3, 8, 8)),
 }
 SMALLER = {

@@ -13,7 +13,7 @@ from toy_networks import apart, settle
 from prunelab.compaction import compact
 
 ACTIVATIONS = {"relu": F.relu, "sigmoid": torch.sigmoid, "gelu": F.gelu, "tanh": torch.tanh, "elu": F.elu}
-MANY = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 class RandomMLP(nn.Module):
@@ -152,7 +152,7 @@ def living(weights):
             return [max(int(a.sum()), 1) for a in alive[1:-1]]
 
 
-@settings(MANY, max_examples=40)
+@settings(MANY)
 @given(
     widths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     seed=st.integers(0, 10_000),

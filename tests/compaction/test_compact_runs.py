@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from conftest import overrides
+from conftest import composed, overrides
 from safetensors.torch import load_file
 
 import prunelab
@@ -33,7 +33,7 @@ def test_strategy_channel_ends_with_a_smaller_network_that_computes_the_same(tmp
 
 
 def test_a_network_without_empty_channels_stays_and_says_so(tmp_path):
-    result = prunelab.run(prunelab.compose(*overrides(tmp_path, "compact=true", "schedule.rounds=1", "strategy=l1")))
+    result = prunelab.run(composed(tmp_path, "compact=true", "schedule.rounds=1", "strategy=l1"))
     summary = json.loads((result.folder / "summary.json").read_text())
     assert summary["compact"]["removed"] == []
     assert [row["parameters"] for row in summary["cost"] if row["form"] == "compact (torch)"] == [60_074]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import numbers, overrides, undisturbed_and_resumed
+from conftest import composed, numbers, undisturbed_and_resumed
 from torch import nn
 from toy_networks import zero_channels
 
@@ -74,7 +74,7 @@ RUN = ("strategy=channel", "schedule=linear", "schedule.rounds=2", "schedule.mac
 
 
 def run(folder, *more):
-    return prunelab.run(prunelab.compose(*overrides(folder), *RUN, *more))
+    return prunelab.run(composed(folder, *RUN, *more))
 
 
 def test_a_run_ends_at_its_target(tmp_path):
@@ -119,4 +119,4 @@ def test_a_run_that_was_broken_off_ends_the_same(tmp_path):
 def test_what_cannot_be_is_refused(more, said, tmp_path):
     choices = [key for key in RUN if not (more[0].startswith("schedule=") and key in RUN[1:3])]
     with pytest.raises(ConfigError, match=said):
-        prunelab.run(prunelab.compose(*overrides(tmp_path), *choices, *more))
+        prunelab.run(composed(tmp_path, *choices, *more))

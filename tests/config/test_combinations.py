@@ -40,9 +40,9 @@ def test_every_cell_resolves_or_is_refused_in_one_sentence(plains):
     axes = [choices(axis) for axis in ("criterion", "granularity", "allocation")]
     for criterion, granularity, allocation in itertools.product(*axes):
         own = allocation in ("nm", "threshold")
-        for amount in (0.5, None):
-            config = cell(plains, criterion, granularity, allocation, amount)
-            if meaningful(granularity, allocation) and (amount is None) == own:
+        for wrong in (False, True) if criterion == "magnitude" else (False,):  # an amount where there must be none, …
+            config = cell(plains, criterion, granularity, allocation, None if own != wrong else 0.5)
+            if meaningful(granularity, allocation) and not wrong:
                 spec = from_plain(config)
                 got = (spec.criterion.choice, spec.granularity.choice, spec.allocation.choice)
                 assert got == (criterion, granularity, allocation)

@@ -274,7 +274,7 @@ anything = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=25, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking is slow
+@settings(deadline=None, max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking is slow
 @given(
     amount=st.one_of(st.floats(0, 1, exclude_max=True), anything),
     seed=st.one_of(st.integers(0, 2**63), anything),

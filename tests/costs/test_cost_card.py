@@ -265,7 +265,7 @@ def by_hand(one, many):
 
 
 def test_the_gain_of_a_runtime_is_not_prunings(monkeypatch):
-    """The numbers of issue 14: ONNX is 7 times as fast as torch, and pruning gains nothing there."""
+    """ONNX is 7 times as fast as torch, and pruning gains nothing there."""
     measured = {
         "dense (torch)": by_hand((7.0, 1.0), (60.0, 1.0)),
         "compact (torch)": by_hand((5.0, 1.4), (40.0, 1.5)),

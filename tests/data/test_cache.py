@@ -75,7 +75,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("sha256", [None, digest_of(SMALL)])
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, len(save(SMALL)) - 1), value=st.integers(1, 255))
 def test_any_changed_byte_is_noticed(tmp_path, sha256, position, value):
     """In the file's header too, where the names, types and shapes are, and the digest, unless prunelab knows it."""

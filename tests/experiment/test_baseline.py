@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import overrides
+from conftest import composed
 
 import prunelab
 from prunelab import compose
@@ -79,7 +79,7 @@ def test_how_many_rounds_are_as_long(more, expected):
 
 def both(tmp_path, *more):
     quick = ("schedule.rounds=2", "amount=0.3", "baseline=true")
-    result = prunelab.run(compose(*overrides(tmp_path), *quick, *more))
+    result = prunelab.run(composed(tmp_path, *quick, *more))
     return result, json.loads((result.folder / "summary.json").read_text())
 
 
@@ -113,8 +113,7 @@ def test_it_does_not_depend_on_what_was_pruned_before(tmp_path):
 
 def test_the_baseline_changes_nothing_of_the_pruned_network(tmp_path):
     runs = [
-        prunelab.run(compose(*overrides(tmp_path / name), "schedule.rounds=2", f"baseline={name}"))
-        for name in ("true", "false")
+        prunelab.run(composed(tmp_path / name, "schedule.rounds=2", f"baseline={name}")) for name in ("true", "false")
     ]
     (one, other) = ([replace(row, seconds=0.0, prune_ms=0.0) for row in run.rounds] for run in runs)
     assert one == other

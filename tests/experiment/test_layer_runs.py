@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import numbers, overrides, undisturbed_and_resumed
+from conftest import composed, numbers, undisturbed_and_resumed
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,7 +21,7 @@ RUN = ("model=deep_mlp", "model.depth=4", "model.width=20", "strategy=layer", "s
 
 
 def run(folder, *more):
-    return prunelab.run(prunelab.compose(*overrides(folder), *RUN, *more))
+    return prunelab.run(composed(folder, *RUN, *more))
 
 
 def test_a_run_removes_one_layer_a_round_and_really(tmp_path):
@@ -84,7 +84,7 @@ def test_rewinding_leaves_removed_layers_out(tmp_path):
 
 def test_other_models_say_why_they_cannot(tmp_path):
     with pytest.raises(ConfigError, match="strategy=layer: no layer of LeNet keeps"):
-        prunelab.run(prunelab.compose(*overrides(tmp_path), "strategy=layer"))
+        prunelab.run(composed(tmp_path, "strategy=layer"))
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_gradual_removal_goes_on_where_it_was_broken_off(batch, tmp_path):
     """With batch norm, which tells training from evaluation."""
     more = ("model=residual_lenet", "schedule.sparsity=0.6", "schedule.every=2", "schedule.prunings=2", "compact=false")
     choices = ("strategy=layer", "schedule=gradual", "finetune.epochs=1", *more)
-    go = lambda folder: prunelab.run(prunelab.compose(*overrides(folder), *choices))  # noqa: E731
+    go = lambda folder: prunelab.run(composed(folder, *choices))  # noqa: E731
     whole, again = undisturbed_and_resumed(go, tmp_path, batch)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], value)
@@ -101,7 +101,7 @@ def test_gradual_removal_goes_on_where_it_was_broken_off(batch, tmp_path):
 
 def test_gates_and_removal_go_together(tmp_path):
     more = ("regularizer=dynamic_gates", "regularizer.lr=0.01", "schedule.rounds=1")
-    result = prunelab.run(prunelab.compose(*overrides(tmp_path), *RUN[:4], *more))
+    result = prunelab.run(composed(tmp_path, *RUN[:4], *more))
     assert len(result.rounds[1].layers_gone) == 1
 
 
@@ -112,7 +112,7 @@ def test_a_threshold_makes_no_promise(tmp_path):
 
 def test_pruning_by_the_loss_leaves_the_model_training(tmp_path):
     """Between two steps of training, where evaluation would switch batch norm and dropout off."""
-    bench = Bench(resolve(prunelab.compose(*overrides(tmp_path), *RUN)), torch.device("cpu"))
+    bench = Bench(resolve(composed(tmp_path, *RUN)), torch.device("cpu"))
     bench.load_data()
     bench.model.train()
     prune(bench, 1, None)

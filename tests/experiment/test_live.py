@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import overrides, undisturbed_and_resumed
+from conftest import composed, overrides, undisturbed_and_resumed
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -38,7 +38,7 @@ def module():
 
 
 def run(folder, *more, model=None, data=None, where=None):
-    config = prunelab.compose(*overrides(folder, *FEW, *more))
+    config = composed(folder, *FEW, *more)
     return prunelab.run(config, where, model=model or module(), data=data or tensors())
 
 

@@ -67,6 +67,8 @@ SCHEMA = {
     "train.validate_every": ((), "train.validate_every=5", BOTH),
     "finetune.epochs": ((), "finetune.epochs=2", {"round"}),
     "finetune.lr": ((), "finetune.lr=rewind", {"round"}),
+    "finetune.optimizer": ((), "finetune.optimizer={lr:0.01}", {"round"}),
+    "finetune.lr_schedule": (("lr_schedule=steps",), "finetune.lr_schedule={gamma:0.2}", {"round"}),
     "finetune.distill.alpha": ((), "finetune.distill.alpha=0.5", {"round"}),
     "finetune.distill.temperature": (("finetune.distill.alpha=0.5",), "finetune.distill.temperature=2", {"round"}),
     "prune.include": ((), "prune.include=[fc*.weight]", {"round"}),
@@ -148,6 +150,8 @@ VALUES = {  # another value, where a larger number or `not` is none
     "allocation/nm.m": "8",
     "lr_schedule/steps.milestones": "[0.4,0.8]",
     "model/conv6.pairs": "2",
+    "model/lstm.embedding": "32",
+    "model/mlp.hidden": "[30]",
     "model/resnet18.name": "resnet34",
     "model/torchvision.name": "resnet34",
     "model/vit_tiny.patch": "7",
@@ -156,6 +160,9 @@ VALUES = {  # another value, where a larger number or `not` is none
     "regularizer/dynamic_gates.layers": "[blocks.*]",
     "regularizer/l0.granularity": "channel",
     "schedule/ramp.step": "0.05",
+    "sparse_training/rigl.decay": "constant",
+    "sparse_training/set.decay": "cosine",
+    "sparse_training/sparse_momentum.decay": "constant",
 }
 SAME = {  # (choice, key) → stages whose names change, where it is not all that the group changes
     "schedule/iterative.rounds": set(),

@@ -5,14 +5,15 @@ import json
 
 import pytest
 import torch
-from conftest import overrides
+from conftest import composed
 from safetensors.torch import load_file
 
 import prunelab
 from prunelab.data.mnist import mnist
 from prunelab.errors import ConfigError
-from prunelab.experiment import gate, phase
+from prunelab.experiment import gate, phase, proof
 from prunelab.models.lenet import LeNet300100
+from prunelab.runtime import fresh_process
 
 NETWORKS = """
 import torch
@@ -37,6 +38,11 @@ class Shuffled(nn.Sequential):
 """
 
 
+@pytest.fixture(autouse=True)
+def _in_a_fresh_process(monkeypatch):
+    monkeypatch.setattr(proof, "fresh_process", fresh_process)
+
+
 @pytest.fixture
 def trusted(tmp_path, monkeypatch):
     (tmp_path / "proof_networks.py").write_text(NETWORKS)
@@ -45,7 +51,7 @@ def trusted(tmp_path, monkeypatch):
 
 
 def run(tmp_path, *more):
-    result = prunelab.run(prunelab.compose(*overrides(tmp_path, "schedule.rounds=1", *more)))
+    result = prunelab.run(composed(tmp_path, "schedule.rounds=1", *more))
     return result, json.loads((result.folder / "summary.json").read_text())
 
 
@@ -96,7 +102,7 @@ def test_a_network_with_state_that_no_file_holds(tmp_path, trusted, monkeypatch)
 
 
 def test_a_live_model_is_filled_from_its_files(tmp_path, monkeypatch):
-    few = prunelab.compose(*overrides(tmp_path, "schedule.rounds=1"))
+    few = composed(tmp_path, "schedule.rounds=1")
     assert prunelab.run(few, model=LeNet300100()).problems == []
     honest = phase._measure
     monkeypatch.setattr(phase, "_measure", lambda *args: dataclasses.replace(honest(*args), nonzero=7))

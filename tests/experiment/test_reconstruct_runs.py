@@ -2,18 +2,13 @@
 
 import pytest
 import torch
-from conftest import numbers, overrides
+from conftest import numbers, run
 from safetensors.torch import load_file
 
-import prunelab
 from prunelab.errors import ConfigError
 from prunelab.training import loop
 
 ONE = ("schedule=one_shot", "amount=0.7", "finetune.epochs=0", "strategy=l1", "model=lenet")
-
-
-def run(folder, *more):
-    return prunelab.run(prunelab.compose(*overrides(folder), *more))
 
 
 def test_the_masks_are_the_criterions_and_the_weights_that_stay_are_updated(tmp_path):

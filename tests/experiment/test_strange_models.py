@@ -10,7 +10,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from conftest import overrides, table
+from conftest import composed, table
 
 import prunelab
 
@@ -18,7 +18,7 @@ TOY = "odd_networks"
 
 
 def run(folder, name, *more):
-    config = prunelab.compose(*overrides(folder, f"model._target_={TOY}.{name}", f"trusted=[{TOY}]", *more))
+    config = composed(folder, f"model._target_={TOY}.{name}", f"trusted=[{TOY}]", *more)
     return prunelab.run(config)
 
 

@@ -1,8 +1,10 @@
 """Tickets and their controls: what they share, bit for bit, and the one thing in which they differ."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
-from conftest import overrides
+from conftest import composed, overrides
 from safetensors.torch import load_file
 
 import prunelab
@@ -18,11 +20,11 @@ TICKET = ("strategy=lottery_ticket", "schedule.rounds=2", "amount=0.5")
 
 
 def run(folder, *more):
-    return prunelab.run(prunelab.compose(*overrides(folder), *TICKET, *more))
+    return prunelab.run(composed(folder, *TICKET, *more))
 
 
-@pytest.fixture
-def starts(monkeypatch):
+@contextmanager
+def recorded():
     """Weights and masks at the start of each training that is really done, in their order, with its round."""
     found, benches = [], []
     fit, load = phase.fit, Bench.load_data
@@ -35,9 +37,25 @@ def starts(monkeypatch):
         found.append((spec.round, snapshot(model), benches[-1].masks.state(), spec.seed))
         return fit(model, optimizer, train, validation, spec, *args, **how)
 
-    monkeypatch.setattr(Bench, "load_data", load_data)
-    monkeypatch.setattr(phase, "fit", noted)
-    return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bench, "load_data", load_data)
+        patch.setattr(phase, "fit", noted)
+        yield found
+
+
+@pytest.fixture
+def starts():
+    with recorded() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def ticket(tmp_path_factory):
+    """The folder of a ticket without a control, and how each of its trainings began."""
+    folder = tmp_path_factory.mktemp("ticket")
+    with recorded() as found:
+        run(folder)
+    return folder, {number: (weights, kept, seed) for number, weights, kept, seed in found}
 
 
 def same(one, other):
@@ -53,16 +71,14 @@ def rows(mask):
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_a_control_shares_with_its_ticket_all_but_one_thing(control, tmp_path, starts):
-    run(tmp_path)
+def test_a_control_shares_with_its_ticket_all_but_one_thing(control, ticket, starts):
     torch.manual_seed(derive(0, "init"))
     origin = LeNet().state_dict()
-    ticket = {number: (weights, kept, seed) for number, weights, kept, seed in starts}
-    starts.clear()
-    result = run(tmp_path, f"control={control}")
+    folder, trainings = ticket
+    result = run(folder, f"control={control}")
     assert [number for number, *_ in starts] == [1, 2]  # the ticket's own rounds are there already
     for number, weights, kept, seed in starts:
-        first, masked, ticket_seed = ticket[number]
+        first, masked, ticket_seed = trainings[number]
         assert seed == ticket_seed
         sizes = {name: int(mask.sum()) for name, mask in kept.items()}
         assert sizes == {name: int(mask.sum()) for name, mask in masked.items()}
@@ -84,10 +100,10 @@ def test_a_control_shares_with_its_ticket_all_but_one_thing(control, tmp_path, s
 
 
 def test_reinit_draws_other_weights_of_the_same_kind_and_the_same_each_time(tmp_path, starts):
-    run(tmp_path / "a", "control=reinit")
+    run(tmp_path / "a", "control=reinit", "schedule.rounds=1")
     first = [weights for number, weights, *_ in starts]
     starts.clear()
-    run(tmp_path / "b", "control=reinit")
+    run(tmp_path / "b", "control=reinit", "schedule.rounds=1")
     assert all(same(one, other) for one, other in zip(first, [w for _, w, *_ in starts], strict=True))
     dense, _, ticket, again = first[0], first[1], first[1], first[2]
     assert not torch.equal(dense["fc1.weight"], again["fc1.weight"])
@@ -125,17 +141,15 @@ def test_the_iteration_of_the_least_validation_loss_is_recorded(tmp_path, monkey
 
 
 def test_looking_at_the_validation_loss_changes_nothing_else(tmp_path):
-    one = run(tmp_path / "a", "train.validate_every=1")
-    other = run(tmp_path / "b")
+    one = run(tmp_path / "a", "train.validate_every=1", "schedule.rounds=1")
+    other = run(tmp_path / "b", "schedule.rounds=1")
     assert same(one.model.state_dict(), other.model.state_dict())
     assert one.rounds[1].early_stop <= other.rounds[1].early_stop == 5
 
 
 def test_reinit_of_a_checkpoint_draws_other_weights(tmp_path, starts):
-    dense = run(tmp_path / "dense", "control=null", "rewind=null")
     file = tmp_path / "dense.pt"
-    torch.save(dense.model.state_dict(), file)
-    starts.clear()
-    run(tmp_path / "again", f"model.checkpoint={file}", "control=reinit")
+    torch.save(LeNet().state_dict(), file)
+    run(tmp_path, f"model.checkpoint={file}", "control=reinit", "schedule.rounds=1")
     assert not torch.equal(starts[-1][1]["fc1.weight"], starts[0][1]["fc1.weight"])
     assert float(starts[-1][1]["fc1.weight"].std()) < 0.1

@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+import forked
 import pytest
 import torch
 from export_networks import sparse_lenet
@@ -81,7 +82,7 @@ def test_an_attention_layers_own_weights_stay_in_float():
 
 @torchao
 @pytest.mark.parametrize("kind", ["int8_weight", pytest.param("int8_dynamic", marks=pytest.mark.slow)])
-def test_what_was_saved_comes_back_in_a_fresh_process(tmp_path, kind, python):
+def test_what_was_saved_comes_back_in_a_fresh_process(tmp_path, kind):
     found = quantize(sparse_lenet(), kind)
     int8.save(tmp_path, found, Network(sparse_lenet()))
     assert (tmp_path / int8.names(kind)[0]).stat().st_size == found.bytes_after
@@ -89,14 +90,11 @@ def test_what_was_saved_comes_back_in_a_fresh_process(tmp_path, kind, python):
     with torch.no_grad():
         assert torch.equal(load(kind, tmp_path)(x), found.model(x))
         expected = found.model(torch.ones(2, 1, 28, 28)).sum().item()
-    done = python(
-        "import torch; from pathlib import Path; from prunelab.exports import int8; torch.set_num_threads(1);"
-        "from prunelab.models.lenet import LeNet300100;"
-        f"model = int8.load('{kind}', Path('.'), lambda said: LeNet300100());"
-        "print(model(torch.ones(2, 1, 28, 28)).sum().item())",
-        cwd=tmp_path,
-    )
-    assert float(done.stdout) == pytest.approx(expected, abs=1e-6), done.stderr
+    forked.call(comes_back, kind, tmp_path, expected)
+
+
+def comes_back(kind, folder, expected):
+    assert load(kind, folder)(torch.ones(2, 1, 28, 28)).sum().item() == pytest.approx(expected, abs=1e-6)
 
 
 @torchao

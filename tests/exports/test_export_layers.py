@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import overrides
+from conftest import composed
 from safetensors.torch import load_file
 from torch import nn
 
@@ -38,7 +38,7 @@ def result(tmp_path_factory):
     (folder / "plain_layers.py").write_text(PLAIN)
     sys.path.insert(0, str(folder))
     chosen = ("model._target_=plain_layers.Plain", "trusted=[plain_layers]", "strategy=layer", "strategy.count=2")
-    yield prunelab.run(prunelab.compose(*overrides(folder, *chosen, "schedule.rounds=1")))
+    yield prunelab.run(composed(folder, *chosen, "schedule.rounds=1"))
     sys.path.remove(str(folder))
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from conftest import overrides
+from conftest import composed, overrides
 
 import prunelab
 from prunelab.costs import latency as timing
@@ -41,13 +41,13 @@ def test_a_missing_package_is_found_before_training(asked, package, tmp_path, mo
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find("json"))
     monkeypatch.setattr(training, "fit", lambda *args, **how: pytest.fail("trained"))
     with pytest.raises(ConfigError, match=f"needs {package}; pip install"):
-        prunelab.run(prunelab.compose(*overrides(tmp_path, asked)))
+        prunelab.run(composed(tmp_path, asked))
 
 
 @pytest.mark.slow
 def test_int8_is_in_the_summary(tmp_path):
     pytest.importorskip("torchao")
-    result = prunelab.run(prunelab.compose(*overrides(tmp_path, "quantize=int8_weight", "schedule.rounds=1")))
+    result = prunelab.run(composed(tmp_path, "quantize=int8_weight", "schedule.rounds=1"))
     facts = json.loads((result.folder / "summary.json").read_text())["quantized"]
     assert facts["bytes_after"] < 0.3 * facts["bytes_before"]
     assert (result.folder / "model.int8_weight.safetensors").is_file()
@@ -60,7 +60,7 @@ def test_what_there_is_not_is_refused(wrong):
 
 
 def test_every_run_has_the_counts_and_masks_are_no_faster(tmp_path, capsys):
-    result = prunelab.run(prunelab.compose(*overrides(tmp_path, "schedule.rounds=1", "amount=0.5")))
+    result = prunelab.run(composed(tmp_path, "schedule.rounds=1", "amount=0.5"))
     found = card(result)
     assert list(found) == ["dense (torch)", "masked (torch)"]
     conv, linear = 54 * 26 * 26 + 864 * 11 * 11, 400 * 120 + 120 * 84 + 84 * 10
@@ -90,7 +90,7 @@ def test_dense_is_the_network_of_round_0(tmp_path, monkeypatch):
         "prunelab.experiment.finish.cost_card", lambda forms, inputs, measure: given.update(forms) or []
     )
     monkeypatch.setattr("prunelab.tracking.run_folder.RunFolder.cost", lambda self, rows: None)
-    result = prunelab.run(prunelab.compose(*overrides(tmp_path, "schedule.rounds=1", "amount=0.5")))
+    result = prunelab.run(composed(tmp_path, "schedule.rounds=1", "amount=0.5"))
     assert list(given) == ["dense (torch)", "masked (torch)"]
     for form, row in zip(given.values(), result.rounds, strict=True):  # each gives what its round reports
         found = training.evaluate(form.run, mnist(limit=300).test)
@@ -129,7 +129,7 @@ def test_all_forms_are_timed_in_one_race_with_the_dense_network_of_their_runtime
 
 @pytest.mark.parametrize(("asked", "timed"), [(["latency=true"], True), (["latency=false", "compact=true"], False)])
 def test_the_key_decides_what_is_timed(tmp_path, asked, timed):
-    result = prunelab.run(prunelab.compose(*overrides(tmp_path, "schedule.rounds=1", *asked)))
+    result = prunelab.run(composed(tmp_path, "schedule.rounds=1", *asked))
     assert all(("latency_1_ms" in row) is timed for row in card(result).values())
 
 

@@ -1,7 +1,7 @@
 """A model that returns anything but logits is refused before training."""
 
 import pytest
-from conftest import overrides
+from conftest import composed
 
 import prunelab
 from prunelab.errors import ConfigError
@@ -30,4 +30,4 @@ def test_a_model_that_gives_no_logits_is_refused_before_training(output, said, t
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(loop, "train_step", lambda *args, **how: pytest.fail("trained"))
     with pytest.raises(ConfigError, match=rf"model\._target_={name}\.Odd: {said}"):
-        prunelab.run(prunelab.compose(*overrides(tmp_path), f"model._target_={name}.Odd", f"trusted=[{name}]"))
+        prunelab.run(composed(tmp_path, f"model._target_={name}.Odd", f"trusted=[{name}]"))

@@ -13,6 +13,7 @@ from prunelab.models.conv import Conv
 from prunelab.models.deep_mlp import DeepMLP
 from prunelab.models.lenet5_caffe import LeNet5Caffe
 from prunelab.models.lstm import LSTM
+from prunelab.models.mlp import MLP
 from prunelab.models.residual_lenet import ResidualLeNet
 from prunelab.models.torchvision_models import torchvision_model
 from prunelab.models.vit import ViT
@@ -82,6 +83,7 @@ def test_lstm():
     assert parameters(LSTM()) == gates + 10 * 129
     assert parameters(LSTM(layers=2)) == gates + 4 * 128 * (128 + 128 + 2) + 10 * 129
     assert LSTM(shape=COLOUR).lstm.input_size == 96
+    assert parameters(LSTM(embedding=128)) == 128 * 29 + 4 * 128 * (128 + 128 + 2) + 10 * 129
 
 
 def test_lstm_reads_rows_from_top_to_bottom():
@@ -114,6 +116,14 @@ def test_vit_sees_every_patch_and_where_it_is():
 def test_deep_mlp():
     assert parameters(DeepMLP()) == 100 * 785 + 8 * 100 * 101 + 10 * 101
     assert [type(block).__name__ for block in DeepMLP(depth=3).blocks] == ["Block"] * 3
+
+
+def test_mlp():
+    assert parameters(MLP()) == 40 * 785 + 20 * 41 + 10 * 21
+    assert weights(MLP((300, 100))) == 266_200  # LeNet-300-100
+    assert [type(layer).__name__ for layer in MLP(())] == ["Flatten", "Linear"]
+    with pytest.raises(ValueError, match=r"hidden=\[40, 0\]: must be whole numbers ≥ 1"):
+        MLP([40, 0])
 
 
 def test_residual_lenet():

@@ -9,15 +9,15 @@ import urllib.request
 
 import pytest
 from chromium import browser  # noqa: F401
-from conftest import finish, overrides, start
+from conftest import BASIC, overrides
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
+def sweep(cli, tmp_path_factory):
     """Two strategies, two seeds and two amounts at once: eight jobs. What was printed, and the folder."""
     home = tmp_path_factory.mktemp("browser")
     many = ("strategy=l1,lottery_ticket", "seed=0,1", "amount=0.5,0.8", "schedule=one_shot", "rewind=null")
-    done = finish(start("-m", *many, *overrides(home), cwd=home), timeout=200)
+    done = cli("-m", BASIC, *many, *overrides(home), cwd=home, timeout=200)
     assert (done.returncode, done.stderr) == (0, "")
     (folder,) = (home / "outputs" / "sweeps").iterdir()
     return folder, done.stdout

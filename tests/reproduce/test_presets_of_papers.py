@@ -16,11 +16,15 @@ from prunelab.reproduce.verdict import measure
 every_preset = pytest.mark.parametrize("name", presets())
 
 
-def jobs(name):
-    """The overrides of each job of a preset's sweep, without seeds."""
+def choices(name):
+    """The overrides of each key of a preset's sweep, without seeds."""
     params = content(GROUP, name).get("hydra", {}).get("sweeper", {}).get("params", {})
-    choices = [[f"{key}={value}" for value in str(values).split(",")] for key, values in params.items()]
-    return [tuple(job) for job in itertools.product(*choices)]
+    return [[f"{key}={value}" for value in str(values).split(",")] for key, values in params.items()]
+
+
+def jobs(name):
+    """The overrides of each job."""
+    return list(itertools.product(*choices(name)))
 
 
 @every_preset
@@ -38,8 +42,10 @@ def test_a_preset_names_its_paper_and_every_value_names_jobs_that_there_are(name
 
 @every_preset
 def test_a_whole_preset_composes(name):
-    for job in jobs(name):
-        resolve(prunelab.compose(f"experiment=papers/{name}", *job))
+    """With every value of each key."""
+    found = choices(name)
+    for number in range(max(map(len, found), default=1)):
+        resolve(prunelab.compose(f"experiment=papers/{name}", *(values[number % len(values)] for values in found)))
 
 
 @every_preset

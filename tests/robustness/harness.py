@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import forked
 import pytest
 from filelock import FileLock
 from forked import PATIENCE
@@ -27,10 +27,8 @@ SMALL = (
     "schedule.rounds=5",
     "threads=1",
     "train.batch_size=20",
+    "latency=false",
 )
-
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["prunelab.experiment.run", "prunelab.config.compose", "torch.utils.tensorboard"])
 
 
 def run_experiment(overrides: list[str], folder: str, environment: dict[str, str]) -> None:
@@ -46,9 +44,7 @@ def run_experiment(overrides: list[str], folder: str, environment: dict[str, str
 def start(overrides: list[str], folder: Path, **environment: str) -> BaseProcess:
     folder.parent.mkdir(parents=True, exist_ok=True)
     environment = {"PRUNELAB_CACHE": os.environ["PRUNELAB_CACHE"], **environment}
-    process = context.Process(target=run_experiment, args=(overrides, str(folder), environment))
-    process.start()
-    return process
+    return forked.process(run_experiment, overrides, str(folder), environment)
 
 
 def finish(overrides: list[str], folder: Path) -> None:

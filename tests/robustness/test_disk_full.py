@@ -1,10 +1,11 @@
 """A full disk at any write: one line that names the folder and the free bytes; and the next run is whole."""
 
 import errno
-import subprocess
-import sys
+import functools
+import resource
 from pathlib import Path
 
+import forked
 import pytest
 from harness import finish, result, settings
 
@@ -14,13 +15,6 @@ from prunelab.stages import files
 LIMITS = [0, 2_000, 100_000, 242_000, 600_000]  # bytes a file; the weights have 240,000
 LONG = [pytest.param(limit, marks=pytest.mark.slow) for limit in LIMITS if limit != 242_000]
 SHORT = ("schedule.rounds=1", "data.limit=100", "train.epochs=1")
-LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-sys.argv = ["prunelab", *sys.argv[2:]]
-from prunelab.cli.main import main
-main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +72,8 @@ def test_a_disk_that_fills_up_at_every_write(tmp_path, monkeypatch, expected):
 @pytest.mark.parametrize("limit", [242_000, *LONG])
 def test_a_limit_on_file_size_ends_in_one_line(limit, tmp_path, expected):
     overrides = settings(tmp_path / "outputs", *SHORT, f"hydra.run.dir={tmp_path / 'run'}")
-    command = [sys.executable, "-c", LIMITED, str(limit), *overrides]
-    limited = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    files_of = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    limited = forked.run(*overrides, cwd=tmp_path, first=files_of)
     assert "Traceback" not in limited.stderr
     if limited.returncode != 0:
         assert limited.returncode == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import BASIC
 from harness import record, row
 from safetensors.torch import save
 
@@ -234,7 +235,7 @@ def test_a_run_and_a_sweep_replace_links(cli, tmp_path, notes):
         link(tmp_path / name, notes)
     for name in ("gifts/multirun.yaml", "gifts/sweep.json", "gifts/0/tries.json"):
         link(tmp_path / name, notes / "notes")
-    for how in (["hydra.run.dir=gift"], ["-m", "seed=0,1", "hydra.sweep.dir=gifts"]):
+    for how in (["hydra.run.dir=gift"], ["-m", BASIC, "seed=0,1", "hydra.sweep.dir=gifts"]):
         done = cli(*how, *small, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "gifts" / "1" / "summary.json").is_file()

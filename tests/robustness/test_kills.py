@@ -38,7 +38,7 @@ def test_killed_again_and_again_ends_bit_identical(kills, tmp_path, request):
 
 
 def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path):
-    overrides = settings(tmp_path / "outputs", "train.epochs=40", "schedule.rounds=1")
+    overrides = settings(tmp_path / "outputs", "train.epochs=24", "schedule.rounds=1")
     process = start(overrides, tmp_path / "killed")
     epochs = tmp_path / "killed" / "epochs.csv"
     while not epochs.exists() or epochs.read_text().count("\n") < 6:
@@ -47,7 +47,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path):
     process.join()
     finish(overrides, tmp_path / "resumed")
     text = (tmp_path / "resumed" / "epochs.csv").read_text()
-    rows = list(csv.DictReader(text.splitlines()))[:40]
+    rows = list(csv.DictReader(text.splitlines()))[:24]
     reused = [row["reused"] == "true" for row in rows]
     assert reused.count(True) >= 4  # all but the one that was under way, or just ended
     assert reused == sorted(reused, reverse=True)

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
-from conftest import overrides
-from forked import PATIENCE
-from harness import context, record
+from conftest import BASIC, composed, overrides
+from harness import record
 
 import prunelab
 from prunelab import report
@@ -56,7 +56,8 @@ def home(cli, tmp_path_factory):
 
 def given(folder, *more):
     """A command line; `-m` comes first."""
-    return [*(item for item in more if item == "-m"), *overrides(folder, *ROUND, *(m for m in more if m != "-m"))]
+    launched = ("-m", BASIC) if "-m" in more else ()
+    return [*launched, *overrides(folder, *ROUND, *(item for item in more if item != "-m"))]
 
 
 def only_line(done):
@@ -128,8 +129,7 @@ def hold_for_ever(folder):
 
 
 def test_the_lock_of_a_killed_process_is_gone(tmp_path):
-    process = context.Process(target=hold_for_ever, args=(tmp_path,))
-    process.start()
+    process = forked.process(hold_for_ever, tmp_path)
     while not (tmp_path / "held").exists():
         time.sleep(0.01)
     with pytest.raises(ConfigError, match="another process writes"):
@@ -157,7 +157,7 @@ def test_another_live_model_is_another_run(tmp_path):
     def run(seed, folder="run"):
         torch.manual_seed(seed)
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
-        return prunelab.run(prunelab.compose(*overrides(tmp_path, *ROUND)), tmp_path / folder, model=model)
+        return prunelab.run(composed(tmp_path, *ROUND), tmp_path / folder, model=model)
 
     first = run(0).rounds[-1].test_loss
     assert run(0).rounds[-1].test_loss == first
@@ -204,7 +204,12 @@ SMALL = "threads=1 data.limit=2000 train.epochs=1 finetune.epochs=1"
 def bash(script, folder):
     environment = {**os.environ, "F": SMALL, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}  # noqa: PTH120
     return subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=280 * PATIENCE
+        ["bash", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280 * forked.PATIENCE,
     )
 
 

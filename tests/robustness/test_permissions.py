@@ -6,8 +6,9 @@ import re
 import subprocess
 import sys
 
+import forked
 import pytest
-from harness import SMALL, context, finish, result, settings
+from harness import SMALL, finish, result, settings
 
 from prunelab import compose, run
 from prunelab.stages.files import StorageError
@@ -79,8 +80,7 @@ def test_a_read_only_folder_is_named(locked, tmp_path_factory):
     blocked.chmod(0o555)
     more = settings(home / "outputs", "schedule.rounds=2")
     target = home / "free" if locked == "stages" else blocked / "run"
-    process = context.Process(target=run_without_privileges, args=(more, str(target), str(home / "said")))
-    process.start()
+    process = forked.process(run_without_privileges, more, str(target), str(home / "said"))
     process.join(120)
     assert process.exitcode == 7
     said = (home / "said").read_text()

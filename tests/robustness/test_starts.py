@@ -9,7 +9,7 @@ from harness import is_full, record, result, settings, sizes, start
 
 @pytest.mark.parametrize("repeats", sizes(1, 20))
 def test_simultaneous_first_starts(repeats, tmp_path, request):
-    processes = 50 if is_full(request) else 8
+    processes = 50 if is_full(request) else 6
     for repeat in range(repeats):
         home = tmp_path / str(repeat)
         overrides = settings(home / "outputs", "schedule.rounds=1")

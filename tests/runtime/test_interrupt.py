@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from conftest import overrides
+from conftest import composed
 
 import prunelab
 from prunelab.runtime.interrupt import InterruptedRun, graceful
@@ -43,5 +43,5 @@ def test_a_run_that_was_over_when_it_came_is_completed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(RunFolder, "finish", late)
     with pytest.raises(InterruptedRun):
-        prunelab.run(prunelab.compose(*overrides(tmp_path, "schedule.rounds=1")), tmp_path / "run")
+        prunelab.run(composed(tmp_path, "schedule.rounds=1"), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "completed"

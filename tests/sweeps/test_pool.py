@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
 from conftest import overrides, start
 from hydra._internal.callbacks import Callbacks
@@ -57,7 +58,8 @@ def waits(settings: DictConfig) -> None:
 
 @pytest.fixture
 def pool(tmp_path) -> Iterator:
-    """`pool(task, n_jobs)`: a pool whose jobs have their folders in `tmp_path`."""
+    """`pool(task, n_jobs)`: a pool whose jobs have their folders in `tmp_path`, forked from the server of all tests."""
+    forked.ready()
     with composing.own_hydra() as loader:
         settings = [f"hydra.sweep.dir={tmp_path}", "device=cpu"]
         config = loader.load_configuration("config", settings, run_mode=RunMode.MULTIRUN)

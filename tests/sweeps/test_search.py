@@ -5,11 +5,11 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 
 from prunelab.cli import search as command
@@ -22,18 +22,11 @@ FAST = ("data.limit=300", "train.epochs=1", "finetune.epochs=1")
 
 
 def start(folder, *args):
-    words = [sys.executable, "-m", "prunelab.search", *args]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(words, cwd=folder, env=dict(os.environ), **pipes)
-
-
-def finish(process):
-    out, err = process.communicate(timeout=200)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    return forked.Command(*args, module="prunelab.search", cwd=folder)
 
 
 def search(folder, *args):
-    return finish(start(folder, *args))
+    return start(folder, *args).finish(200)
 
 
 def trials(folder, name="search"):
@@ -54,7 +47,7 @@ def wait_for(path: Path, process):
     for _ in range(1200):
         if path.exists():
             return
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.05)
     raise AssertionError(path)
 
@@ -126,10 +119,10 @@ SOME = [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.slow) for numbe
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SOME)
 def test_interrupted_and_started_again_it_has_the_trials_of_an_undisturbed_one(number, undisturbed, tmp_path):
-    process = start(tmp_path, *FAST, *SPACE, "--trials", "6")
-    wait_for(tmp_path / "outputs/searches/search/1/rounds.csv", process)
-    process.send_signal(number)
-    stopped = finish(process)
+    started = start(tmp_path, *FAST, *SPACE, "--trials", "6")
+    wait_for(tmp_path / "outputs/searches/search/1/rounds.csv", started.process)
+    os.kill(started.process.pid, number)
+    stopped = started.finish(200)
     if number == signal.SIGKILL:
         assert stopped.returncode == -signal.SIGKILL
     else:
@@ -157,7 +150,7 @@ def test_a_signal_that_comes_when_a_run_no_longer_listens_is_heard_after_it():
 @pytest.mark.slow
 def test_two_processes_share_a_study(tmp_path):
     both = [start(tmp_path, *FAST, *SPACE, "--trials", "8") for _ in range(2)]
-    ended = [finish(process) for process in both]
+    ended = [started.finish(200) for started in both]
     assert [done.returncode for done in ended] == [0, 0], ended[0].stderr + ended[1].stderr
     found = trials(tmp_path)
     assert [state for state, _, _ in found] == ["COMPLETE"] * 8
@@ -283,7 +276,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(storage, capsys, tmp_path,
     monkeypatch.chdir(tmp_path)
     name = storage if storage not in STORAGES else "mine.db"
     STORAGES.get(storage, lambda path: None)(tmp_path / "mine.db")
-    assert command.main(["--storage", name, "--trials", "1"]) == 1
+    assert command.main(["--storage", name, "--trials", "1", "amount=interval(0.1,0.5)"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("prunelab: --storage ")
     assert name in line

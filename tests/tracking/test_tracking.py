@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import overrides, table
+from conftest import composed, overrides, run, table
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,6 +21,7 @@ from prunelab.models.lenet import LeNet
 from prunelab.pruning.masks import Masks
 from prunelab.records import EpochRecord, RoundRecord, column
 from prunelab.tracking import csv_files, tensorboard
+from prunelab.tracking.accuracy_figure import accuracy_figure
 from prunelab.tracking.csv_files import FILES
 from prunelab.tracking.tensorboard import mask_image, surviving_weights
 from prunelab.training.loop import evaluate
@@ -30,14 +31,20 @@ ROUNDS = (
     "train_loss,val_accuracy,test_accuracy,test_loss,epochs,seconds,stage,reused,early_stop"
 )
 TENSORS = ("conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "fc3.weight")
+RUN = ("schedule.rounds=2", "amount=0.3", "finetune.epochs=2", "seed=3")
 LAST = 2  # round
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _pictures():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensorboard, "accuracy_figure", accuracy_figure)
+        yield
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tracking")
-    config = prunelab.compose(*overrides(folder, "schedule.rounds=2", "amount=0.3", "finetune.epochs=2", "seed=3"))
-    return prunelab.run(config)
+    return run(tmp_path_factory.mktemp("tracking"), *RUN)
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +155,7 @@ def test_the_config_in_the_summary_can_be_run_again(summary, folder):
     assert config["data"]["limit"] == 300
     assert config["strategy"]["name"] == "global"
     assert config["allocation"]["_target_"] == "prunelab.pruning.allocation.global_.Global"
-    again = prunelab.compose(
-        *overrides(folder.parents[2], "schedule.rounds=2", "amount=0.3", "finetune.epochs=2", "seed=3")
-    )
+    again = prunelab.compose(*overrides(folder.parents[2], *RUN))
     assert plain(again) == config
 
 
@@ -275,7 +280,7 @@ def test_a_run_of_reused_stages_is_complete_by_itself(folder, result, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     root = folder.parents[2]
-    config = prunelab.compose(*overrides(root, "schedule.rounds=2", "amount=0.3", "finetune.epochs=2", "seed=3"))
+    config = composed(root, *RUN)
     again = prunelab.run(config, tmp_path / "again").folder
     for name in ("rounds.csv", "epochs.csv"):
         rows = table(again / name)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from conftest import overrides
+from conftest import composed
 
 import prunelab
 from prunelab.errors import ConfigError
@@ -18,6 +18,11 @@ from prunelab.training import loop, lr_schedules
 def test_cosine_by_hand():
     assert [lr_schedules.cosine(p) for p in (0, 0.5, 2 / 3)] == pytest.approx([1, 0.5, 0.25])
     assert lr_schedules.cosine(0.25, warmup=0.5) == pytest.approx(0.5 * (1 + math.sqrt(0.5)) / 2)
+
+
+def test_linear_by_hand():
+    assert [lr_schedules.linear(p, start=0.5) for p in (0, 0.5, 0.6, 0.75)] == pytest.approx([1, 1, 0.8, 0.5])
+    assert lr_schedules.linear(0.1, warmup=0.2) == pytest.approx(0.45)
 
 
 def test_steps_by_hand():
@@ -58,7 +63,7 @@ def rates(monkeypatch):
 def run(folder, *more):
     """Two epochs of four steps of dense training, then rounds of one or two epochs."""
     few = ("data.limit=200", "train.batch_size=50", "train.epochs=2", "schedule.rounds=1", "optimizer.lr=1")
-    return prunelab.run(prunelab.compose(*overrides(folder), *few, *more))
+    return prunelab.run(composed(folder, *few, *more))
 
 
 FALLING = [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]  # milestones at 4 and 6 of 8 steps
@@ -75,6 +80,8 @@ FALLING = [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]  # milestones at 4 and 6 of 8 steps
         (["rewind=0", "finetune.epochs=2"], FALLING),
         (["rewind=0", "finetune.epochs=2", "finetune.lr=last"], [0.01] * 8),
         (["train.epochs=0", "finetune.epochs=2"], FALLING),  # pruned at initialisation: this is the training
+        (["finetune.optimizer={lr:2}", "finetune.epochs=2"], [2 * rate for rate in FALLING]),
+        (["finetune.lr_schedule={milestones:[1it]}"], [1, 0.1, 0.1, 0.1]),
     ],
     ids=lambda value: " ".join(value) or "default" if all(isinstance(item, str) for item in value) else "",
 )
@@ -83,6 +90,22 @@ def test_fine_tuning_ends_where_dense_training_did_and_rewinding_goes_through_it
     dense = [] if "train.epochs=0" in more else FALLING
     rewinding = FALLING[:4] if "rewind=1ep" in more else []  # dense training again, up to the rewinding point
     assert rates == pytest.approx([*dense, *rewinding, *expected])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["finetune.optimizer={lr:2}", "finetune.lr=last"], "finetune.lr=last: .* must be null"),
+        (["finetune.optimizer={rate:2}"], r"finetune.optimizer.rate=2: "),
+        (["finetune.optimizer=2"], r"finetune.optimizer=2: must be null or a mapping of options"),
+        (["finetune.lr_schedule={gamma:0}", "lr_schedule=steps"], "lr_schedule.gamma=0: must be"),
+        (["finetune.optimizer={lr:-2}"], "Invalid learning rate"),
+    ],
+)
+def test_options_of_fine_tuning_that_cannot_be_are_refused_before_training(tmp_path, rates, more, message):
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path, *more)
+    assert not rates
 
 
 def test_a_constant_rate_stays(tmp_path, rates):
@@ -136,7 +159,7 @@ def test_another_spelling_is_refused(options):
 
 def test_a_length_in_iterations_trains_so_many_steps_and_drops_the_rate_there(tmp_path):
     steps = ("lr_schedule=steps", "lr_schedule.milestones=[3it,1ep]", "train.epochs=9it", "finetune.epochs=4it")
-    config = prunelab.compose(*overrides(tmp_path, *steps, "train.batch_size=50", "data.limit=250"))
+    config = composed(tmp_path, *steps, "train.batch_size=50", "data.limit=250")
     result = prunelab.run(config)
     rows = (result.folder / "epochs.csv").read_text().splitlines()
     found = [dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in rows[1:]]

@@ -66,7 +66,7 @@ def check(number: int, seed: int) -> bool:
 
 def test_some_networks() -> None:
     """Most of a fixed sample run to their end."""
-    assert sum(check(number, number) for number in range(16)) > 8
+    assert sum(check(number, number) for number in range(8)) > 4
 
 
 @pytest.mark.slow

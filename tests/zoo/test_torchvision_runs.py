@@ -68,11 +68,8 @@ def rows(names: Iterable[str]) -> list[zoo_runs.Row]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("name", "options"), [("squeezenet1_1", OPTIONS[1]), ("shufflenet_v2_x0_5", OPTIONS[3]), ("mnasnet0_5", OPTIONS[0])]
-)
-def test_a_small_network(name: str, options: tuple[str, ...]) -> None:
-    assert check(name, options, size=32).found is not None
+def test_a_small_network() -> None:
+    assert check("squeezenet1_1", OPTIONS[1], size=32).found is not None
 
 
 @pytest.mark.slow

@@ -12,6 +12,9 @@ class ERK(Uniform):
 
     In all tensors together round(amount · n) of n units go; a density never exceeds 1.
 
+    Use it for sparse training and for pruning at initialisation, where scores of different layers cannot be
+    compared.
+
     Source: Evci et al. 2020, "Rigging the lottery", section 3(1), arXiv 1911.11134; for Linear layers Mocanu et al.
         2018, eq. 3, arXiv 1707.04780.
     """

@@ -12,6 +12,9 @@ class Global(Allocation):
 
     Every tensor keeps its best unit, and as many others are pruned in its place, so that the number stays exact.
 
+    Use it by default: it finds by itself which layers can do with less. Scores of different layers must be
+    comparable.
+
     Source: Frankle & Carbin 2019, "The lottery ticket hypothesis", arXiv 1803.03635; `prune.global_unstructured`.
     """
 

@@ -16,6 +16,8 @@ class Lamp(Global):
     A unit's layer-adaptive score is its score² ÷ the sum of the squares of all living units of its tensor that have at
     least its score (of equal ones: those that stand behind it). The best unit of each tensor has 1 and stays.
 
+    Use it with `magnitude` at high sparsity, where one plain ranking would empty a layer.
+
     Source: Lee et al. 2021, "Layer-adaptive sparsity for the magnitude-based pruning", eq. 1, arXiv 2010.07611.
     """
 

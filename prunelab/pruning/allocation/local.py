@@ -10,6 +10,8 @@ from prunelab.pruning.units import Allocation, Count, Units, number, smallest
 class Local(Allocation):
     """Prune the same fraction of the units of each tensor: round(amount · n) of n, never a tensor's last one.
 
+    Use it if every layer must shrink alike, such as whole channels, or as the simplest baseline.
+
     Source: Han et al. 2015, "Learning both weights and connections", arXiv 1506.02626; `prune.l1_unstructured`.
     """
 

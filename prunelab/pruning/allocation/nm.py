@@ -18,6 +18,8 @@ class NM(Allocation):
     [out, kh, kw, in], the order in which hardware multiplies. The last group of a row may be shorter and keeps at most
     `n` too, so a layer with at most `n` inputs, such as a first convolution of one channel, stays whole.
 
+    Use it with 2 of 4 for hardware with sparse tensor cores, on Linear and Conv layers.
+
     Args:
         n: how many weights of a group stay, 1 ≤ n < m.
         m: weights in a group.

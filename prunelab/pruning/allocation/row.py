@@ -14,6 +14,8 @@ class Row(Allocation):
 
     A row never loses its last unit.
 
+    Use it with `wanda`, whose scores can be compared within one output only.
+
     Source: Sun et al. 2024, "A simple and effective pruning approach for large language models" (Wanda), section 3,
         arXiv 2306.11695.
     """

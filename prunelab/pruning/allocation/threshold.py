@@ -14,6 +14,8 @@ class Threshold(Allocation):
 
     With `criterion=magnitude` the score of a weight is |w|, and that of a channel its root mean square (n = 2).
 
+    Use it after a regularizer that has made weights small or exactly zero.
+
     Args:
         threshold: ≥ 0, compared in the scores' own precision; 0 prunes exact zeros, as an L0 penalty leaves them.
 

@@ -17,6 +17,8 @@ class Uniform(Allocation):
     In all tensors together round(amount · n) of n units go. A tensor keeps at most the units that it still has and at
     least one. The shares are solved for exactly and rounded by largest remainder, of equal ones the first tensor's.
 
+    Use it as the baseline of `erk`, or if some tensors are sparser than others already and all must end alike.
+
     Source: the uniform baseline of Evci et al. 2020, "Rigging the lottery", section 3(1), arXiv 1911.11134.
     """
 

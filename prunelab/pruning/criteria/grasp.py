@@ -13,6 +13,9 @@ def grasp(evidence: Evidence, *, examples: int = 1024, temperature: float = 200.
     those whose removal adds to the gradient's norm, or takes least from it. Here the smallest score goes, so the score
     is −S. Pruned weights count neither in g nor in the norm. Made for pruning at initialisation (train.epochs=0).
 
+    Use it to prune at initialisation, `train.epochs=0`, at high sparsity, where `snip` may cut a layer off. It
+    needs second derivatives.
+
     Args:
         examples: whole number ≥ 1 of training examples.
         temperature: number > 0 that divides the logits; 200 in the paper's code.

@@ -12,6 +12,9 @@ class MagnitudeIncrease(Criterion):
     weights of each tensor are pruned. Scores are in float64; the shift is arbitrary, so they cannot be added up to
     scores of channels.
 
+    Use it for lottery tickets, as an alternative to `magnitude` that does not favour weights which were drawn
+    large.
+
     Source: Zhou et al. 2019, "Deconstructing lottery tickets: zeros, signs, and the supermask", the mask criterion
         "magnitude increase", arXiv 1905.01067.
     """

@@ -19,6 +19,9 @@ class Movement(Criterion):
     grows is kept, and a large one that shrinks is pruned. Made for fine-tuning a pretrained network. Scores are in
     float64; the shift is arbitrary, so they cannot be added up to scores of channels.
 
+    Use it to fine-tune a pretrained network on another task, where large weights are not the ones that the task
+    needs.
+
     Source: Sanh, Wolf & Rush 2020, "Movement pruning: adaptive sparsity by fine-tuning", section 4, eq. 4,
         arXiv 2005.07683; without the learning rate of the scores, which does not change their order.
     """

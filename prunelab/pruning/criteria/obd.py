@@ -12,6 +12,8 @@ def obd(evidence: Evidence, *, hessian: str = "fisher", examples: int = 256, sam
 
     The formula holds where training has converged (g ≈ 0), and neglects the off-diagonal entries of the Hessian.
 
+    Use it on a converged network if little or no fine-tuning follows.
+
     Args:
         hessian: `fisher`: mean of g² over single examples, the diagonal of the empirical Fisher, which equals the
             Hessian's for a model that fits the labels' distribution. `hutchinson`: |mean of v ⊙ H v| over random

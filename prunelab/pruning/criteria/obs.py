@@ -14,6 +14,8 @@ def obs(evidence: Evidence, *, examples: int = 2048) -> list[Tensor]:
     which updates the rest (`reconstruct=obs`). For Linear and Conv layers. The scores hold for one weight of a row:
     `criterion.iterations` computes them anew as weights go.
 
+    Use it with `reconstruct=obs` to prune a trained network without fine-tuning.
+
     Args:
         examples: whole number ≥ 1 of training examples.
 

@@ -18,6 +18,8 @@ def synflow(evidence: Evidence) -> list[Tensor]:
     Other networks (tanh, ReLU6, GELU, softmax in attention, LSTM gates) are scored by the same formula, but R is no sum
     of paths then and nothing is conserved: where a unit saturates under |θ|, all weights before it score about 0.
 
+    Use it to prune at initialisation, `train.epochs=0`, to extreme compression, or if there are no data.
+
     Returns:
         Scores ≥ 0 in float64 (products over many layers overflow float32); on MPS, which has no float64, scaled to
         at most 1. Where a network overflows float64 as well, they are not finite, and pruning raises ValueError.

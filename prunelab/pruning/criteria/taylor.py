@@ -13,6 +13,9 @@ def taylor(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
     batches do not cancel, as they do in `snip`. With `granularity=channel granularity.n=1` a channel's score is the
     sum of its weights' contributions, Σ (g·w)², not the paper's joint one, (Σ g·w)².
 
+    Use it for channels of a trained network, or wherever the training loss matters more than the size of the
+    weights.
+
     Args:
         examples: whole number ≥ 1 of training examples.
 

@@ -32,6 +32,9 @@ def wanda(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
     of MultiheadAttention; and for the input and recurrent weights of LSTM, GRU and RNN, where X are the inputs and the
     states before each step. The paper ranks within each output row: `allocation=row`.
 
+    Use it with `allocation=row` for large Linear layers that cannot be fine-tuned, or if the inputs of a layer
+    differ much in size.
+
     Args:
         examples: whole number ≥ 1 of training examples; the paper takes 128 sequences.
 

@@ -13,6 +13,8 @@ class Kernel(Granularity):
     A kernel's score is the mean score of its weights; pruned ones count as zeros. In a Linear layer a kernel is a
     single weight.
 
+    Use it for convolutions if your runtime skips whole kernels; it costs less accuracy than `channel`.
+
     Source: Mao et al. 2017, "Exploring the granularity of sparsity in convolutional neural networks",
         arXiv 1705.08922.
     """

@@ -6,6 +6,8 @@ from prunelab.pruning.schedules.base import Amounts, towards
 def cubic(rounds: int, sparsity: float) -> Amounts:
     """Return amounts whose sparsities follow s_t = s · (1 − (1 − t/T)³).
 
+    Use it to reach a high sparsity in few rounds: most is removed while the network can still recover.
+
     Args:
         rounds: T ≥ 1.
         sparsity: s, the final one, fraction in (0, 1).

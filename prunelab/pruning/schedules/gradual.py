@@ -7,6 +7,8 @@ from prunelab.pruning.schedules.cubic import cubic
 def gradual(sparsity: float, every: int, prunings: int) -> list[Round]:
     """Return one round that prunes during its fine-tuning, with sparsities that follow `cubic`.
 
+    Use it if one long training is cheaper than many rounds, and for the highest sparsity.
+
     Args:
         sparsity: the final one, fraction in (0, 1).
         every: iterations between two prunings, Δt ≥ 1.

@@ -7,6 +7,8 @@ from prunelab.pruning.schedules.base import Amounts
 def one_shot(amount: float | None, rounds: int = 1) -> Amounts:
     """Return the amount of a single round.
 
+    Use it to compare criteria quickly, for pruning at initialisation, and before `reconstruct=obs`.
+
     Args:
         amount: fraction in [0, 1); None where the allocation decides.
         rounds: 1.

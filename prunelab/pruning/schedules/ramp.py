@@ -7,6 +7,8 @@ from prunelab.pruning.schedules.base import Amounts
 def ramp(amount: float | None, rounds: int, step: float = 0.1) -> Amounts:
     """Return amounts that grow by `step`: amount, amount + step, amount + 2·step …
 
+    Use it to find quickly where accuracy breaks down: each round removes a larger share.
+
     Args:
         amount: of the first round, fraction in [0, 1).
         rounds: ≥ 1.

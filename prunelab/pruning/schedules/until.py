@@ -10,6 +10,8 @@ def until(amount: float | None, rounds: int, tolerance: float | None = None) -> 
     The experiment stops at the first round whose validation accuracy is more than `tolerance` below that of the dense
     network. The round before is the result.
 
+    Use it if you know how much accuracy may be lost, and want the smallest network within that.
+
     Args:
         amount: fraction in [0, 1) of the units that are not pruned yet.
         rounds: maximum number of rounds, ≥ 1.

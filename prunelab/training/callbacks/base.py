@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -36,6 +37,9 @@ class Callback:
     def parameters(self) -> ParameterGroup | None:
         """Return parameters of the callback's own for the optimizer, or None."""
         return None
+
+    def check(self, optimizer: Optimizer) -> None:
+        """Raise ConfigError if the callback cannot work with an optimizer of this kind; called before any training."""
 
     def begin(self, optimizer: Optimizer) -> None:
         """Run before the first step of training, or before the first step after an interruption."""
@@ -79,6 +83,36 @@ class Callback:
 
     def finish(self) -> None:
         """Run once after the last step, before the network is measured."""
+
+
+class LearnedPerTensor(Callback):
+    """A callback that trains one parameter of its own beside each masked tensor.
+
+    Args:
+        learned: its parameters, by the names of the tensors.
+        lr: their learning rate, > 0. They have no weight decay.
+
+    Raises:
+        ConfigError: if the learning rate is out of range.
+    """
+
+    def __init__(self, learned: Mapping[str, nn.Parameter], lr: float) -> None:
+        check_number("regularizer.lr", lr, "a number > 0", lambda x: x > 0)
+        self.learned, self.lr = learned, lr
+
+    def parameters(self) -> ParameterGroup:
+        """Return the callback's parameters."""
+        return ParameterGroup(list(self.learned.values()), self.lr)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the callback's parameters, by the tensors' names."""
+        return {name: parameter.detach().cpu() for name, parameter in self.learned.items()}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the callback's parameters."""
+        for name, parameter in self.learned.items():
+            parameter.copy_(state[name])
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ class Distillation(Callback):
 
     The teacher is in eval mode and never changes. Checkpoints do not store it: its weights are those of a stage.
 
+    Use it, by `finetune.distill.alpha` and `finetune.distill.temperature`, if fine-tuning is short, or the labels
+    are few or noisy.
+
     Args:
         teacher: the dense network; it shares no tensors with the network that is trained.
         alpha: in [0, 1]; 1: only the teacher counts.

@@ -15,6 +15,8 @@ from prunelab.pruning.masks import MaskedTensor
 from prunelab.runtime.recurrent import in_one_piece
 from prunelab.training.callbacks.base import Callback, Phase
 
+Count = tuple[int, int]  # weights of a tensor that are dropped, and that grow
+
 
 class DropAndGrow(Callback):
     """After every `every` iterations, move a share of each tensor's active weights to other places.
@@ -35,6 +37,7 @@ class DropAndGrow(Callback):
     """
 
     name = "drop_and_grow"
+    forgets = True  # whether weights that grow start without momentum
 
     def __init__(
         self, phase: Phase, every: int = 100, until: float = 0.75, fraction: float = 0.3, decay: str = "constant"
@@ -61,40 +64,60 @@ class DropAndGrow(Callback):
         """Return the share of the active weights that moves after this iteration."""
         return self.fraction / 2 * (1 + math.cos(math.pi * iteration / self.end)) if self.cosine else self.fraction
 
+    def moved(self) -> list[MaskedTensor]:
+        """Return the tensors whose weights move."""
+        return [item for item in self.phase.masked() if not item.mask.all()]
+
     def scores(self, iteration: int, items: Sequence[MaskedTensor]) -> Mapping[str, Tensor]:
         """Return scores ≥ 0 by the tensors' names; the pruned weights with the highest scores grow."""
         raise NotImplementedError
+
+    def counts(self, share: float, items: Sequence[MaskedTensor], scores: Mapping[str, Tensor]) -> Sequence[Count]:
+        """Return how many weights of each tensor are dropped, and how many grow."""
+        moving = [min(round(share * active(item)), pruned(item)) for item in items]
+        return [(number, number) for number in moving]
 
     @torch.no_grad()
     def after_step(self, iteration: int) -> None:
         """Drop and grow after every `every` iterations. All state is in the masks and weights."""
         if iteration % self.every or iteration >= self.end:
             return
-        items = [item for item in self.phase.masked() if not item.mask.all()]
+        items = self.moved()
         scores = self.scores(iteration, items)
-        for item in items:
-            moving = min(round(self.share(iteration) * int(item.mask.sum())), int((item.mask == 0).sum()))
-            # After divergence nothing moves, and the loop reports the loss.
-            if torch.isfinite(scores[item.name]).all() and torch.isfinite(item.parameter).all():
-                drop_and_grow(item, scores[item.name], moving, self.optimizer)
+        if not all(scores[item.name].isfinite().all() and item.parameter.isfinite().all() for item in items):
+            return  # after divergence nothing moves, and the loop reports the loss
+        optimizer = self.optimizer if self.forgets else None
+        for item, counts in zip(items, self.counts(self.share(iteration), items, scores), strict=True):
+            drop_and_grow(item, scores[item.name], *counts, optimizer)
         self.phase.masks.apply()
 
 
+def active(item: MaskedTensor) -> int:
+    """Return the number of a tensor's weights that are not pruned."""
+    return int(item.kept.sum())
+
+
+def pruned(item: MaskedTensor) -> int:
+    """Return the number of a tensor's weights that are pruned."""
+    return item.mask.numel() - active(item)
+
+
 @torch.no_grad()
-def drop_and_grow(item: MaskedTensor, scores: Tensor, moving: int, optimizer: Optimizer | None) -> None:
-    """Drop the `moving` smallest active weights of a tensor, and grow as many pruned ones with the highest scores.
+def drop_and_grow(item: MaskedTensor, scores: Tensor, drop: int, grow: int, optimizer: Optimizer | None) -> None:
+    """Drop the `drop` smallest active weights of a tensor, and grow the `grow` pruned ones with the highest scores.
 
     Among equal weights the first is dropped; among equal scores the last grows. The mask changes; call `masks.apply()`
     afterwards, which sets the dropped weights to zero.
 
     Args:
         scores: ≥ 0, of the tensor's shape.
-        moving: at most the number of active weights, and at most that of pruned ones.
-        optimizer: its state for the weights that grow is set to zero.
+        drop: at most the number of active weights.
+        grow: at most the number of pruned weights.
+        optimizer: its state for the weights that grow is set to zero; None: it stays.
     """
     sizes, kept = item.parameter.abs().flatten(), item.kept.flatten()
-    dropped = sizes.masked_fill(~kept, torch.inf).argsort(stable=True)[:moving]
-    grown = scores.flatten().masked_fill(kept, -torch.inf).argsort(stable=True)[kept.numel() - moving :]
+    dropped = sizes.masked_fill(~kept, torch.inf).argsort(stable=True)[:drop]
+    grown = scores.flatten().masked_fill(kept, -torch.inf).argsort(stable=True)[kept.numel() - grow :]
     item.mask.view(-1)[dropped] = 0
     item.mask.view(-1)[grown] = 1
     chosen = torch.zeros_like(kept).index_fill(0, grown, True).view(item.mask.shape)

@@ -22,6 +22,9 @@ class DynamicGates(Callback):
     the network (`blocks.3.gate`): they are stored with it, and rewinding takes them back with the weights. After dense
     training they stay fixed: fine-tuning neither moves a gate nor executes a layer whose gate is closed.
 
+    Use it on deep networks with layers that keep their input's shape, to save time at inference without removing a
+    layer.
+
     Args:
         strength: cost of a network whose gates are all open, in nats of cross-entropy, ≥ 0.
         lr: learning rate of the gates, > 0. They start at 2 and close at 0, so Adam needs at least 2/lr steps.

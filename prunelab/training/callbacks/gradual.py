@@ -8,6 +8,8 @@ from prunelab.training.callbacks.base import Callback
 class Gradual(Callback):
     """Prune after every `every` iterations, `prunings` times in total.
 
+    Use it by `schedule=gradual`, with `schedule.every` and `schedule.prunings`.
+
     Args:
         prune: called as `prune(step)`, with step = 1, 2, … `prunings`.
         every: iterations between two prunings, ≥ 1.

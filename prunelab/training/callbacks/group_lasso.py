@@ -13,6 +13,8 @@ class GroupLasso(Callback):
     The factor √size makes a weight cost the same in groups of every size. Channels come close to zero but do not reach
     it: `strategy=threshold granularity=channel` prunes those that are small enough.
 
+    Use it if whole channels are to go, with `compact=true` to remove them.
+
     Args:
         strength: in nats of cross-entropy per unit of weight, ≥ 0.
         dim: 0: output channels (rows of recurrent and attention weights); 1: input channels.

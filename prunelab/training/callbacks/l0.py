@@ -1,7 +1,7 @@
 """L0 regularization: gates on weights, channels or layers that learn to close during dense training."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from prunelab.pruning.output_layers import output_layers
 from prunelab.pruning.prunable import PRUNABLE_TYPES
 from prunelab.runtime.eval_mode import in_eval_mode
 from prunelab.runtime.seeding import seeded
-from prunelab.training.callbacks.base import Callback, ParameterGroup, Phase, check_strength
+from prunelab.training.callbacks.base import LearnedPerTensor, Phase, check_strength
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1  # as in the paper
 GRANULARITIES = ("weight", "channel", "neuron", "layer")
@@ -96,7 +96,7 @@ class Gates:
             bias.mul_(values)
 
 
-class L0(Callback):
+class L0(LearnedPerTensor):
     """Learn which weights, channels or layers can be zero: stochastic gates, and a cost of open gates.
 
     Adds strength · Σ P(z ≠ 0) · (weights per gate z) ÷ (all gated weights) to the loss. So the strength is the cost, in
@@ -104,6 +104,8 @@ class L0(Callback):
 
     After training the gates are multiplied into the weights, so closed gates leave exact zeros in a plain network.
     `strategy=threshold allocation.threshold=0` prunes these zeros; with `granularity=channel` their biases too.
+
+    Use it if training itself is to find which weights or channels are needed, without an amount.
 
     Args:
         strength: ≥ 0.
@@ -131,21 +133,17 @@ class L0(Callback):
     ) -> None:
         check_strength(phase, "l0", strength)
         check_number("regularizer.droprate_init", droprate_init, "a number in (0, 1)", lambda p: 0 < p < 1)
-        check_number("regularizer.lr", lr, "a number > 0", lambda x: x > 0)
         if granularity not in GRANULARITIES:
             raise ConfigError(f"regularizer.granularity={granularity}: must be {' or '.join(GRANULARITIES)}")
-        self.masks, self.strength, self.lr = phase.masks, strength, lr
+        self.masks, self.strength = phase.masks, strength
         start = math.log(1 - droprate_init) - math.log(droprate_init)
         self.gates = [Gates(item, granularity, start) for item in _gated(phase, granularity)]
         if not self.gates:
             raise ConfigError(f"regularizer.granularity={granularity}: the only layer is the output layer")
+        super().__init__({gates.item.name: gates.log_alpha for gates in self.gates}, lr)
         self.size = sum(gates.item.parameter.numel() for gates in self.gates)
         self.working = [gates for gates in self.gates if gates.on_weights]
         self.handles = [gates.hook() for gates in self.gates if not gates.on_weights]
-
-    def parameters(self) -> ParameterGroup:
-        """Return log α of all gates; no weight decay, which would pull them to half open."""
-        return ParameterGroup([gates.log_alpha for gates in self.gates], self.lr)
 
     def substitutes(self) -> dict[str, Tensor]:
         """Return the gated weights, if each weight has a gate."""
@@ -155,16 +153,6 @@ class L0(Callback):
         """Add strength · the fraction of weights expected to be nonzero."""
         expected = torch.stack([probability(gates.log_alpha).sum() * gates.behind for gates in self.gates]).sum()
         return loss + self.strength * expected / self.size
-
-    def state(self) -> dict[str, Tensor]:
-        """Return log α, by the tensors' names."""
-        return {gates.item.name: gates.log_alpha.detach().cpu() for gates in self.gates}
-
-    @torch.no_grad()
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Restore log α."""
-        for gates in self.gates:
-            gates.log_alpha.copy_(state[gates.item.name])
 
     def finish(self) -> None:
         """Multiply the gates into the weights and remove them."""

@@ -11,6 +11,8 @@ class L1(Callback):
 
     Weights come close to zero but do not reach it: `strategy=threshold` prunes those that are small enough.
 
+    Use it as the simplest penalty that sorts weights into small and large ones before `strategy=threshold`.
+
     Args:
         strength: in nats of cross-entropy per unit of weight, ≥ 0.
 

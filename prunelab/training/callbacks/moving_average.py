@@ -16,6 +16,8 @@ class MovingAverage(Callback):
     After t steps the average is (1 − d) · Σ d^(t−i) · wᵢ ÷ (1 − dᵗ), in which the weights of a mean sum to 1. Pruned
     weights are zero in it. Buffers, such as the statistics of batch normalisation, are not averaged.
 
+    Use it, by `train.ema`, if the last epochs are noisy and the learning rate does not fall.
+
     Args:
         model: the network.
         masks: its masks.

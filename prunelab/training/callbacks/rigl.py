@@ -16,6 +16,9 @@ class RigL(DropAndGrow):
     The share that moves after iteration t is α/2 · (1 + cos(t·π/T_end)). Two differences from the paper: the gradient
     is that of another batch than the step's, and a weight that was just dropped cannot grow again at once.
 
+    Use it to train a sparse network without ever training the dense one; it is better than `set`, for one more
+    gradient per move.
+
     Args:
         every: iterations between two moves, ≥ 1; the paper's ΔT.
         until: fraction of the iterations, in (0, 1], after which no weights move; the paper's T_end.

@@ -16,6 +16,8 @@ class SET(DropAndGrow):
     Two differences from the paper: the smallest weights are chosen by |w| over both signs together, and weights that
     grow start at zero.
 
+    Use it to train a sparse network without ever training the dense one, if no dense gradient may be computed.
+
     Args:
         every: iterations between two moves, ≥ 1.
         until: fraction of the iterations, in (0, 1], after which no weights move.

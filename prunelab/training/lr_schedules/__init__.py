@@ -2,6 +2,7 @@
 
 from prunelab.training.lr_schedules.constant import constant
 from prunelab.training.lr_schedules.cosine import cosine
+from prunelab.training.lr_schedules.linear import linear
 from prunelab.training.lr_schedules.steps import steps
 
-__all__ = ["constant", "cosine", "steps"]
+__all__ = ["constant", "cosine", "linear", "steps"]

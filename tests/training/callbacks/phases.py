@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from conftest import broken_off, numbers, overrides, table
+from conftest import broken_off, numbers, run, table
 from torch import nn
 
-import prunelab
 from prunelab.pruning.masks import Masks
 from prunelab.pruning.prunable import select
 from prunelab.training.callbacks.base import Phase
@@ -40,10 +39,6 @@ def linear(weight, bias=None):
         if bias is not None:
             layer.bias.copy_(torch.as_tensor(bias, dtype=torch.float64))
     return layer
-
-
-def run(folder, *more):
-    return prunelab.run(prunelab.compose(*overrides(folder, *more)))
 
 
 def same(one, other) -> bool:

@@ -47,8 +47,7 @@ class Setup:
         self.options |= options
         module, _, name = self.options.pop("_target_").rpartition(".")
         self.kind = getattr(importlib.import_module(module), name)
-        if file.parent.name == "sparse_training":
-            self.options |= {"every": 2, "until": 1.0}
+        self.options |= {key: value for key, value in {"every": 2, "until": 1.0}.items() if key in self.options}
         torch.manual_seed(0)
         self.model = DeepMLP(width=16, depth=2, shape=(1, 8, 8))
         if hasattr(self.kind, "prepare"):

@@ -36,7 +36,7 @@ def masked(weight, mask):
 def test_four_weights_by_hand():
     # Active: 0.3, −0.1, 2. The smallest, −0.1, goes; of the inactive 9 and 8 (their weights), the score picks the last.
     _, masks, item = masked([[0.3, -0.1, 9, 2, 8]], [[1, 1, 0, 1, 0]])
-    drop_and_grow(item, torch.tensor([[100.0, 100, 1, 100, 2]]), 1, None)
+    drop_and_grow(item, torch.tensor([[100.0, 100, 1, 100, 2]]), 1, 1, None)
     assert item.mask.tolist() == [[1, 0, 0, 1, 1]]
     masks.apply()
     assert item.parameter.tolist() == [[pytest.approx(0.3), 0, 0, 2, 0]]  # the grown one starts at 0
@@ -44,13 +44,13 @@ def test_four_weights_by_hand():
 
 def test_what_was_dropped_just_now_does_not_grow():
     *_, item = masked([[0.3, 0.1, 9, 2]], [[1, 1, 0, 1]])
-    drop_and_grow(item, torch.tensor([[0.0, 100, 1, 0]]), 1, None)
+    drop_and_grow(item, torch.tensor([[0.0, 100, 1, 0]]), 1, 1, None)
     assert item.mask.tolist() == [[1, 0, 1, 1]]
 
 
 def test_of_equals_the_first_is_dropped_and_the_last_grows():
     *_, item = masked([[1, 1, 5, 5, 1]], [[1, 1, 0, 0, 1]])
-    drop_and_grow(item, torch.ones(1, 5), 1, None)
+    drop_and_grow(item, torch.ones(1, 5), 1, 1, None)
     assert item.mask.tolist() == [[0, 1, 0, 1, 1]]
 
 
@@ -62,7 +62,7 @@ def test_what_grows_has_no_momentum(kind):
     optimizer.step()
     item.mask[0, 2] = 0
     before = copy.deepcopy(dict(optimizer.state[item.parameter]))
-    drop_and_grow(item, torch.tensor([[0.0, 0, 1, 0]]), 1, optimizer)
+    drop_and_grow(item, torch.tensor([[0.0, 0, 1, 0]]), 1, 1, optimizer)
     assert item.mask.tolist() == [[1, 0, 1, 1]]
     memories = [key for key, value in before.items() if key != "step" and isinstance(value, torch.Tensor)]
     assert memories
@@ -79,7 +79,7 @@ def test_a_weight_of_one_element_keeps_adams_step():
     optimizer.state[item.parameter] = {"step": torch.tensor([[7.0]]), "exp_avg": torch.tensor([[7.0]])}
     item.mask[:] = 0
     item.parameter.data = torch.tensor([[3.0]]).double()
-    drop_and_grow(item, torch.ones(1, 1), 0, optimizer)
+    drop_and_grow(item, torch.ones(1, 1), 0, 0, optimizer)
     assert optimizer.state[item.parameter]["step"].item() == 7
 
 
@@ -94,7 +94,7 @@ def test_drop_and_grow_is_the_plain_algorithm(seed, size, share):
     dropped = set(sorted(active, key=lambda i: abs(weight[0, i]))[:moving])
     grown = set(sorted(idle, key=lambda i: -scores[0, i])[:moving])
     *_, item = masked(weight, mask)
-    drop_and_grow(item, torch.tensor(scores), moving, None)
+    drop_and_grow(item, torch.tensor(scores), moving, moving, None)
     assert set(np.flatnonzero(item.mask[0].numpy())) == set(active) - dropped | grown
     kept = sorted(set(active) - dropped)
     assert np.allclose(item.parameter.detach()[0, kept].numpy(), weight[0, kept])

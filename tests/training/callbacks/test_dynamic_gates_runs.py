@@ -19,7 +19,7 @@ SHAPE = (1, 28, 28)
 
 def test_a_strong_penalty_closes_gates_and_a_weak_one_does_not(tmp_path):
     how = ("regularizer=dynamic_gates", "model=deep_mlp", "model.depth=4", "regularizer.lr=0.5", "finetune.epochs=0")
-    how = (*how, "train.epochs=2", "schedule.rounds=1")
+    how = (*how, "train.epochs=2")
     share = {}
     for strength in (0, 100):
         result = run(tmp_path, *how, f"regularizer.strength={strength}")

@@ -67,7 +67,7 @@ def test_the_presets_are_sparse_from_the_first_step(tmp_path):
         assert result.rounds[1].test_accuracy > 0.5
 
 
-@pytest.mark.parametrize(("name", "batch"), [("set", 3), ("rigl", 8)])
+@pytest.mark.parametrize(("name", "batch"), [("set", 3), ("rigl", 8), ("sparse_momentum", 8)])
 def test_a_broken_off_run_ends_the_same(tmp_path, name, batch):
     how = (f"sparse_training={name}", "train.epochs=0", *SHORT)
     expected = run(tmp_path / "whole", *how)
