@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from conftest import composed
+from conftest import composed, overrides
 from safetensors.torch import load_file
 
 import prunelab
