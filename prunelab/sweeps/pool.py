@@ -19,6 +19,7 @@ from omegaconf import DictConfig, open_dict
 from prunelab.errors import one_line
 from prunelab.runtime import device
 from prunelab.runtime.interrupt import InterruptedRun, graceful
+from prunelab.runtime.streams import say
 from prunelab.sweeps.order import Job, next_job
 
 PRELOADED = ("numpy.random", "prunelab.experiment.api", "prunelab.experiment.run", "prunelab.tracking.tensorboard")
@@ -128,7 +129,8 @@ def _run(job: Job, context: HydraContext, task: TaskFunction, config: DictConfig
     except InterruptedRun as error:
         sys.exit(error.exit_status)
     except Exception as error:
-        sys.exit(f"prunelab: job {job.number}: {one_line(error)}")
+        say(f"prunelab: job {job.number}: {one_line(error)}", error=True)
+        sys.exit(1)
 
 
 def _stop_with_parent() -> None:
