@@ -39,8 +39,8 @@ def prepare(config: DictConfig) -> None:
     Ends the process if the launcher is not installed, or is given a number of jobs that is none.
     """
     launcher, name = config.hydra.launcher, str(config.hydra.runtime.choices["hydra/launcher"])
-    if name in (*POOLS, "basic"):  # Hydra's basic launcher would end with a job that is killed
-        config.hydra.launcher = {"_target_": POOL, "n_jobs": 1 if name == "basic" else _n_jobs(launcher.n_jobs)}
+    if name in POOLS:
+        config.hydra.launcher = {"_target_": POOL, "n_jobs": _n_jobs(launcher.n_jobs)}
         launcher = config.hydra.launcher
     if launcher._target_ not in Plugins.instance().class_name_to_class:
         sys.exit(f"prunelab: hydra/launcher={name}: is not installed")

@@ -74,17 +74,6 @@ def test_a_job_that_always_kills_its_worker_costs_the_others_nothing(cli, tmp_pa
     assert [job.status for job in sweep_of(tmp_path)] == ["unfinished", "completed", "completed"]
 
 
-@pytest.mark.slow
-def test_a_job_that_is_killed_under_the_basic_launcher_costs_the_others_nothing(cli, tmp_path):
-    (tmp_path / "deadly.py").write_text(DEADLY)
-    methods = "strategy.method=deadly.fine,deadly.always,deadly.once"
-    how = ["-m", "hydra/launcher=basic", "strategy=custom", "trusted=[deadly]", methods]
-    result = cli(*how, *overrides(tmp_path), cwd=tmp_path, timeout=280)
-    assert result.returncode == 1
-    assert [job.status for job in sweep_of(tmp_path)] == ["completed", "unfinished", "completed"]
-    assert "1 of 3 jobs did not complete" in result.stdout
-
-
 def config(name, target=None, given=(), n_jobs=None):
     """As much of a sweep's config as `prepare` reads. The target is a plugin that is always there."""
     basic = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -145,12 +134,6 @@ def test_joblib_is_another_name_of_the_pool(given, used, environment):
     asked = config("joblib", "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", n_jobs=given)
     launchers.prepare(asked)
     assert asked.hydra.launcher == {"_target_": launchers.POOL, "n_jobs": used}
-
-
-def test_basic_runs_one_job_after_the_other_in_processes_of_their_own(environment):
-    asked = config("basic")
-    launchers.prepare(asked)
-    assert asked.hydra.launcher == {"_target_": launchers.POOL, "n_jobs": 1}
 
 
 @pytest.mark.parametrize("given", [0, -2, 1.5, "many", True])
