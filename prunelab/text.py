@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
+
+
+def visible(text: str, keep: str = "\n\t") -> str:
+    """Return a text whose control characters are written as escapes, such as `\\x1b`, so that a terminal obeys none.
+
+    Names and messages may be a stranger's: these characters could overwrite lines, reverse the order of letters, or
+    send commands to the terminal.
+
+    Args:
+        keep: control characters that stay; an empty text if it must be one line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or not _controls(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _controls(character: str) -> bool:
+    """Return whether a character is none that is seen: control, format, half of a pair, unassigned, end of a line."""
+    kind = unicodedata.category(character)
+    return kind.startswith("C") or kind in ("Zl", "Zp")
 
 
 def table(
@@ -16,7 +37,7 @@ def table(
         left: how many columns are aligned to the left; the others are aligned to the right.
         least: width of each column, at least, for a table that is printed row by row; no column is left out then.
     """
-    lines = [list(header), *(list(row) for row in rows)]
+    lines = [[visible(cell, "") for cell in row] for row in (header, *rows)]
     used = [i for i in range(len(header)) if least or any(line[i] for line in lines)]
     lines = [[line[i] for i in used] for line in lines]
     widths = [max(*(len(line[i]) for line in lines), least[i] if least else 0) for i in range(len(used))]

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from forked import PATIENCE
 
 import prunelab
 
@@ -117,7 +118,7 @@ def start(*args: str, cwd: Path, env: Mapping[str, str] | None = None, flags: tu
 def finish(process: subprocess.Popen, timeout: float = 120) -> subprocess.CompletedProcess:
     """Waits for what `start` started."""
     try:
-        out, err = process.communicate(timeout=timeout)
+        out, err = process.communicate(timeout=timeout * PATIENCE)
     finally:
         process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+PATIENCE = float(os.environ.get("PRUNELAB_TEST_PATIENCE", "1"))  # a factor of all time limits, for a busy machine
 SERVER = multiprocessing.get_context("forkserver")
 
 
@@ -38,7 +39,7 @@ def process(target: object, *args: object) -> BaseProcess:
 def call(target: object, *args: object, timeout: float = 120) -> None:
     """Call `target(*args)` in such a process; it fails the test if it raises an error."""
     started = process(target, *args)
-    started.join(timeout)
+    started.join(timeout * PATIENCE)
     assert started.exitcode == 0
 
 
@@ -59,7 +60,7 @@ class Command:
 
     def finish(self, timeout: float = 120) -> subprocess.CompletedProcess:
         """Wait for its end, as `subprocess.run` with captured text does."""
-        self.process.join(timeout)
+        self.process.join(timeout * PATIENCE)
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
@@ -76,7 +77,7 @@ def run(*args: str, timeout: float = 120, **how) -> subprocess.CompletedProcess:
     """
     if any(arg.startswith(("hydra/launcher=", "hydra.launcher.")) and not arg.endswith("=basic") for arg in args):
         words, whole = [sys.executable, "-m", "prunelab", *args], {**os.environ, **(how.pop("env", None) or {})}
-        return subprocess.run(words, env=whole, capture_output=True, text=True, timeout=timeout, **how)
+        return subprocess.run(words, env=whole, capture_output=True, text=True, timeout=timeout * PATIENCE, **how)
     return Command(*args, **how).finish(timeout)
 
 

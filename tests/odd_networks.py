@@ -1,5 +1,6 @@
 """Small networks of the kinds that people prune and that break pruning tools; the comment says which kind."""
 
+import itertools
 import os
 import random
 import time
@@ -308,3 +309,150 @@ class FailsToBuild(MLP):
     def __init__(self):
         super().__init__()
         Path("/there/is/no/such/file").stat()
+
+
+# More members of the same kinds
+
+
+class Siamese(nn.Module):  # two convolutions share weight and bias, and are concatenated
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 6, 5, stride=2), nn.Conv2d(1, 6, 5, stride=2)
+        self.b.weight, self.b.bias = self.a.weight, self.a.bias
+        self.o = nn.Linear(12 * 144, 10)
+
+    def forward(self, x):
+        return self.o(torch.cat([torch.relu(self.a(x)), torch.relu(self.b(x.flip(-1)))], 1).flatten(1))
+
+
+class Alias(nn.Module):  # a parameter of the network itself is that of a layer, which is never called
+    def __init__(self):
+        super().__init__()
+        self.l, self.o = nn.Linear(784, 32, bias=False), nn.Linear(32, 10)
+        self.w = self.l.weight
+
+    def forward(self, x):
+        return self.o(torch.relu(F.linear(x.flatten(1), self.w)))
+
+
+class InTwoPlaces(nn.Module):  # one convolution in a ModuleDict and in a Sequential
+    def __init__(self):
+        super().__init__()
+        shared = nn.Conv2d(6, 6, 3, padding=1)
+        self.i, self.o = nn.Conv2d(1, 6, 5, stride=3), nn.Linear(6 * 64, 10)
+        self.m = nn.ModuleDict({"x": shared, "y": nn.Sequential(shared, nn.ReLU())})
+
+    def forward(self, x):
+        return self.o(self.m["y"](torch.relu(self.m["x"](torch.relu(self.i(x))))).flatten(1))
+
+
+class CellLoop(nn.Module):  # a recurrent cell that is called 28 times
+    def __init__(self):
+        super().__init__()
+        self.c, self.o = nn.GRUCell(28, 24), nn.Linear(24, 10)
+
+    def forward(self, x):
+        h = x.new_zeros(len(x), 24)
+        for row in x[:, 0].unbind(1):
+            h = self.c(row, h)
+        return self.o(h)
+
+
+class AbsoluteConv(nn.Module):  # a function of a convolution's weight is what convolves
+    def __init__(self):
+        super().__init__()
+        self.c, self.o = nn.Conv2d(1, 8, 5, stride=2), nn.Linear(8 * 144, 10)
+
+    def forward(self, x):
+        return self.o(F.conv2d(x, self.c.weight.abs(), self.c.bias, 2).relu().flatten(1))
+
+
+class Weights(nn.Module):  # no layers, only a list of parameters
+    def __init__(self):
+        super().__init__()
+        self.w = nn.ParameterList([torch.randn(784, 32) / 28, torch.randn(32, 10) / 6])
+
+    def forward(self, x):
+        return torch.relu(x.flatten(1) @ self.w[0]) @ self.w[1]
+
+
+class Orthogonal(nn.Sequential):  # a parametrization whose weight is never sparse
+    def __init__(self):
+        super().__init__(nn.Flatten(), parametrizations.orthogonal(nn.Linear(784, 32)), nn.ReLU(), nn.Linear(32, 10))
+
+
+class PermutedList(MLP):  # a random list, which no state dict holds
+    def __init__(self):
+        super().__init__()
+        self.order = random.sample(range(784), 784)
+
+    def forward(self, x):
+        return super().forward(x.flatten(1)[:, self.order])
+
+
+class ReadHead(nn.Module):  # the output layer's weight is read, and it is defined first
+    def __init__(self):
+        super().__init__()
+        self.head, self.body = nn.Linear(32, 10, bias=False), nn.Linear(784, 32)
+
+    def forward(self, x):
+        return torch.relu(self.body(x.flatten(1))) @ self.head.weight.T
+
+
+class TwoHeads(nn.Module):  # two output layers, whose outputs are added
+    def __init__(self):
+        super().__init__()
+        self.h1, self.h2, self.body = nn.Linear(32, 10), nn.Linear(32, 10), nn.Linear(784, 32)
+
+    def forward(self, x):
+        x = torch.relu(self.body(x.flatten(1)))
+        return self.h1(x) + self.h2(x * x)
+
+
+class InPlaceSlice(MLP):  # writes on a view of its input
+    def forward(self, x):
+        x.view(len(x), -1)[:, ::2] = 0
+        return super().forward(x)
+
+
+class KeepsEverything(MLP):  # keeps tensors with graphs in a dict and a list
+    def __init__(self):
+        super().__init__()
+        self.seen, self.means = {}, []
+
+    def forward(self, x):
+        out = super().forward(x)
+        self.seen[len(x)] = out
+        self.means.append(out.mean())
+        return out
+
+
+class Unpicklable(MLP):  # holds what cannot be copied
+    def __init__(self):
+        super().__init__()
+        self.numbers, self.double = itertools.count(), lambda x: x * 2
+        self.generator = (i for i in range(10**9))
+
+    def forward(self, x):
+        next(self.generator)
+        return super().forward(self.double(x))
+
+
+class Projected(nn.Module):  # a bidirectional LSTM of two layers with projections
+    def __init__(self):
+        super().__init__()
+        self.r, self.o = nn.LSTM(28, 16, 2, batch_first=True, bidirectional=True, proj_size=8), nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.o(self.r(x[:, 0])[0][:, -1])
+
+
+class OtherKeys(nn.Module):  # attention whose keys and values have another size
+    def __init__(self):
+        super().__init__()
+        self.q, self.o = nn.Linear(28, 16), nn.Linear(16, 10)
+        self.a = nn.MultiheadAttention(16, 4, kdim=28, vdim=28, batch_first=True)
+
+    def forward(self, x):
+        x = x[:, 0]
+        return self.o(self.a(self.q(x), x, x)[0].mean(1))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from prunelab.runtime.streams import say
 
 
 def parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -28,5 +29,5 @@ def failed(error: object) -> int:
     """Print one line on stderr. Return the exit status 1."""
     if isinstance(error, OSError) and error.filename is not None:
         error = f"{error.filename}: {error.strerror}"
-    print(f"prunelab: {error}", file=sys.stderr)
+    say(f"prunelab: {error}", error=True, one_line=True)
     return 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from prunelab.cli.arguments import failed, run_parser
 from prunelab.errors import ConfigError
+from prunelab.runtime.streams import say
 
 if TYPE_CHECKING:
     from prunelab.compaction import Compacted
@@ -58,5 +59,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failed(error)
     from prunelab.tracking import cost_table
 
-    print(f"{cost_table.table(costs)}\n\n{compacted}")
+    say(f"{cost_table.table(costs)}\n\n{compacted}")
     return 0 if compacted.proof.agree else 1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prunelab.cli.arguments import failed, run_parser
 from prunelab.errors import ConfigError
+from prunelab.runtime.streams import say
 
 DESCRIPTION = "Writes the network of a finished run into its folder, in one or more kinds of files."
 EPILOG = """\
@@ -51,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, OSError) as error:
         return failed(error)
     if done:
-        print(export_files.table(done))
+        say(export_files.table(done))
         given = {"pruned (torch)": network.model} | ({"compact (torch)": small} if small else {})
         named = cost_forms.exported(folder, small or network.model, [row.kind for row in done], trusted)
         rows = cost_card({**given, **named}, export_files.examples(test)["test"], not options.no_timing)
-        print(f"\n{cost_table.table(rows)}")
+        say(f"\n{cost_table.table(rows)}")
     return max(map(failed, wrong), default=0)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from prunelab.cli.arguments import failed, parser
 from prunelab.errors import ConfigError
+from prunelab.runtime.streams import say
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from prunelab.config import compose as composing
 
     try:
-        print(tour(composing.compose(*overrides)))
+        say(tour(composing.compose(*overrides)))
     except ConfigError as error:
         return failed(error)
     return 0

@@ -5,17 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from prunelab import __version__
 from prunelab.cli.arguments import failed
 from prunelab.errors import ConfigError
-from prunelab.runtime import streams
-from prunelab.runtime.interrupt import InterruptedRun, noted
+from prunelab.runtime import interrupt, streams
+from prunelab.runtime.interrupt import InterruptedRun
+from prunelab.runtime.streams import say
 
 COMMANDS = ("run", "sweep", "search", "report", "inspect", "compact", "export", "stages", "runs", "reproduce", "doctor")
 OPTIONS = ("-", "+", "~")  # what an experiment's arguments may start with, if they are not key=value
@@ -24,20 +25,30 @@ OPTIONS = ("-", "+", "~")  # what an experiment's arguments may start with, if t
 def main(*words: str) -> NoReturn:
     """Run the command line of this process, after these first words of it, and exit with its status."""
     streams.make_lasting()
-    try:
-        status = _run([*words, *sys.argv[1:]])
-    except (InterruptedRun, KeyboardInterrupt) as error:
-        print("prunelab: stopped", file=sys.stderr)
-        status = int(getattr(error, "exit_status", 130))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command is over; the interpreter's end takes a moment
+    with interrupt.noted() as check:
+        try:
+            status = _run([*words, *sys.argv[1:]], check)
+        except (InterruptedRun, KeyboardInterrupt) as error:
+            interrupt.ignore()
+            say("prunelab: stopped", error=True)
+            status = int(getattr(error, "exit_status", 130))
+        except SystemExit as error:
+            if isinstance(error.code, str):
+                say(error.code, error=True, one_line=True)
+            status = 1 if isinstance(error.code, str) else error.code or 0
+        interrupt.ignore()
     sys.exit(status)
 
 
-def _run(words: Sequence[str]) -> int:
-    """Run a command line. Return its exit status."""
+def _run(words: Sequence[str], check: Callable[[], None]) -> int:
+    """Run a command line. Return its exit status.
+
+    Args:
+        check: raises if a signal has come.
+    """
     first, *rest = words or [""]
     if first == "--version":
-        print(f"prunelab {__version__}")
+        say(f"prunelab {__version__}")
         return 0
     if first and first not in COMMANDS and "=" not in first and not first.startswith(OPTIONS):
         return failed(f"there is no command {first}; {_suggestion(first)}")
@@ -49,24 +60,26 @@ def _run(words: Sequence[str]) -> int:
     if command == "run" and {"-h", "--help"} & set(arguments):
         from prunelab.cli import help_page
 
-        print(help_page.text(arguments))
+        say(help_page.text(arguments))
         return 0
-    if command in ("run", "reproduce"):  # which have signals and errors of their own
-        return _subcommand(command, arguments)
-    with noted() as check:
-        try:
-            status = _subcommand(command, arguments)
-        except Exception as error:
-            check()  # a library may turn Ctrl-C into an error of its own
-            if not isinstance(error, (ConfigError, OSError)):
-                raise
-            status = failed(error)
+    try:
+        status = _subcommand(command, arguments)
+    except Exception as error:
+        check()  # a library may turn Ctrl-C into an error of its own
+        if not isinstance(error, (ConfigError, OSError)):
+            raise
+        status = failed(error)
+    if command not in ("run", "reproduce"):  # which have obeyed every signal
         check()
     return status
 
 
 def _subcommand(command: str, arguments: Sequence[str]) -> int:
     """Run a subcommand, which is imported only now, so that all others answer at once."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(f"the working folder cannot be used: {error.strerror}") from error
     return int(import_module(f"prunelab.cli.{command}").main(arguments))
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from prunelab.cli.arguments import failed, parser
 from prunelab.report.run_folders import find_runs
+from prunelab.runtime.streams import say
 from prunelab.stages import files
+from prunelab.text import visible
 
 EPILOG = """\
 The tables of the page are written beside it: report.md, report_results.csv, report_pareto.csv and so on. CSV files
@@ -46,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             texts = {out: report.html(), out.with_suffix(".md"): report.markdown()}
             texts |= {out.with_name(f"{out.stem}_{table.name}.csv"): table.csv() for table in report.tables.values()}
             for path, text in texts.items():
-                files.write_file(path, text.encode(), hint)
+                files.write_file(path, visible(text).encode(), hint)
     except files.StorageError as error:
         sys.exit(failed(error))
-    print(out)
+    say(out)
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from prunelab.cli.arguments import failed, parser
 from prunelab.errors import ConfigError
 from prunelab.reproduce.reference import GROUP, Reference, presets, reference
+from prunelab.runtime.streams import say
 from prunelab.text import table
 
 DESCRIPTION = """\
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     top.add_argument("--quick", action="store_true", help="few examples, few epochs, no verdict")
     chosen = top.parse_intermixed_args(arguments)
     if chosen.name is None:
-        print(listing())
+        say(listing())
         return 0
     try:
         published = reference(chosen.name)
@@ -70,7 +71,7 @@ def _compare(published: Reference, folder: Path, quick: bool) -> None:
     from prunelab.reproduce.verdict import measure, text
 
     measured = measure(published, read_sweep(folder), quick=quick)
-    print(f"\n{published.paper}, {published.where}; test error in percent\n\n{text(measured)}")
+    say(f"\n{published.paper}, {published.where}; test error in percent\n\n{text(measured)}")
     for row in measured:
         if row.value.known and row.verdict == "not reproduced":
-            print(f"{row.value.name}: {row.value.known}")
+            say(f"{row.value.name}: {row.value.known}")

@@ -24,6 +24,7 @@ from prunelab.config import foreign, messages
 from prunelab.errors import ConfigError
 from prunelab.runtime import device, streams
 from prunelab.runtime import interrupt as signals
+from prunelab.runtime.streams import say
 from prunelab.stages.files import StorageError
 from prunelab.sweeps import job, launchers
 from prunelab.sweeps.sweep import Sweep
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str]) -> int:
         sweep.end()
         over = getattr(error, "late", False) and not sweep.started
         rest = "the run was complete already" if over else "the same command goes on from here"
-        print(f"prunelab: stopped; {rest}", file=sys.stderr)
+        signals.ignore()
+        say(f"prunelab: stopped; {rest}", error=True)
         return int(getattr(error, "exit_status", 130))
     return 0 if sweep.end() else 1
 
@@ -101,7 +103,7 @@ def _start(arguments: Sequence[str], sweep: Sweep) -> bool:
         if sweep.started:  # the sweep goes on to its table, which names the jobs that failed
             sweep.error = error
             if TRACEBACK_WANTED:
-                traceback.print_exception(error)
+                say("".join(traceback.format_exception(error)), error=True)
             return launchers.killed(error)
         if TRACEBACK_WANTED or not (isinstance(error, EXPECTED) or composing.is_refusal(error)):
             raise

@@ -11,6 +11,7 @@ from prunelab.errors import ConfigError
 from prunelab.records import flat
 from prunelab.report.jobs import SIZES, names, sizes
 from prunelab.report.run_folders import Run, find_runs, read_run
+from prunelab.runtime.streams import say
 from prunelab.text import percent, table
 
 DESCRIPTION = "Lists the runs in a folder, or compares two runs: the keys that differ, and the results."
@@ -54,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(f"{folder}: no such folder")
     single = [folder for folder in folders if (folder / "summary.json").is_file()]
     if len(folders) == 2 and len(single) == 2:
-        print(comparison(*map(read_run, folders)))
+        say(comparison(*map(read_run, folders)))
         return 0
     runs = find_runs(folders)
     if not runs:
         raise ConfigError(f"{', '.join(map(str, folders))}: no runs found")
-    print(listing(runs))
+    say(listing(runs))
     return 0

@@ -6,7 +6,6 @@ import argparse
 import importlib.util
 import logging
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +14,9 @@ from omegaconf import DictConfig
 from prunelab.cli.arguments import failed, parser
 from prunelab.config import compose as composing
 from prunelab.config.schema import ConfigError
-from prunelab.runtime.interrupt import InterruptedRun, noted
+from prunelab.runtime import interrupt
+from prunelab.runtime.interrupt import InterruptedRun
+from prunelab.runtime.streams import say
 from prunelab.stages import files
 from prunelab.sweeps.search import space as spaces
 
@@ -71,6 +72,7 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
         raise ConfigError(f"--trials {arguments.trials}: must be a whole number ≥ 1")
     here, wanted = spaces.split(arguments.overrides)
     folder = Path(base([*here, *spaces.parse(wanted, here).fixed]).outputs) / "searches" / arguments.study
+    files.check_name(folder)
     path = arguments.storage or f"{folder}.db"
     storage = path if "://" in path else f"sqlite:///{path}"
     files.drop_link(folder, Path(f"{folder}.db"))
@@ -79,18 +81,23 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
 
 
 def _search(arguments: argparse.Namespace, check: Callable[[], None], folder: Path, storage: str) -> int:
+    import optuna
+
     from prunelab.sweeps.search import study
     from prunelab.sweeps.search.trial import pareto_table
+
+    optuna.logging.disable_default_handler()  # its lines may quote the study
+    optuna.logging.enable_propagation()
 
     here, wanted = spaces.split(arguments.overrides)
     opened = study.Study(storage, folder, wanted, arguments.objective)
     space = spaces.parse(wanted or spaces.stored(opened.overrides, here), here)
     ours = study.Search(opened, space, arguments.trials, int(base(space.fixed).seed))
-    print(f"{arguments.trials} trials → {folder}", flush=True)
+    say(f"{arguments.trials} trials → {folder}")
     ours.run(check)
     if best := opened.optuna.best_trials:
-        print(f"\nPareto-optimal trials:\n{pareto_table(best, folder, opened.objective)}")
-    print(f"\nto look at all trials: optuna-dashboard {storage}")
+        say(f"\nPareto-optimal trials:\n{pareto_table(best, folder, opened.objective)}")
+    say(f"\nto look at all trials: optuna-dashboard {storage}")
     if ours.given_up():
         return failed("given up: too many trials were refused")
     return int(ours.failed)
@@ -103,10 +110,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("optuna") is None:
         return failed("a search needs Optuna: pip install 'prunelab[search]'")
     try:
-        with noted() as check:
+        with interrupt.noted() as check:
             return search(arguments, check)
     except (ConfigError, OSError) as error:
         return failed(error)
     except (KeyboardInterrupt, InterruptedRun) as error:
-        print("prunelab: stopped; the same command goes on from here", file=sys.stderr)
+        interrupt.ignore()
+        say("prunelab: stopped; the same command goes on from here", error=True)
         return int(getattr(error, "exit_status", 130))

@@ -8,7 +8,6 @@ import errno
 import functools
 import itertools
 import re
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from prunelab.cli.arguments import failed, parser
 from prunelab.records import flat
 from prunelab.runtime.json_data import read_json
+from prunelab.runtime.streams import say
 from prunelab.stages import files, locks
 from prunelab.stages.stage import NAME_LENGTH
 from prunelab.stages.store import Store, sweep_up
@@ -106,7 +106,7 @@ def remove(root: Path, selected: Sequence[Entry]) -> int:
         try:
             lock = locks.hold(root / "locks" / f"{entry.name}.lock")
             if lock is None:
-                print(f"{entry.name[:12]} is in use and stays", file=sys.stderr)
+                say(f"{entry.name[:12]} is in use and stays", error=True)
                 continue
             whole = files.remove_folder(entry.folder)
             lock.release()
@@ -167,15 +167,15 @@ def _run(top: argparse.ArgumentParser, arguments: argparse.Namespace, root: Path
     if arguments.command == "verify":
         store = Store(root)  # which checks every digest and moves damaged stages aside
         damaged = [entry for entry in found if entry.kind != "unfinished" and store.load(entry.name) is None]
-        print(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged")
+        say(f"{len(found) - len(damaged)} whole, {len(damaged)} damaged")
         return 1 if damaged else 0
     if arguments.command != "remove":
-        print(listing(found))
+        say(listing(found))
         return 0
     if not (arguments.all or arguments.where) and arguments.older_than is None and arguments.down_to is None:
         top.error("remove: needs --older-than, --down-to, --where or --all")
     selected = chosen(found, arguments)
-    print(listing(selected))
+    say(listing(selected))
     if not arguments.dry_run:
-        print(f"{remove(root, selected)} removed")
+        say(f"{remove(root, selected)} removed")
     return 0

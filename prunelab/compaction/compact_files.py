@@ -18,7 +18,7 @@ from prunelab.compaction.compacted import Compacted
 from prunelab.compaction.constant_layer import Constant
 from prunelab.costs.stored_tensors import contiguous
 from prunelab.errors import ConfigError
-from prunelab.exports import fingerprint, finished_run
+from prunelab.exports import fingerprint, finished_run, network_files
 from prunelab.pruning.skipping import Absent
 from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
@@ -89,7 +89,7 @@ def rebuild(model: nn.Module, description: Description, state: Mapping[str, Tens
             if list(state[name].shape) != shape:  # no memory is taken for a shape that is only said
                 raise ValueError(f"{name} has the shape {list(state[name].shape)}, not {shape}")
             _make_room(model, name, shape, made)
-        model.load_state_dict(dict(state))
+        network_files.put(model, state)
     return model.eval()
 
 

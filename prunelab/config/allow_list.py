@@ -53,7 +53,7 @@ def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..
     name = check_name(dotted, key, trusted)
     try:
         target = pkgutil.resolve_name(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{key}={name}: cannot be imported: {describe(error)}") from error
     # `mypackage.net.torch.hub.load` comes from a trusted package, but was defined elsewhere.
     home = f"{getattr(target, '__module__', '')}."

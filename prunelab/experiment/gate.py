@@ -16,6 +16,7 @@ from prunelab.errors import ConfigError
 from prunelab.experiment.bench import Bench, Tensors, class_count
 from prunelab.experiment.plan import prune_by_magnitude
 from prunelab.exports.formats import FORMATS
+from prunelab.exports.network_files import put
 from prunelab.pruning.criteria.magnitude import magnitude
 from prunelab.pruning.schedules import Round
 from prunelab.runtime.seeding import seeded
@@ -101,7 +102,7 @@ def _check_training(bench: Bench, model: nn.Module) -> None:
             key = str(bench.spec.optimizer) if raised_in(error, Optimizer) else bench.name
             raise ConfigError(f"{key}: {what}: {describe(error, modules)}") from error
     if not bool(loss.isfinite()):
-        model.load_state_dict(bench.initial)  # the step has spread NaN
+        put(model, bench.initial)  # the step has spread NaN
         where = _not_finite(_outputs(model, before, training=True))
         raise ConfigError(f"{bench.name}: {what}: the loss is {float(loss):g}, first the output of {where}")
     _note_writing(bench, before, inputs)

@@ -18,6 +18,7 @@ from prunelab.errors import ConfigError
 from prunelab.experiment.bench import Bench
 from prunelab.exports import finished_run
 from prunelab.exports.checkpoint import MASKS, WEIGHTS
+from prunelab.exports.network_files import fill
 from prunelab.records import RoundRecord
 from prunelab.runtime import device as devices
 from prunelab.runtime import fresh_process
@@ -43,7 +44,7 @@ def prove(bench: Bench, folder: Path, reported: RoundRecord, compact: bool) -> N
     precision = bench.spec.train.precision
     if bench.live_model is not None or type(test) is not Split:
         model = bench.new_model()
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        fill(model, load_file(folder / WEIGHTS), folder / WEIGHTS)
         found = [recount(model, load_file(folder / MASKS), test, precision)]
     else:
         with TemporaryDirectory(prefix=".proof.", dir=folder) as work:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError, one_line
+from prunelab.exports.network_files import put
 from prunelab.stages.checkpoint import UNREADABLE
 
 Tensors = dict[str, Tensor]
@@ -72,7 +73,7 @@ def load_weights(model: nn.Module, file: str) -> Stored:
         best = (fitting or named or [max(found, key=lambda one: len(one.state.keys() & wanted.keys()))])[0]
         if not fitting:
             raise ValueError(_differences(wanted, best.state))
-        model.load_state_dict(best.state)
+        put(model, best.state)
         masks = load_file(path.parent / MASKS) if path.name in FILES and (path.parent / MASKS).is_file() else {}
     except (*UNREADABLE, OSError, AttributeError) as error:
         if isinstance(error, FileNotFoundError) and not Path(file).exists():

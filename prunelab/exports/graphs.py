@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -127,11 +128,11 @@ def need(extra: str, *packages: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the exporters' logs and warnings: the files are checked by loading them."""
+    """Silence the exporters' logs, warnings and dumps of graphs: the files are checked by loading them."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -158,7 +158,12 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         ConfigError: if it does not fit the model; names `path`.
     """
     with fitting(path, "does not fit the model"):
-        own = model.state_dict()  # with its modules' versions, which no file has and MNASNet asks for
-        if own.keys() == state.keys():
-            own.update(state)
-        model.load_state_dict(own if own.keys() == state.keys() else dict(state))
+        put(model, state)
+
+
+def put(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict without the versions of its modules, as files hold it. Some networks ask for them: MNASNet."""
+    own = model.state_dict()
+    fits = own.keys() == state.keys()
+    own.update(state)
+    model.load_state_dict(own if fits else dict(state))

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from prunelab.report.form_rows import Numbers
 from prunelab.report.run_folders import Run
-from prunelab.text import percent, table
+from prunelab.text import percent, table, visible
 
 LONGER = "dense, trained as long"
 DENSE = ("data", "model", "optimizer", "lr_schedule", "regularizer", "train")  # what dense training depends on
@@ -31,10 +31,11 @@ def sweep_text(jobs: Sequence[Run]) -> str:
         text += "\n" + textwrap.fill(f"{MEANING}{spread}.", 120)
     failed = [job for job in jobs if job.status != "completed"]
     for job in failed:
-        text += f"\njob {job.number} {job.status}: {' '.join(job.overrides)}{job.error and f': {job.error}'}"
+        said = f"job {job.number} {job.status}: {' '.join(job.overrides)}{job.error and f': {job.error}'}"
+        text += "\n" + visible(said, keep="")
     for job in jobs:
         for problem in job.problems if job.status == "completed" else ():
-            text += f"\njob {job.number}: {problem}"
+            text += "\n" + visible(f"job {job.number}: {problem}", keep="")
     return text + (f"\n{len(failed)} of {len(jobs)} jobs did not complete" if failed else "")
 
 

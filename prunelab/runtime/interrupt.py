@@ -68,22 +68,26 @@ def graceful() -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def noted() -> Iterator[Callable[[], None]]:
-    """Yield a function that raises `InterruptedRun` if SIGINT or SIGTERM has come, whichever handler took it.
+    """Let SIGINT and SIGTERM raise `InterruptedRun` anywhere; the next one, while a command stops, ends the process.
 
-    An experiment obeys a signal at its next batch. After its last batch it completes, and its handler forgets the
-    signal. Python also writes the number of every signal into a pipe (`set_wakeup_fd`), which is read here.
+    Yields:
+        A function that raises `InterruptedRun` if a signal has come, whichever handler took it: an experiment obeys
+        one at its next batch, but after its last batch it completes, and its handler forgets the signal. Python also
+        writes the number of every signal into a pipe (`set_wakeup_fd`), which this function reads.
     """
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     os.set_blocking(writing, False)
 
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
+    def stop(number: int, frame: FrameType | None = None) -> NoReturn:
+        for one in CAUGHT:
+            signal.signal(one, _leave)
         raise InterruptedRun(number)
 
     def check() -> None:
         with contextlib.suppress(BlockingIOError):  # there is nothing to read
             for number in filter(CAUGHT.__contains__, os.read(reading, 4096)):
-                raise InterruptedRun(number)
+                stop(number)
 
     before = {number: signal.signal(number, stop) for number in CAUGHT}
     fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -92,6 +96,19 @@ def noted() -> Iterator[Callable[[], None]]:
     finally:
         signal.set_wakeup_fd(fd)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) in (stop, _leave):  # else `ignore` was called
+                signal.signal(number, handler)
         os.close(reading)
         os.close(writing)
+
+
+def ignore() -> None:
+    """Ignore SIGINT and SIGTERM from now on: the command is over, and the interpreter's end takes a moment."""
+    for number in CAUGHT:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End the process at once."""
+    os.write(2, b"prunelab: stopped\n")
+    os._exit(128 + number)

@@ -1,12 +1,15 @@
-"""Standard streams that never end a command: closed ones, broken pipes, and encodings that lack a character."""
+"""Standard streams that never end a command, and printing on them: no control character of a stranger's text."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 from typing import TextIO
+
+from prunelab.text import visible
 
 
 class Lasting(io.TextIOWrapper):
@@ -51,9 +54,29 @@ def make_lasting() -> None:
             os.fstat(fd)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if logging.lastResort is not None:  # which prints warnings where Hydra has not set up logging
+        logging.lastResort.setFormatter(VisibleFormatter())
     for fd, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if stream is getattr(sys, f"__{name}__") and not isinstance(stream, Lasting):  # a test's or a notebook's stays
             with contextlib.suppress(OSError, AttributeError):
                 stream.flush()
             setattr(sys, name, Lasting(fd, stream))
+
+
+def say(text: object, *, error: bool = False, one_line: bool = False) -> None:
+    """Print a text with its control characters visible. All commands print by this; a run's console is beside its bar.
+
+    Args:
+        error: print on stderr, not on stdout.
+        one_line: write line breaks as escapes, too.
+    """
+    print(visible(str(text), "" if one_line else "\n\t"), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+class VisibleFormatter(logging.Formatter):
+    """Formats log lines with their control characters visible."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        return visible(super().format(record))

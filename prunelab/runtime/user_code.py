@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import ConfigError, one_line
+from prunelab.runtime.interrupt import InterruptedRun
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,13 +66,13 @@ def user_code(parts: Iterable[Part]) -> Iterator[None]:
     """Turn an exception in one of a user's parts into a `UserCodeError` that names its key.
 
     An exception counts as the user's if a line of the user's own files or a module of the user's network was running.
-    With no such part, or outside of them, it is raised as it is. So is a ConfigError.
+    With no such part, or outside of them, it is raised as it is. So are a ConfigError and Ctrl-C.
     """
     try:
         yield
-    except ConfigError:
+    except (ConfigError, InterruptedRun, KeyboardInterrupt, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # sys.exit and asyncio's CancelledError, too
         part = _at_fault(error, list(parts))
         if part is None:
             raise

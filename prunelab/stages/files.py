@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from prunelab.errors import ConfigError
 from prunelab.runtime.json_data import read_json
 
 MANIFEST = "manifest.json"
@@ -36,14 +37,26 @@ def writing(folder: Path, *hint: str) -> Iterator[None]:
         raise StorageError(folder, error, *hint) from error
 
 
-def drop_link(*paths: Path) -> None:
+def drop_link(*paths: Path, in_place: bool = False) -> None:
     """Remove each path that is neither a file nor a folder, and stands where something is to be written.
 
     A symbolic link may lead anywhere, and a named pipe would be waited for.
+
+    Args:
+        in_place: remove files with a second name, too (hard links): they are to be opened, not replaced.
     """
     for path in paths:
-        if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+        strange = path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir())
+        if strange or (in_place and path.is_file() and path.stat().st_nlink > 1):
             path.unlink()
+
+
+def check_name(folder: Path) -> None:
+    """Raise ConfigError for a folder whose path is not valid UTF-8: TensorBoard and JSON files could not name it."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{folder.absolute()}: its name is not valid UTF-8; choose another folder") from error
 
 
 def is_below(name: str) -> bool:

@@ -25,7 +25,8 @@ def hold(path: Path, wait: float = 0, *, again: bool = False) -> FileLock | None
     Raises:
         OSError: if the file cannot be written, or the file system has no locks.
     """
-    files.drop_link(path, *([path.parent] if path.parent.name in ("locks", ".locks") else []))
+    files.drop_link(*([path.parent] if path.parent.name in ("locks", ".locks") else []))
+    files.drop_link(path, in_place=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.absolute(), is_singleton=again)
     try:

@@ -20,6 +20,7 @@ from prunelab.errors import one_line
 from prunelab.pruning.mask_hooks import step_hooks, step_hooks_removed
 from prunelab.runtime.interrupt import InterruptedRun, graceful
 from prunelab.runtime.process_state import settings_now, unchanged
+from prunelab.runtime.streams import say
 from prunelab.runtime.turns import Turn
 from prunelab.sweeps.job import start
 from prunelab.sweeps.order import Job
@@ -54,13 +55,13 @@ def run(
 
         def turn(job: Job, name: str) -> Turn:
             def told(reason: str) -> None:
-                print(f"prunelab: job {job.number} ({name}) trains alone: {reason}", flush=True)
+                say(f"prunelab: job {job.number} ({name}) trains alone: {reason}", one_line=True)
 
             def work() -> None:
                 try:
                     start(job, context, task, config)
                 except Exception as error:
-                    print(f"prunelab: job {job.number}: {one_line(error)}", flush=True)
+                    say(f"prunelab: job {job.number}: {one_line(error)}", error=True)
 
             return Turn(work, interrupt, width, told, shared)
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from prunelab.config import compose as composing
-from prunelab.config import foreign
+from prunelab.config import foreign, messages
 from prunelab.config.check import check
 from prunelab.errors import ConfigError, one_line
 from prunelab.stages import files
@@ -65,7 +65,7 @@ class SweepCallback(Callback):
             top, places = Path(config.hydra.sweep.dir), folders(config, jobs)
             if not sweep.started:
                 sweep.claim(top, jobs)
-            files.drop_link(top / "multirun.yaml")
+            files.drop_link(top / "multirun.yaml", in_place=True)
             for place in places:
                 files.drop_link(top / place)
                 drop_links(config, top / place)
@@ -80,14 +80,17 @@ def _ending() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise SystemExit(f"prunelab: {one_line(error)}") from error
+        hydra = isinstance(error, OmegaConfBaseException)
+        said = messages.explain(error, [], composing.compose_raw) if hydra else one_line(error)
+        raise SystemExit(f"prunelab: {said}") from error
 
 
 def drop_links(config: DictConfig, folder: Path) -> None:
     """Remove the links in a job's folder that stand where Hydra writes: its log, and its copy of the config."""
     own = folder / str(config.hydra.output_subdir)
-    files.drop_link(folder / f"{config.hydra.job.name}.log", own)
-    files.drop_link(*(own / f"{name}.yaml" for name in ("config", "hydra", "overrides")))
+    files.drop_link(own)
+    written = (own / f"{name}.yaml" for name in ("config", "hydra", "overrides"))
+    files.drop_link(folder / f"{config.hydra.job.name}.log", *written, in_place=True)
 
 
 def grid(config: DictConfig) -> list[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, open_dict
 
 from prunelab import report
 from prunelab.config import compose as composing
+from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.sweeps.notes import Plan, Tries, locked
 from prunelab.sweeps.order import Job
 
@@ -38,8 +40,11 @@ def attempt() -> Iterator[bool]:
         dataclasses.replace(noted, tries=noted.tries + 1).write(folder)
         try:
             yield True
-        except (Exception, SystemExit) as error:
-            leaves = isinstance(error, SystemExit)  # by the user's code, which must not end the other jobs
+        except BaseException as error:
+            leaves = not isinstance(error, Exception)  # by the user's code, which must not end the other jobs
+            ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as in the pool: it is not Ctrl-C then
+            if isinstance(error, InterruptedRun) or (isinstance(error, KeyboardInterrupt) and not ignored):
+                raise
             report.note_failure(folder, repr(error) if leaves else str(error))
             dataclasses.replace(Tries.now(folder), ended=True).write(folder)
             if leaves:

@@ -16,6 +16,7 @@ from prunelab import report
 from prunelab.errors import ConfigError
 from prunelab.records import from_plain
 from prunelab.runtime.json_data import read_json
+from prunelab.runtime.streams import say
 from prunelab.stages import files, locks
 
 
@@ -119,6 +120,7 @@ def claim(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:
         ConfigError: if another process writes it, or it holds a run, a search or a sweep of other jobs.
         StorageError: if it cannot be written.
     """
+    files.check_name(folder)
     key, choose = f"hydra.sweep.dir={folder}", "choose another folder"
     if (folder / "summary.json").exists():
         raise ConfigError(f"{key}: holds a run; {choose}")
@@ -131,6 +133,6 @@ def claim(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:
     for number, (new, old) in enumerate(itertools.zip_longest(jobs, earlier.jobs if earlier else jobs)):
         if new != old:
             was, now = report.names([old or ("none",), new or ("none",)])
-            print(f"1 of {len(jobs)} refused: {now}", flush=True)  # as any job that ends without a result
+            say(f"1 of {len(jobs)} refused: {now}", one_line=True)  # as any job that ends without a result
             raise ConfigError(f"{key}: holds another sweep, whose job {number} is {was}, not {now}; {choose}")
     return held

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from prunelab.errors import one_line
 from prunelab.runtime import device
 from prunelab.runtime.interrupt import InterruptedRun, graceful
+from prunelab.runtime.streams import say
 from prunelab.sweeps.job import start
 from prunelab.sweeps.order import Job, next_job
 
@@ -125,7 +126,8 @@ def _run(job: Job, context: HydraContext, task: TaskFunction, config: DictConfig
     except InterruptedRun as error:
         sys.exit(error.exit_status)
     except Exception as error:
-        sys.exit(f"prunelab: job {job.number}: {one_line(error)}")
+        say(f"prunelab: job {job.number}: {one_line(error)}", error=True)
+        sys.exit(1)
 
 
 def _stop_with_parent() -> None:

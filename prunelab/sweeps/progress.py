@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunelab import report
+from prunelab.runtime.streams import say
 from prunelab.sweeps.notes import Tries
 from prunelab.text import percent
 
@@ -76,7 +77,7 @@ class Progress:
         accuracy, sparsity = (job.result.get(key) for key in ("test_accuracy", "sparsity"))
         how = f"{percent(accuracy, 2)} at {percent(sparsity)} sparsity" if done else job.error or "no result"
         ended = f"{len(self.names) - len(self.pending)} of {len(self.names)} {'done' if done else 'failed'}"
-        print(f"{ended}: {self.names[number]}: {how}{self._left()}", flush=True)
+        say(f"{ended}: {self.names[number]}: {how}{self._left()}", one_line=True)
 
     def _left(self) -> str:
         """The time left; empty until a job has ended, and at the end."""

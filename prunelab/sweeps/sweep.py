@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +12,7 @@ from filelock import FileLock
 from prunelab import report
 from prunelab.errors import one_line
 from prunelab.runtime import fresh_process
+from prunelab.runtime.streams import say
 from prunelab.stages import files
 from prunelab.sweeps import launchers
 from prunelab.sweeps.notes import Plan, Tries, claim, locked
@@ -67,7 +67,7 @@ class Sweep:
         for place in self._folders:
             (place / Tries.FILE).unlink(missing_ok=True)
         fresh_process.share()  # one for all jobs
-        print(f"{len(jobs)} jobs → {folder}", flush=True)
+        say(f"{len(jobs)} jobs → {folder}")
         self.started, self.folder = True, folder
         self._history.append(self._left())
         self._progress = Progress(jobs, self._folders)
@@ -88,7 +88,7 @@ class Sweep:
         why = "a worker was killed; " if killed else ""
         alone = f"job {self._turn[0]} alone, which may be what kills its worker"
         what = "the jobs that are missing" if clear else alone
-        print(f"prunelab: {why}starting {what} again", file=sys.stderr, flush=True)
+        say(f"prunelab: {why}starting {what} again", error=True)
         return True
 
     def arguments(self, given: Sequence[str]) -> list[str]:
@@ -104,9 +104,9 @@ class Sweep:
             return True
         self._progress.stop()
         jobs = report.read_sweep(self.folder)
-        print(report.sweep_text(jobs))
+        say(report.sweep_text(jobs))
         if self.error is not None and not any(job.error and job.error in str(self.error) for job in jobs):
-            print(f"prunelab: {type(self.error).__name__}: {one_line(self.error)}", file=sys.stderr)
+            say(f"prunelab: {type(self.error).__name__}: {one_line(self.error)}", error=True)
         if any(job.status == "completed" for job in jobs):
             from prunelab.report import dashboard  # late, since it takes a second
 
@@ -114,9 +114,9 @@ class Sweep:
                 with files.writing(self.folder):
                     dashboard.write(self.folder)
             except Exception as error:  # all jobs are done, and the table is there
-                print(f"prunelab: the sweep's dashboard cannot be written: {one_line(error)}", file=sys.stderr)
+                say(f"prunelab: the sweep's dashboard cannot be written: {one_line(error)}", error=True)
                 return False
-            print(f"\n{where(self.folder, means=True)}\nreport       prunelab report {self.folder}")
+            say(f"\n{where(self.folder, means=True)}\nreport       prunelab report {self.folder}")
         return all(job.status == "completed" and not job.problems for job in jobs)
 
     def _left(self) -> dict[int, Tries]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunelab.records import PlannedRound, RoundRecord
-from prunelab.text import percent, table
+from prunelab.text import percent, table, visible
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # in a notebook without ipywidgets, the bar is text
@@ -45,7 +45,7 @@ class ScreenHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one log record."""
         try:
-            tqdm.write(self.format(record), file=sys.stderr)
+            tqdm.write(visible(self.format(record)), file=sys.stderr)
         except Exception:
             self.handleError(record)  # as logging's own handlers do: it stops nobody
 
@@ -197,7 +197,7 @@ class Console:
         if not self.quiet and sys.stdout is not None:
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             with contextlib.suppress(OSError, ValueError):  # nobody reads it any more: the run goes on
-                tqdm.write(text.encode(encoding, "replace").decode(encoding), file=sys.stdout)
+                tqdm.write(visible(text).encode(encoding, "replace").decode(encoding), file=sys.stdout)
                 sys.stdout.flush()
 
     def explain(self, note: str) -> None:

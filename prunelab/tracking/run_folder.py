@@ -23,7 +23,7 @@ from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.runtime.versions import versions
 from prunelab.stages import files
 from prunelab.stages.stage import State
-from prunelab.text import percent
+from prunelab.text import percent, visible
 from prunelab.tracking import cost_table, run_lock
 from prunelab.tracking.console import AS_LONG, Console, trained_longer, without_layers
 from prunelab.tracking.csv_files import FILES, CsvFiles
@@ -110,7 +110,7 @@ class RunFolder:
         """Show the plan, and start the progress bar of `epochs` of `batches` each."""
         self.note(plan=[plain(round) for round in plan])
         self.save()
-        strategy = self.summary["config"]["strategy"]["name"]
+        strategy = visible(str(self.summary["config"]["strategy"]["name"]), keep="")
         rounds = f"{len(plan)} round{'s' * (len(plan) > 1)}"
         self.console.plan(f"plan: strategy {strategy}, {rounds} after dense training", plan, epochs, batches)
 

@@ -36,6 +36,7 @@ def claim(folder: Path, config: Mapping[str, Any], live: str = "") -> FileLock:
         ConfigError: if another process writes the folder, or it holds a run of another config or a sweep.
         StorageError: if the folder cannot be read or written.
     """
+    files.check_name(folder)
     for sweep in () if in_sweep() else (folder, folder.parent):
         if (sweep / SWEEP).exists():
             raise ConfigError(f"{folder}: belongs to the sweep or search in {sweep}; {ELSE}")

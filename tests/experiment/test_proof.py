@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from conftest import composed
+from conftest import composed, overrides
 from safetensors.torch import load_file
 
 import prunelab
@@ -126,3 +126,28 @@ def test_the_compact_network_is_proven_too(tmp_path, monkeypatch):
     monkeypatch.setattr(compact_files, "save", other)
     (line,) = run(tmp_path, *small)[0].problems
     assert "the compact network in its files has test_accuracy=" in line
+
+
+class Versioned(torch.nn.Sequential):
+    """A network whose loading asks for the version of its modules, which no file has; as MNASNet's."""
+
+    _version = 2
+
+    def __init__(self):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(784, 8), torch.nn.ReLU(), torch.nn.Linear(8, 10))
+
+    def _load_from_state_dict(self, state, prefix, local, *rest):
+        if local.get("version") != 2:
+            raise ValueError(f"version={local.get('version')}: must be 2")
+        super()._load_from_state_dict(state, prefix, local, *rest)
+
+
+def test_a_network_that_asks_for_its_version(tmp_path):
+    few = overrides(tmp_path, "schedule=one_shot", "strategy=channel", "amount=0.5")
+    named = [*few, f"model._target_={__name__}.Versioned"]
+    assert prunelab.run(*few, model=Versioned(), quiet=True).problems == []
+    result = prunelab.run(*named, quiet=True)
+    assert result.problems == []
+    torch.save(load_file(result.folder / "model.safetensors"), tmp_path / "plain.pt")
+    for path in (result.folder, tmp_path / "plain.pt"):
+        assert prunelab.run(*named, f"model.checkpoint={path}", "train.epochs=0", quiet=True).problems == []

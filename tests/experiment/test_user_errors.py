@@ -151,6 +151,7 @@ def test_a_file_that_cannot_be_imported_is_named_with_its_line(tmp_path, monkeyp
     for name, text, said in (
         ("half_a_file", "x = 1\nclass Net(:\n", "SyntaxError: invalid syntax"),
         ("fails_at_once", "\n\nclass Net:\n    x = {}['y']\n", "KeyError: 'y'"),
+        ("ends_at_once", "import sys\n\n\nsys.exit('no')\n", "SystemExit: no"),
     ):
         (tmp_path / f"{name}.py").write_text(text)
         message = refusal(tmp_path, f"model._target_={name}.Net", f"trusted=[{name}]")

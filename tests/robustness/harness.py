@@ -13,6 +13,7 @@ from pathlib import Path
 import forked
 import pytest
 from filelock import FileLock
+from forked import PATIENCE
 
 from prunelab.records import RoundRecord
 
@@ -48,7 +49,7 @@ def start(overrides: list[str], folder: Path, **environment: str) -> BaseProcess
 
 def finish(overrides: list[str], folder: Path) -> None:
     process = start(overrides, folder)
-    process.join(120)
+    process.join(120 * PATIENCE)
     assert process.exitcode == 0, Path(f"{folder}.log").read_text()
 
 

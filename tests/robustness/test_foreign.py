@@ -242,6 +242,20 @@ def test_a_run_and_a_sweep_replace_links(cli, tmp_path, notes):
     assert not [path for path in (tmp_path / "gift").rglob("*") if path.is_symlink()]
 
 
+def test_a_run_and_a_sweep_replace_second_names_of_files(cli, tmp_path, notes):
+    """Hard links, in a folder on a shared disk: what is opened in place, and what is replaced."""
+    small = ["data.limit=60", "train.epochs=0", "finetune.epochs=0", "schedule.rounds=1", "threads=1"]
+    opened = (".lock", "prunelab.log", *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")))
+    names = [f"{folder}/{name}" for folder in ("gift", "gifts/0") for name in (*opened, "rounds.csv", "report.md")]
+    for name in (*names, "gifts/multirun.yaml", "gifts/.locks/sweep.lock", "gifts/.locks/0.lock", "outputs/stages/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).hardlink_to(notes / "notes")
+    for how in (["hydra.run.dir=gift"], ["-m", "seed=0,1", "hydra.sweep.dir=gifts"]):
+        done = cli(*how, *small, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert cli("report", how[-1].partition("=")[2], cwd=tmp_path).returncode == 0
+
+
 @pytest.mark.parametrize("place", ["{}.work", "locks", "locks/{}.lock", "damaged", "{}"])
 def test_a_stage_store_replaces_links(place, tmp_path, notes, capsys):
     """A received store: the folder of checkpoints could be one with numbers for names, which are removed."""

@@ -204,7 +204,12 @@ SMALL = "threads=1 data.limit=2000 train.epochs=1 finetune.epochs=1"
 def bash(script, folder):
     environment = {**os.environ, "F": SMALL, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}  # noqa: PTH120
     return subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=280
+        ["bash", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280 * forked.PATIENCE,
     )
 
 

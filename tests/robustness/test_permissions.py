@@ -2,10 +2,13 @@
 
 import ctypes
 import os
+import re
+import subprocess
+import sys
 
 import forked
 import pytest
-from harness import finish, result, settings
+from harness import SMALL, finish, result, settings
 
 from prunelab import compose, run
 from prunelab.stages.files import StorageError
@@ -29,6 +32,41 @@ def run_without_privileges(overrides, folder, said):
         with open(said, "w") as file:  # noqa: PTH123
             file.write(str(error))
         os._exit(7)
+
+
+def test_a_working_folder_that_is_gone_is_one_line(cli, tmp_path):
+    code = f"cd {tmp_path}; mkdir x; cd x; rmdir ../x; "
+    for words in ("stages", "amount=0.3", "-m seed=0,1", "inspect", "search amount=interval(0.1,0.5)"):
+        done = subprocess.run(
+            ["bash", "-c", f"{code} {sys.executable} -m prunelab {words!r}"], capture_output=True, text=True
+        )
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+        assert done.stderr.startswith("prunelab: the working folder cannot be used: ")
+
+
+@pytest.mark.parametrize(
+    "words", [["hydra.run.dir=x"], ["-m", "seed=0,1"], ["search", "amount=interval(0.1,0.5)"]], ids=" ".join
+)
+def test_a_folder_whose_name_is_no_text_is_one_line(words, tmp_path):
+    folder = os.fsencode(tmp_path) + b"/x\xff\xfe"
+    os.mkdir(folder)  # noqa: PTH102
+    words = [*(w for w in words if "=" not in w), *SMALL, *(w for w in words if "=" in w)]
+    done = subprocess.run([sys.executable, "-m", "prunelab", *words], cwd=folder, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "x\\udcff\\udcfe" in done.stderr
+    assert "is not valid UTF-8; choose another folder" in done.stderr
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o555])
+def test_a_sweep_in_a_folder_without_permission_is_one_line(mode, tmp_path):
+    code = "import runpy, test_permissions as t; t.drop_privileges(); runpy.run_module('prunelab', run_name='__main__')"
+    folder = tmp_path / "x"
+    folder.mkdir(mode=mode)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], *sys.path])}
+    how = [sys.executable, "-c", code, "-m", "seed=0,1", *SMALL]
+    done = subprocess.run(how, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"prunelab: outputs\S*: cannot be written \(Permission denied\); outputs= .*\n", done.stderr)
 
 
 @pytest.mark.parametrize("locked", ["stages", "run"])

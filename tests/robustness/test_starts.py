@@ -3,6 +3,7 @@
 import csv
 
 import pytest
+from forked import PATIENCE
 from harness import is_full, record, result, settings, sizes, start
 
 
@@ -15,7 +16,7 @@ def test_simultaneous_first_starts(repeats, tmp_path, request):
         runs = [(home / f"run-{n}", [*overrides, f"strategy={'l1' if n % 2 else 'global'}"]) for n in range(processes)]
         started = [(folder, start(how, folder, PRUNELAB_CACHE=str(home / "cache"))) for folder, how in runs]
         for folder, process in started:
-            process.join(600)
+            process.join(600 * PATIENCE)
             assert process.exitcode == 0, folder.with_name(f"{folder.name}.log").read_text()
         for first, same in ((0, range(2, processes, 2)), (1, range(3, processes, 2))):
             expected = result(home / f"run-{first}")

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from conftest import overrides, start
+from forked import PATIENCE
 
 from prunelab.cli import main as entry
 from prunelab.cli.arguments import failed
@@ -25,7 +26,9 @@ REDIRECTED = (">&-", "2>&- >/dev/null", "<&- >&- 2>&-", "| head -1", "2>&1 | hea
 def shell(folder, words, redirected, **environment):
     line = f"set -o pipefail; {sys.executable} -m {' '.join(words)} {redirected}"
     whole = {**os.environ, **environment}
-    return subprocess.run(["bash", "-c", line], cwd=folder, env=whole, capture_output=True, text=True, timeout=200)
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=whole, capture_output=True, text=True, timeout=200 * PATIENCE
+    )
 
 
 @pytest.mark.parametrize("redirected", REDIRECTED)
@@ -70,12 +73,13 @@ def test_a_narrow_or_closed_stream_stops_no_run_from_python(monkeypatch, tmp_pat
 
 def ended(subcommand, monkeypatch, capsys):
     """The exit status and stderr of `prunelab stages` if this function is its code."""
-    ours = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(sys, "argv", ["prunelab", "stages"])
     monkeypatch.setattr("prunelab.cli.stages.main", subcommand)
     with pytest.raises(SystemExit) as caught:
         entry.main()
-    signal.signal(signal.SIGINT, ours)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     return caught.value.code, capsys.readouterr().err
 
 
@@ -93,6 +97,56 @@ def test_what_ends_a_subcommand_is_one_line(error, status, said, monkeypatch, ca
         raise error
 
     assert ended(subcommand, monkeypatch, capsys) == (status, f"prunelab: {said}\n")
+
+
+@pytest.mark.parametrize("code", ["no such launcher\x1b[2J\n", 3, None])
+def test_what_leaves_a_subcommand_is_its_status_or_one_line(code, monkeypatch, capsys):
+    def subcommand(arguments):
+        sys.exit(code)
+
+    said = "no such launcher\\x1b[2J\\n\n" if isinstance(code, str) else ""
+    assert ended(subcommand, monkeypatch, capsys) == (1 if said else code or 0, said)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_command_that_takes_long_to_stop(first, second, tmp_path):
+    code = f"""
+import os, signal, sys, prunelab.cli.stages
+from prunelab.cli import main
+
+def slow(arguments):
+    try:
+        os.kill(os.getpid(), {int(first)})
+    finally:
+        os.kill(os.getpid(), {int(second)})
+        print("never")
+
+prunelab.cli.stages.main = slow
+sys.argv = ["prunelab", "stages"]
+main.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + second, "", "prunelab: stopped\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("words", [["-m", "seed=0,1"], ["search"], ["reproduce", "snip_lenet5"], ["compact"], []])
+def test_a_signal_before_the_first_job_is_one_line(words, number, monkeypatch, capsys, tmp_path):
+    """While a command is imported, or Hydra composes; before an experiment has handlers of its own."""
+
+    def imported(name):
+        signal.raise_signal(number)
+
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["prunelab", *words])
+    monkeypatch.setattr(entry, "import_module", imported)
+    with pytest.raises(SystemExit) as caught:
+        entry.main()
+    for one, handler in before.items():
+        signal.signal(one, handler)
+    assert (caught.value.code, capsys.readouterr().err) == (128 + number, "prunelab: stopped\n")
 
 
 def test_a_signal_that_a_library_swallows_is_obeyed_all_the_same(monkeypatch, capsys):
@@ -129,11 +183,14 @@ def test_ctrl_c_at_any_time_is_one_line(command, cli, tmp_path):
     draw = random.Random(command)
     how = overrides(tmp_path, "schedule.rounds=1", "strategy=channel", "hydra.run.dir=run")
     assert cli(*how, cwd=tmp_path).returncode == 0
-    for _ in range(3):
+    for attempt in range(4):
         process = start(*COMMANDS[command], cwd=tmp_path)
-        time.sleep(draw.uniform(0.7, 6))
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        time.sleep(draw.uniform(1, 6))
+        number = signal.SIGTERM if attempt == 3 else signal.SIGINT
+        for _ in range(draw.choice([1, 1, 2])):  # and once more, in the middle of stopping
+            process.send_signal(number)
+            time.sleep(draw.uniform(0, 0.1))
+        _, said = process.communicate(timeout=60 * PATIENCE)
         if process.returncode:
-            assert process.returncode in (130, -signal.SIGINT), said
-            assert len(said.splitlines()) <= 1, said
+            assert process.returncode == 128 + number, said
+            assert len(said.splitlines()) == 1, said

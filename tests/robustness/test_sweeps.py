@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forked import PATIENCE
 from harness import is_full, record, result, settings, sizes
 
 from prunelab import report
@@ -70,7 +71,7 @@ def test_killed_workers_lose_nothing(jobs, tmp_path, request):
         if found := workers(process.pid):
             os.kill(draw.choice(found), signal.SIGKILL)
             killed += 1
-    output, _ = process.communicate(timeout=1200)
+    output, _ = process.communicate(timeout=1200 * PATIENCE)
     assert process.returncode == 0, output
     assert killed >= min(wanted, 1)
     assert final_table(tmp_path / "sweep") == final_table(reference)

@@ -1,5 +1,7 @@
 """Exceptions in a user's code: which part is at fault, and the one line that says so."""
 
+import asyncio
+
 import pytest
 import torch
 import user_parts
@@ -73,6 +75,16 @@ def test_a_config_error_and_an_interruption_pass():
         with pytest.raises(type(error)) as found, user_code([SCORE]):
             raise error
         assert found.value is error
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), type("Own", (BaseException,), {})("x")])
+def test_what_is_no_exception_is_a_users_mistake_too(error):
+    def score(weight):
+        raise error
+
+    message = said([Part("strategy.method=mine.score", score)], lambda: score(None))
+    assert message.startswith(f"strategy.method=mine.score: {type(error).__name__}")
+    assert "test_user_code.py:" in message
 
 
 def test_a_message_of_many_lines_is_one_line_and_not_too_long():

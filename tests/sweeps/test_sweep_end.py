@@ -16,6 +16,9 @@ def broken(weight):
 def leaves(weight):
     sys.exit(3)
 
+def stops(weight):
+    raise KeyboardInterrupt
+
 calls = []
 
 def late(weight):
@@ -59,15 +62,15 @@ def test_two_jobs_in_one_folder_are_refused(tmp_path, cli):
 def test_the_table_comes_and_names_the_jobs_that_failed(tmp_path, cli):
     (tmp_path / "scores.py").write_text(SCORES)
     few = overrides(tmp_path, "schedule.rounds=1", "model=lenet_300_100", f"hydra.sweep.dir={tmp_path / 'out'}")
-    methods = [f"scores.{name}" for name in ("broken", "good", "leaves", "late")]
+    methods = [f"scores.{name}" for name in ("broken", "good", "leaves", "late", "stops")]
     asked = ["strategy=custom", f"strategy.method={','.join(methods)}", "trusted=[scores]"]
     done = cli("-m", *few, *asked, cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     jobs = report.read_sweep(tmp_path / "out")
-    assert [job.status for job in jobs] == ["failed", "completed", "failed", "failed"]
-    assert "3 of 4 jobs did not complete" in done.stdout
-    for number, said in ((0, "dec.weight"), (2, "SystemExit(3)"), (3, "late")):
+    assert [job.status for job in jobs] == ["failed", "completed", "failed", "failed", "failed"]
+    assert "4 of 5 jobs did not complete" in done.stdout
+    for number, said in ((0, "dec.weight"), (2, "SystemExit: 3"), (3, "late"), (4, "KeyboardInterrupt")):
         (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"job {number} failed")]
         assert said in line
 

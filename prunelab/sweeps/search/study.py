@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from prunelab import report
 from prunelab.errors import ConfigError, one_line
+from prunelab.runtime.streams import say
 from prunelab.stages.checkpoint import UNREADABLE
 from prunelab.sweeps.notes import Plan, Tries, lock, locked
 from prunelab.sweeps.progress import in_words
@@ -187,9 +188,8 @@ class Search:
             assert held is not None
             new.set_user_attr("chosen", chosen := [free.suggest(new) for free in self.space.free])
             new.set_user_attr("overrides", [*self.space.fixed, *chosen])
-            # A report then reads the folder like that of a sweep.
             jobs = [trial.user_attrs.get("overrides", []) for trial in self.study.trials()]
-            Plan(jobs, study=self.study.id).write(self.folder)
+            Plan(jobs, study=self.study.id).write(self.folder)  # a report reads it like a sweep's
         return new, held
 
     def _revive(self, trial: FrozenTrial) -> None:
@@ -240,11 +240,11 @@ class Search:
         name = " ".join(ended.user_attrs["chosen"])
         if ended.state is not TrialState.COMPLETE:
             word = "refused" if ended.state is TrialState.PRUNED else "failed"
-            print(f"trial {number} {word}: {name}: {str(ended.user_attrs['error']).partition(chr(10))[0]}", flush=True)
+            say(f"trial {number} {word}: {name}: {str(ended.user_attrs['error']).partition(chr(10))[0]}")
             return
         completed, running = (self.study.trials(state) for state in (TrialState.COMPLETE, TrialState.RUNNING))
         left = max(self.trials - len(completed), 0)
         seconds = statistics.fmean(one.duration.total_seconds() for one in completed if one.duration)
         time_left = in_words(seconds * left / (len(running) + 1)) if left else ""
         reached = f"{percent(ended.values[0], 2)} in validation, {ended.values[1]:,.0f} {UNIT[self.study.objective]}"
-        print(f"{len(completed)} of {self.trials} done: {name}: {reached}{time_left}", flush=True)
+        say(f"{len(completed)} of {self.trials} done: {name}: {reached}{time_left}", one_line=True)
