@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gpu_batches import batched_sweep, cuda_graph, precision, several
 from gpu_networks import compaction, csr, global_pruning, training_step
 from gpu_runs import ROOT, Figures, Setting, default_run, gpu_tests, kill_and_resume, suite
 
@@ -32,9 +33,19 @@ PARTS: dict[str, tuple[Callable[[Setting], Figures], int]] = {  # with the time 
     "global_pruning": (global_pruning, 60),
     "compaction": (compaction, 90),
     "csr": (csr, 60),
+    "cuda_graph": (cuda_graph, 60),
+    "precision": (precision, 60),
+    "several": (several, 150),
+    "batched_sweep": (batched_sweep, 200),
     "suite": (suite, 180),
 }
-TITLES = {"gpu_tests": "GPU tests", "csr": "CSR", "suite": "Quick suite"}
+TITLES = {
+    "gpu_tests": "GPU tests",
+    "csr": "CSR",
+    "suite": "Quick suite",
+    "several": "Several networks as one",
+    "cuda_graph": "CUDA graph",
+}
 
 
 def machine(device: str) -> Json:
@@ -86,10 +97,12 @@ def page(results: Json) -> str:
         f"`python scripts/gpu_check.py` on one {about['GPU']}: torch {about['torch']}, CUDA {about['CUDA']}, Python "
         f"{about['Python']}, {about['cores']} CPU cores, float32. It writes this page.",
     ]
-    for name in (name for name in PARTS if name in results["parts"]):
-        found, text = results["parts"][name], inspect.getdoc(PARTS[name][0]) or ""
+    for name in PARTS:
+        found, text = results["parts"].get(name), inspect.getdoc(PARTS[name][0]) or ""
         lines += ["", f"## {TITLES.get(name) or name.replace('_', ' ').capitalize()}", "", text, ""]
-        if "error" in found:
+        if found is None:
+            lines += ["Not measured yet."]
+        elif "error" in found:
             lines += [f"Failed: {found['error']}"]
         else:
             lines += [

@@ -32,6 +32,7 @@ from prunelab.errors import ConfigError
 from prunelab.runtime.json_data import read_json
 
 POOL = "hydra_plugins.prunelab_pool.PoolLauncher"
+BATCHED = "hydra_plugins.prunelab_batched.BatchedLauncher"
 # Its names; joblib is that of 0.1.0, and where Hydra's plugin of that name is installed, its keys are valid too.
 POOLS = ("pool", "joblib")
 _made: list[str] = []  # the folders that this process made
@@ -216,5 +217,6 @@ def command(overrides: Sequence[str] | None = None) -> str:
 ConfigStore.instance().store(name="schema", node=Config)
 for launcher in POOLS:
     ConfigStore.instance().store(group="hydra/launcher", name=launcher, node={"_target_": POOL, "n_jobs": None})
+ConfigStore.instance().store(group="hydra/launcher", name="batched", node={"_target_": BATCHED, "width": None})
 OmegaConf.register_new_resolver("new_folder", new_folder, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("help_keys", help_table.table, replace=True)

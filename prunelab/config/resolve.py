@@ -64,7 +64,7 @@ def _spec(config: dict[str, Any]) -> Spec:
         checkpoint=config["model"].get("checkpoint"),
         init=config["model"].get("init"),
         decay=config["optimizer"].get("decay"),
-        train=Train(**train),
+        train=_train(train),
         finetune=_finetune(config, trusted),
         selection=Selection(include, tuple(prune["exclude"]), prune["output_layer"], prune["adopt_zeros"]),
         iterations=config["criterion"].get("iterations") or 1,
@@ -78,6 +78,12 @@ def _spec(config: dict[str, Any]) -> Spec:
     )
     check_combination(spec)
     return spec
+
+
+def _train(config: Mapping[str, Any]) -> Train:
+    """Return the section `train`; what its defaults say too is null, so that it changes no stage's name."""
+    precision = None if config["precision"] == "fp32" else config["precision"]
+    return Train(**{**config, "precision": precision, "graph": config["graph"] or None})
 
 
 def _finetune(config: Mapping[str, Any], trusted: Iterable[str]) -> Finetune:

@@ -16,6 +16,7 @@ CONTROLS = ("reinit", "random_masks", "shuffled_masks", "signs")
 EXPORTS = ("safetensors", "onnx", "csr", "torch_export")
 RECONSTRUCTIONS = ("obs",)
 QUANTIZED = ("int8_weight", "int8_dynamic")
+PRECISIONS = ("fp32", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "mps", r"cuda(:\d+)?")
 
 
@@ -36,6 +37,12 @@ class Train:
         None,
         "decay of a moving average of the weights, which each training ends with and validation measures",
         "null or a fraction in (0, 1)",
+    )
+    precision: Optional[str] = key(
+        None, "arithmetic of the network; tf32: on a GPU; bf16: by autocast; null: fp32", choices=PRECISIONS
+    )
+    graph: Optional[bool] = key(
+        None, "capture the training step in a CUDA graph, where that is possible; null: false", "null, true or false"
     )
 
 

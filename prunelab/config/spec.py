@@ -61,6 +61,8 @@ class Train:
     batch_size: int
     validate_every: int | None
     ema: float | None
+    precision: str | None  # null is fp32 too
+    graph: bool | None  # null is false too
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.config import spec as specs
-from prunelab.config.network import DataFacts, data_facts, dataset, materialize, network
+from prunelab.config.network import DataFacts, data_facts, materialize, network
 from prunelab.config.spec import Spec
-from prunelab.data.dataset import Dataset
-from prunelab.data.label_noise import with_label_noise
-from prunelab.data.scale import scaled
-from prunelab.data.validation import hold_out
+from prunelab.data.dataset import Dataset, Split
 from prunelab.errors import ConfigError
-from prunelab.experiment import live_identity
+from prunelab.experiment import live_identity, load_data
 from prunelab.experiment.initialise import drawn_again, initialise
 from prunelab.experiment.pruner import pruner_of
 from prunelab.experiment.weights_file import Stored, load_weights
@@ -31,7 +28,7 @@ from prunelab.runtime.user_code import explained
 from prunelab.stages.checkpoint import fitting
 from prunelab.stages.stage import State
 from prunelab.training.callbacks.base import Callback
-from prunelab.training.loop import batches
+from prunelab.training.loop import Evaluation, Steps, batches, evaluate, one_by_one
 from prunelab.training.optimizers import build_optimizer
 
 Tensors = dict[str, Tensor]
@@ -87,6 +84,8 @@ class Bench:
         self.new_optimizer(round=1)
         self.new_optimizer()
         self.dense: Tensors = {}  # the weights of round 0, once they are known
+        self.executor: str | None = None  # how steps are taken, see `executor.choose`; part of the name of a stage
+        self.steps: Steps = one_by_one
         self.batches = 0  # per epoch, once the data are loaded
         self.data_content: dict[str, str] | None = None  # digests of the user's own data, likewise
 
@@ -146,6 +145,10 @@ class Bench:
             model.register_forward_pre_hook(_copied)
         return model.to(self.device)
 
+    def evaluate(self, split: Split) -> Evaluation:
+        """Measure the model on a split, in the precision of training."""
+        return evaluate(self.model, split, precision=self.spec.train.precision)
+
     def copy_inputs(self) -> None:
         """From now on, give the network and its copies a copy of each batch, on which they may write."""
         self.copies_inputs = True
@@ -163,14 +166,7 @@ class Bench:
 
     def load_data(self) -> None:
         """Put the data on the device."""
-        with seeded(self.spec.seed, "data"):
-            data = self.live_data if self.live_data is not None else dataset(self.spec.data)
-        limit = None if self.live_data is not None else self.spec.data.options.get("limit")
-        data = hold_out(data, self.spec.validation, limit)
-        data = scaled(with_label_noise(data, self.spec.label_noise, self.spec.seed), self.spec.scale)
-        users = self.live_data is not None or self.spec.data.source is not None
-        self.data_content = live_identity.content(data) if users else None
-        self.data = data.to(self.device)
+        self.data, self.data_content = load_data.load(self.spec, self.live_data, self.device)
         self.batches = batches(len(self.data.train), self.spec.train.batch_size)
         self.example: Tensor = self.data.train.batch(slice(0, 1))[0]
         self.pruner.example = self.example

@@ -97,7 +97,7 @@ def _check_training(bench: Bench, model: nn.Module) -> None:
     before = inputs.clone()
     with running(model) as modules:
         try:
-            loss = train_step(model.train(), optimizer, inputs, labels, 1, [])
+            loss = train_step(model.train(), optimizer, inputs, labels, 1, [], bench.spec.train.precision)
         except Exception as error:
             key = str(bench.spec.optimizer) if raised_in(error, Optimizer) else bench.name
             raise ConfigError(f"{key}: {what}: {describe(error, modules)}") from error

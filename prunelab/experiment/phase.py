@@ -22,7 +22,7 @@ from prunelab.training.callbacks.base import Callback, Phase
 from prunelab.training.callbacks.distillation import Distillation
 from prunelab.training.callbacks.gradual import Gradual
 from prunelab.training.callbacks.moving_average import MovingAverage
-from prunelab.training.loop import evaluate, fit
+from prunelab.training.loop import fit
 from prunelab.training.lr_schedules.constant import constant
 from prunelab.training.spec import Position, TrainSpec
 
@@ -86,7 +86,7 @@ def _fit(
 ) -> Iterator[EpochRecord]:
     """Train from `position` to the end of the phase; yield one record per epoch."""
     train, seed = bench.spec.train, bench.spec.seed
-    spec = TrainSpec(phase.iterations, train.batch_size, seed, phase.round, train.validate_every)
+    spec = TrainSpec(phase.iterations, train.batch_size, seed, phase.round, train.validate_every, train.precision)
     return fit(
         bench.model,
         optimizer,
@@ -95,6 +95,7 @@ def _fit(
         spec,
         callbacks,
         on_batch=bench.hooks.on_batch,
+        steps=bench.steps,
         position=position,
         lr_factor=_lr_factor(bench, phase.round, phase.iterations),
     )
@@ -200,10 +201,10 @@ def _schedule(bench: Bench, whole: int, part: Component | None = None) -> Callab
 def _measure(bench: Bench, round: int, rows: list[EpochRecord], pruned: Pruning) -> RoundRecord:
     """Return the round's record, measured after the last epoch under the final masks."""
     seed_all(bench.spec.seed, round, "measure")  # a model may draw random numbers in eval mode
-    test = evaluate(bench.model, bench.data.test)
+    test = bench.evaluate(bench.data.test)
     last = rows[-1] if rows else None
     size = counts.count(bench.model, counts.layers(bench.model, bench.example), bench.masks)
-    accuracy = last.val_accuracy if last else evaluate(bench.model, bench.data.validation).accuracy
+    accuracy = last.val_accuracy if last else bench.evaluate(bench.data.validation).accuracy
     return RoundRecord(
         round=round,
         **asdict(size),

@@ -35,25 +35,25 @@ def prove(bench: Bench, folder: Path, reported: RoundRecord, compact: bool) -> N
 
     Args:
         folder: of the run, with the network in its files and the config in its summary.
-        compact: whether there is a compact network, which must have the same accuracy.
+        compact: whether there is a compact network, which must have the same accuracy, in float32.
 
     Raises:
         ConfigError: names what differs, or tells why a fresh process cannot load the files.
     """
     test, device, threads = bench.data.test, str(bench.device), devices.threads(bench.spec.threads)
+    precision = bench.spec.train.precision
     if bench.live_model is not None or type(test) is not Split:
         model = bench.new_model()
         fill(model, load_file(folder / WEIGHTS), folder / WEIGHTS)
-        found = [recount(model, load_file(folder / MASKS), test)]
+        found = [recount(model, load_file(folder / MASKS), test, precision)]
     else:
         with TemporaryDirectory(prefix=".proof.", dir=folder) as work:
             parts = {key: torch.as_tensor(value).cpu().contiguous() for key, value in vars(test).items()}
             save_file(parts, Path(work) / TEST)
             run, split = str(folder.resolve()), str((Path(work) / TEST).resolve())
             try:
-                found = fresh_process.call(
-                    recount_files, run, split, device, threads, list(bench.spec.trusted), compact
-                )
+                given = (run, split, device, threads, precision, list(bench.spec.trusted), compact)
+                found = fresh_process.call(recount_files, *given)
             except RuntimeError as error:
                 raise ConfigError(f"a fresh process cannot load what was saved: {error}") from error
     names = ("the saved network", "the compact network in its files")
@@ -68,7 +68,7 @@ def prove(bench: Bench, folder: Path, reported: RoundRecord, compact: bool) -> N
 
 
 def recount_files(
-    folder: str, test: str, device: str, threads: int, trusted: Iterable[str], compact: bool
+    folder: str, test: str, device: str, threads: int, precision: str | None, trusted: Iterable[str], compact: bool
 ) -> list[Numbers]:
     """Return the numbers of the network of a run folder, and the accuracy of the compact one if there is one.
 
@@ -77,20 +77,20 @@ def recount_files(
     Args:
         test: the file with the test split.
     """
-    home = devices.prepare(device, threads)
+    home = devices.prepare(device, threads, precision)
     parts: Any = load_file(test)
     for key in ("mean", "std"):
         parts[key] = parts[key].item() if parts[key].dim() == 0 else parts[key]
     split = Split(**parts).to(home)
     network = finished_run.read(Path(folder), trusted, stale=True)
-    found = [recount(network.model.to(home), network.masks, split)]
-    if compact:
+    found = [recount(network.model.to(home), network.masks, split, precision)]
+    if compact and precision is None:  # fewer bits round the sums of fewer channels to other classes
         small = compact_files.of_run(Path(folder), trusted).to(home)
         found.append({"test_accuracy": evaluate(small, split).accuracy})
     return found
 
 
-def recount(model: nn.Module, masked: Iterable[str], test: Split) -> Numbers:
+def recount(model: nn.Module, masked: Iterable[str], test: Split, precision: str | None = None) -> Numbers:
     """Return the numbers of a network that can be counted in its tensors, and its accuracy on the test split.
 
     Args:
@@ -103,5 +103,5 @@ def recount(model: nn.Module, masked: Iterable[str], test: Split) -> Numbers:
         "parameters": parameters,
         "compression_ratio": parameters / nonzero if nonzero else float("inf"),
         "sparsity": (prunable - kept) / prunable if prunable else 0.0,
-        "test_accuracy": evaluate(model, test).accuracy,
+        "test_accuracy": evaluate(model, test, precision=precision).accuracy,
     }

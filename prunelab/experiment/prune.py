@@ -12,7 +12,6 @@ from prunelab.experiment.checks import decides
 from prunelab.pruning import skipping
 from prunelab.runtime.seeding import derive, seeded_by
 from prunelab.runtime.user_code import explained
-from prunelab.training.loop import evaluate
 
 
 @dataclass
@@ -92,7 +91,7 @@ class _Losses:
         model, without = self.bench.model, " ".join(self.left_out())
         if without not in self.known:
             training_now = model.training
-            self.known[without] = evaluate(model, self.bench.data.validation).loss
+            self.known[without] = self.bench.evaluate(self.bench.data.validation).loss
             model.train(training_now)
         self.asked[without] = self.known[without]
         return self.known[without]

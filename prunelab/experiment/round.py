@@ -141,6 +141,7 @@ def _inputs(bench: Bench, names: tuple[str, ...]) -> dict[str, Any]:
     if bench.live_model is not None:
         found["model"] = bench.live_structure
     found["hardware"] = device.identity(bench.device, device.threads(bench.spec.threads))
+    found["executor"] = bench.executor
     # What a criterion records during training is a part of every stage.
     records = type(bench.pruner.recorder).state is not Criterion.state
     found["records"] = _identity(bench.spec.criterion) if records else None

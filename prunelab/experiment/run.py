@@ -11,7 +11,7 @@ from prunelab.config.network import users_parts
 from prunelab.config.rounds import rounds as planned_rounds
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
-from prunelab.experiment import baseline, checks, gate
+from prunelab.experiment import baseline, checks, executor, gate
 from prunelab.experiment import plan as plans
 from prunelab.experiment import round as stages
 from prunelab.experiment.bench import Bench, Hooks, Tensors
@@ -90,7 +90,7 @@ def prepare(
         interrupt()
         report.console.advance()
 
-    device = devices.prepare(spec.device, spec.threads)
+    device = devices.prepare(spec.device, spec.threads, spec.train.precision)
     bench = Bench(spec, device, Hooks(on_batch, interrupt), model, data)
     need_packages(spec.finish)
     checks.check_live(bench)
@@ -105,6 +105,9 @@ def prepare(
     checks.try_method(bench, rounds)
     try_sparse_training(bench)
     checks.check_steps(bench, rounds)
+    bench.executor, bench.steps = executor.choose(bench, rounds)
+    if bench.executor is not None:
+        report.note(executor=bench.executor)
     iterations = bench.finetune_iterations * len(rounds) * (1 if spec.control is None else 2)
     iterations += baseline.rounds(bench, len(rounds)) * bench.finetune_iterations if spec.baseline else 0
     iterations += bench.dense_iterations + (bench.rewind_iterations() or 0)

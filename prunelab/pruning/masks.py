@@ -214,6 +214,13 @@ class Masks:
         self._hook(item)
 
 
+def enforced(model: nn.Module) -> dict[str, Tensor]:
+    """Return the masks with zeros that are enforced on a model's parameters, by name."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    there = [masks for masks in list(step_hooks().enforced) if isinstance(masks, Masks) and masks.model is model]
+    return {names[id(item.parameter)]: item.mask for masks in there for item in masks if item.active}
+
+
 def named(model: nn.Module) -> list[tuple[str, nn.Module, str, nn.Parameter]]:
     """Return (name, module, key, parameter) of every parameter, a shared one under each of its names."""
     return [

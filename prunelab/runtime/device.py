@@ -43,11 +43,14 @@ def limit_threads(wanted: int | None) -> int:
     return count
 
 
-def prepare(device: str, wanted: int | None) -> torch.device:
-    """Set threads and determinism, and return the device. Call it before torch does any work.
+def prepare(device: str, wanted: int | None, precision: str | None = None) -> torch.device:
+    """Set threads, determinism and TF32, and return the device. Call it before torch does any work.
+
+    Args:
+        precision: `tf32`: matrix products and convolutions on a GPU with 10 bits of mantissa; else with all 23.
 
     Raises:
-        ConfigError: if this machine has no such device, or fewer cores.
+        ConfigError: if this machine has no such device, or fewer cores, or the device no TF32.
     """
     count = limit_threads(wanted)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA
@@ -67,8 +70,10 @@ def prepare(device: str, wanted: int | None) -> torch.device:
     # Filling uninitialised memory would only guard against bugs in kernels, and cost 4% of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # else convolutions have 10 bits of mantissa on a GPU, by torch's default
-    torch.backends.cuda.matmul.allow_tf32 = False
+    if precision == "tf32" and kind != "cuda":
+        raise ConfigError(f"train.precision=tf32: device={name} has none; needs device=cuda")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"  # by torch's default convolutions have it
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     if kind == "cuda":
         torch.cuda.init()  # seeds reach a GPU from now on; see `seeding.seeded_by`
         for fused in ("flash", "mem_efficient", "cudnn"):  # attention whose backward pass is not deterministic

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from prunelab.runtime.turns import TURN
+
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -36,10 +38,12 @@ def graceful() -> Iterator[Callable[[], None]]:
     """Yield a function that raises `InterruptedRun` if a signal has come since. A second signal acts as before.
 
     A signal that the function did not see is obeyed at the end of the context, so that a sweep does not start its next
-    job. Outside the main thread, where Python allows no signal handlers, the function does nothing.
+    job. Outside the main thread, where Python allows no signal handlers, the function does nothing, or, for a job that
+    takes turns, what that of the main thread does.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
+        turn = TURN.get()
+        yield (lambda: None) if turn is None else turn.interrupt
         return
     came: list[int] = []
     before = {number: signal.getsignal(number) for number in CAUGHT}

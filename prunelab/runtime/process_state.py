@@ -30,12 +30,22 @@ def unchanged() -> Iterator[None]:
     NumPy and Python; environment variables, current folder, `sys.path`, `sys.argv`; handlers and levels of logging,
     handlers of signals, filters of warnings.
     """
-    with ExitStack() as stack:  # which restores the last first
-        for read, write in _settings():
-            stack.callback(_restore, read, write, read())
+    with ExitStack() as stack:
+        stack.callback(settings_now())
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(generators_kept())
         yield
+
+
+def settings_now() -> Callable[[], None]:
+    """Return a function that puts back all settings, but for generators and filters of warnings, as they are now."""
+    found = [(read, write, read()) for read, write in _settings()]
+
+    def restore() -> None:
+        for setting in reversed(found):
+            _restore(*setting)
+
+    return restore
 
 
 def _settings() -> list[Setting]:

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prunelab.records import EpochRecord, RoundRecord, from_plain, plain
+from prunelab.runtime import turns
 from prunelab.runtime.json_data import parse_json
 from prunelab.stages import files, locks
 from prunelab.stages.checkpoint import Work, verified
 from prunelab.stages.files import StorageError
 from prunelab.stages.stage import Stage, State, name_of
 
-WAIT = 0.5  # seconds after which Ctrl-C is noticed while another process holds a lock
+WAIT = 0.05  # seconds between two looks at a lock that another process holds
 
 
 class Store:
@@ -79,8 +80,9 @@ class Store:
     def lock(self, name: str) -> Iterator[None]:
         """Wait until no other process computes or removes the stage. The kernel releases a killed process's lock."""
         try:
-            while (lock := locks.hold(self.root / "locks" / f"{name}.lock", WAIT)) is None:
+            while (lock := locks.hold(self.root / "locks" / f"{name}.lock")) is None:
                 self.interrupt()
+                turns.wait(WAIT)
         except OSError as error:
             raise StorageError(self.root, error) from error
         try:

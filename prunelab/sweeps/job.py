@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from hydra.core.utils import run_job
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
 
 from prunelab import report
 from prunelab.config import compose as composing
 from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.sweeps.notes import Plan, Tries, locked
+from prunelab.sweeps.order import Job
 
 
 @contextmanager
@@ -48,6 +51,17 @@ def attempt() -> Iterator[bool]:
                 raise RuntimeError(repr(error)) from error
             raise
         dataclasses.replace(Tries.now(folder), ended=True).write(folder)
+
+
+def start(job: Job, context: HydraContext, task: TaskFunction, config: DictConfig) -> None:
+    """Compose a job's config and run the task, as Hydra's own launcher does.
+
+    What the experiment raises is not raised here, but noted in the job's folder.
+    """
+    settings = context.config_loader.load_sweep_config(config, list(job.overrides))
+    with open_dict(settings):
+        settings.hydra.job.id = settings.hydra.job.num = job.number
+    run_job(task, settings, "hydra.sweep.dir", "hydra.sweep.subdir", context)
 
 
 def is_complete(config: DictConfig) -> bool:

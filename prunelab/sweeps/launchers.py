@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
@@ -30,7 +31,7 @@ RAY = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default; without it Ray warns
 }
 # Names of the errors that submitit and Ray raise when a worker was killed.
-KILLED = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError")
+KILLED = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError", "NodeDiedError")
 
 
 def prepare(config: DictConfig) -> None:
@@ -40,8 +41,11 @@ def prepare(config: DictConfig) -> None:
     """
     launcher, name = config.hydra.launcher, str(config.hydra.runtime.choices["hydra/launcher"])
     if name in POOLS:
-        config.hydra.launcher = {"_target_": POOL, "n_jobs": _n_jobs(launcher.n_jobs)}
+        n_jobs = None if launcher.n_jobs == -1 else launcher.n_jobs  # joblib's word for all cores
+        config.hydra.launcher = {"_target_": POOL, "n_jobs": _at_least_1("n_jobs", n_jobs, "all cores")}
         launcher = config.hydra.launcher
+    if name == "batched":
+        _at_least_1("width", launcher.width, "all jobs, at most 256")
     if launcher._target_ not in Plugins.instance().class_name_to_class:
         sys.exit(f"prunelab: hydra/launcher={name}: is not installed")
     if name == "basic":
@@ -50,7 +54,11 @@ def prepare(config: DictConfig) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     overrides: Any = OmegaConf.to_container(config.hydra.overrides.hydra)  # may hold `${hydra.job.num}`, unresolved
     given = {item.lstrip("+").partition("=")[0] for item in overrides}
-    if "hydra.launcher.ray.init.address" in given:  # the user's cluster has its own settings
+    if "hydra.launcher.ray.init.address" in given:  # a cluster that is there has its own settings
+        if not Path(config.outputs).is_absolute():
+            sys.exit(f"prunelab: outputs={config.outputs}: must be the absolute path of a folder that all nodes share")
+        OmegaConf.update(launcher, "ray.init.object_store_memory", None, force_add=True)  # Hydra's default is refused
+        OmegaConf.update(launcher, "ray.remote.max_retries", DEFAULTS["ray"]["ray.remote.max_retries"], force_add=True)
         return
     for variable, setting in RAY.items():
         os.environ.setdefault(variable, setting)
@@ -61,13 +69,11 @@ def prepare(config: DictConfig) -> None:
         config.hydra.sweeper.max_batch_size = device.cores()  # otherwise it starts all jobs at once
 
 
-def _n_jobs(given: object) -> int | None:
-    """Return the key `hydra.launcher.n_jobs`; None for -1, which is joblib's word for all cores."""
-    if given is None or given == -1:
-        return None
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        sys.exit(f"prunelab: hydra.launcher.n_jobs={given}: must be null (all cores) or a whole number ≥ 1")
-    return given
+def _at_least_1(key: str, given: object, null: str) -> int | None:
+    """Return the value of a launcher's key; end the process unless it is null or a whole number ≥ 1."""
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 1):
+        return given
+    sys.exit(f"prunelab: hydra.launcher.{key}={given}: must be null ({null}) or a whole number ≥ 1")
 
 
 def killed(error: BaseException) -> bool:

@@ -12,14 +12,15 @@ from multiprocessing import connection, forkserver, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from hydra.core.utils import run_job, setup_globals
+from hydra.core.utils import setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from prunelab.errors import one_line
 from prunelab.runtime import device
 from prunelab.runtime.interrupt import InterruptedRun, graceful
 from prunelab.runtime.streams import say
+from prunelab.sweeps.job import start
 from prunelab.sweeps.order import Job, next_job
 
 PRELOADED = ("numpy.random", "prunelab.experiment.api", "prunelab.experiment.run", "prunelab.tracking.tensorboard")
@@ -121,11 +122,7 @@ def _run(job: Job, context: HydraContext, task: TaskFunction, config: DictConfig
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     setup_globals()
     try:
-        settings = context.config_loader.load_sweep_config(config, list(job.overrides))
-        with open_dict(settings):
-            settings.hydra.job.id = settings.hydra.job.num = job.number
-        # What the experiment raises is in what `run_job` returns, and noted in the job's folder.
-        run_job(task, settings, "hydra.sweep.dir", "hydra.sweep.subdir", context)
+        start(job, context, task, config)
     except InterruptedRun as error:
         sys.exit(error.exit_status)
     except Exception as error:

@@ -1,5 +1,7 @@
 """The training loop on data in memory: `fit` trains and yields a record per epoch, `evaluate` measures a split."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +19,9 @@ from prunelab.errors import ConfigError
 from prunelab.records import EpochRecord
 from prunelab.runtime.seeding import permutation
 from prunelab.training.callbacks.base import Callback
+from prunelab.training.precision import forward
 from prunelab.training.spec import Position, TrainSpec
-from prunelab.training.substitution import substituted
+from prunelab.training.substitution import substituted, substitutes
 
 EVALUATION_BATCH = 200  # on a CPU a third faster than 1,000
 
@@ -50,6 +53,7 @@ def fit(
     position: Position | None = None,
     lr_factor: Callable[[int], float] | None = None,
     on_batch: Callable[[], None] = lambda: None,
+    steps: Steps | None = None,
 ) -> Iterator[EpochRecord]:
     """Train with cross-entropy, and yield a record after each epoch.
 
@@ -61,6 +65,7 @@ def fit(
         position: where to start; updated at every batch, so that the caller can store it; None: the beginning.
         lr_factor: function from the number of steps done to a factor of the initial learning rate; None: constant.
         on_batch: called before each batch; if it raises, model, optimizer and position are consistent.
+        steps: takes the steps of an epoch; None: `one_by_one`.
 
     Yields:
         The record of each epoch. `train_loss` is the cross-entropy alone, without what callbacks add.
@@ -68,7 +73,8 @@ def fit(
     Raises:
         DivergedError: if a loss or a weight is NaN or infinite; names round, step and learning rate.
     """
-    phase = _Phase(model, optimizer, train, validation, spec, callbacks, position or Position(), lr_factor, on_batch)
+    how = (position or Position(), lr_factor, on_batch, steps or one_by_one)
+    phase = Training(model, optimizer, train, validation, spec, callbacks, *how)
     for callback in callbacks:
         callback.begin(optimizer)
     while phase.done < spec.iterations:
@@ -82,11 +88,12 @@ def train_step(
     labels: Tensor,
     iteration: int,
     callbacks: Sequence[Callback],
+    precision: str | None = None,
 ) -> Tensor:
     """Take one optimizer step on one batch; return the cross-entropy alone, detached."""
     optimizer.zero_grad()
-    with substituted(model, _substitutes(model, callbacks)):
-        logits = model(inputs)  # [batch, classes]
+    with substituted(model, substitutes(model, callbacks)):
+        logits = forward(model, inputs, precision)  # [batch, classes]
     loss = objective = F.cross_entropy(logits, labels)
     for callback in callbacks:
         objective = callback.objective(objective, inputs, logits)
@@ -102,7 +109,9 @@ def train_step(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Split, callbacks: Sequence[Callback] = ()) -> Evaluation:
+def evaluate(
+    model: nn.Module, split: Split, callbacks: Sequence[Callback] = (), precision: str | None = None
+) -> Evaluation:
     """Measure a model on a split, in eval mode.
 
     Args:
@@ -114,32 +123,17 @@ def evaluate(model: nn.Module, split: Split, callbacks: Sequence[Callback] = ())
     with ExitStack() as stack:
         for callback in callbacks:
             stack.enter_context(callback.measured())
-        stack.enter_context(substituted(model, _substitutes(model, callbacks)))
+        stack.enter_context(substituted(model, substitutes(model, callbacks)))
         for first in range(0, len(split), EVALUATION_BATCH):
             inputs, labels = split.batch(slice(first, first + EVALUATION_BATCH))
-            logits = model(inputs)  # [batch, classes]
+            logits = forward(model, inputs, precision)  # [batch, classes]
             correct += (logits.argmax(1) == labels).sum()
             loss += F.cross_entropy(logits, labels, reduction="sum")
     return Evaluation(int(correct) / len(split), float(loss) / len(split))
 
 
-def _substitutes(model: nn.Module, callbacks: Sequence[Callback]) -> dict[str, Tensor]:
-    found = dict[str, Tensor]()
-    for callback in callbacks:
-        for name, tensor in callback.substitutes().items():
-            try:
-                fits = model.get_parameter(name).shape == tensor.shape
-            except AttributeError:
-                fits = False
-            if not fits:
-                why = f"its substitutes() give {name}; must give tensors by parameter name, of the parameter's shape"
-                raise ConfigError(f"callback={type(callback).__name__}: {why}")
-            found[name] = tensor
-    return found
-
-
 @dataclass(frozen=True)
-class _Phase:
+class Training:
     """The arguments of `fit`, and what it does in an epoch and in a step."""
 
     model: nn.Module
@@ -151,6 +145,7 @@ class _Phase:
     position: Position
     lr_factor: Callable[[int], float] | None
     on_batch: Callable[[], None]
+    steps: Steps
 
     @property
     def per_epoch(self) -> int:
@@ -166,7 +161,7 @@ class _Phase:
         """Train to the end of the epoch, and validate."""
         start = time.perf_counter()
         train_loss = self.train_epoch()
-        measured = evaluate(self.model, self.validation, self.callbacks)
+        measured = evaluate(self.model, self.validation, self.callbacks, self.spec.precision)
         self.position.see(min(self.done, self.spec.iterations), measured.loss)
         return EpochRecord(
             round=self.spec.round,
@@ -186,10 +181,7 @@ class _Phase:
         order = permutation(len(self.train), spec.seed, spec.round, position.epoch, device=device)
         losses = position.begin_epoch(spec, length, device)
         self.model.train()
-        for index in order.split(spec.batch_size)[position.batch : length]:
-            self.on_batch()
-            losses[position.batch] = self.step(index)
-            position.batch += 1
+        self.steps(self, order.split(spec.batch_size)[position.batch : length])
         found = losses.double().cpu()
         self.check_finite(found)
         sizes = torch.full_like(found, spec.batch_size)
@@ -198,15 +190,21 @@ class _Phase:
         position.end_epoch()
         return float((found * sizes).sum() / sizes.sum())
 
+    def set_lr(self, done: int) -> None:
+        """Set the learning rates of the step after `done` ones."""
+        if self.lr_factor is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * self.lr_factor(done)
+
     def step(self, index: Tensor) -> Tensor:
         """Take one step on the examples of `index`; return the cross-entropy."""
         number = self.done + 1
-        if self.lr_factor is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * self.lr_factor(number - 1)
-        loss = train_step(self.model, self.optimizer, *self.train.batch(index), number, self.callbacks)
+        self.set_lr(number - 1)
+        loss = train_step(
+            self.model, self.optimizer, *self.train.batch(index), number, self.callbacks, self.spec.precision
+        )
         if self.spec.validate_every and number % self.spec.validate_every == 0:
-            self.position.see(number, evaluate(self.model, self.validation, self.callbacks).loss)
+            self.position.see(number, evaluate(self.model, self.validation, self.callbacks, self.spec.precision).loss)
             self.model.train()
         return loss
 
@@ -222,3 +220,16 @@ class _Phase:
                 f"{what} in round {self.spec.round}, step {whole} (epoch {epoch + 1}), "
                 f"at learning rate {lr:g}; a smaller optimizer.lr may help"
             )
+
+
+Steps = Callable[[Training, Sequence[Tensor]], None]
+
+
+def one_by_one(training: Training, order: Sequence[Tensor]) -> None:
+    """Take steps one after the other, each on the examples of an index; move on the position, and note the losses."""
+    position = training.position
+    assert position.losses is not None
+    for index in order:
+        training.on_batch()
+        position.losses[position.batch] = training.step(index)
+        position.batch += 1

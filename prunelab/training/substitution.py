@@ -1,12 +1,14 @@
 """Run a model with other tensors in the place of some parameters."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 from torch import Tensor, nn
 
+from prunelab.errors import ConfigError
 from prunelab.runtime.recurrent import SCATTERED
+from prunelab.training.callbacks.base import Callback
 
 
 @contextmanager
@@ -49,3 +51,19 @@ def substituted(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[Non
                 if hasattr(module, key):
                     delattr(module, key)
                 setattr(module, key, parameter)
+
+
+def substitutes(model: nn.Module, callbacks: Sequence[Callback]) -> dict[str, Tensor]:
+    """Return the tensors that callbacks put in the place of parameters; ConfigError if one does not fit."""
+    found = dict[str, Tensor]()
+    for callback in callbacks:
+        for name, tensor in callback.substitutes().items():
+            try:
+                fits = model.get_parameter(name).shape == tensor.shape
+            except AttributeError:
+                fits = False
+            if not fits:
+                why = f"its substitutes() give {name}; must give tensors by parameter name, of the parameter's shape"
+                raise ConfigError(f"callback={type(callback).__name__}: {why}")
+            found[name] = tensor
+    return found

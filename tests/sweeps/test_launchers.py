@@ -119,9 +119,27 @@ def test_ray_stays_on_this_machine_unless_told_of_a_cluster(environment):
     assert ours.hydra.launcher.ray.init.include_dashboard is False
     environment.clear()
     theirs = config("ray", given=["hydra.launcher.ray.init.address=ray://head:10001"])
+    theirs.outputs = "/shared"
     launchers.prepare(theirs)
     assert "include_dashboard" not in theirs.hydra.launcher.ray.init
+    assert theirs.hydra.launcher.ray.init.object_store_memory is None  # else Hydra sets one, which a cluster refuses
+    assert theirs.hydra.launcher.ray.remote.max_retries == 0
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in environment
+
+
+def test_a_cluster_needs_a_folder_that_all_nodes_share(environment):
+    theirs = config("ray", given=["hydra.launcher.ray.init.address=auto"])
+    theirs.outputs = "outputs"
+    with pytest.raises(SystemExit, match="outputs=outputs: must be the absolute path of a folder that all"):
+        launchers.prepare(theirs)
+
+
+@pytest.mark.parametrize("given", [0, -1, 2.5, "wide", True])
+def test_a_width_that_is_none_is_refused(given, environment):
+    asked = config("batched", "hydra_plugins.prunelab_batched.BatchedLauncher")
+    asked.hydra.launcher.width = given
+    with pytest.raises(SystemExit, match=f"hydra.launcher.width={given}: must be null"):
+        launchers.prepare(asked)
 
 
 def test_a_launcher_that_is_not_there_is_one_line():
