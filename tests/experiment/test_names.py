@@ -210,7 +210,7 @@ def another(group, choice, key, value):
     if isinstance(value, bool):
         return str(not value).lower()
     if value is None:
-        return {"sparsity": "0.6", "limit": "200"}[key]
+        return {"sparsity": "0.6", "limit": "200", "density": "0.5", "lr": "0.01"}[key]
     return str(value + 1) if isinstance(value, int) else str(value / 2 if value else 0.25)
 
 

@@ -39,8 +39,6 @@ class Supermask(LearnedPerTensor):
 
     Use it to ask what the initial weights can do if only the mask is learned; not to make a good network.
 
-    Use it to ask what the initial weights can do if only the mask is learned; not to make a good network.
-
     Args:
         density: fraction of each tensor's weights that takes part, in (0, 1); None: what the scores say.
         lr: learning rate of the scores, > 0; None: 0.05, or 0.001 with a density, chosen for Adam. The scores begin at
