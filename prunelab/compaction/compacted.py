@@ -44,7 +44,7 @@ class Compacted:
             "removed": self.removed,
             "kept_because": self.kept_because,
             "largest_difference": self.proof.largest_difference,
-            "largest_difference_float64": self.proof.in_float64 or 0.0,
+            "largest_difference_float64": self.proof.in_float64,
             "same_classes": self.proof.same_classes,
             "agree": self.proof.agree,
             "inputs": self.proof.inputs,

@@ -25,7 +25,8 @@ class Proof:
     Attributes:
         largest_difference: absolute, in the networks' own precision; infinity where an output is NaN.
         same_classes: whether the largest output is the same one for every input.
-        in_float64: the largest difference in float64, where there is almost no rounding; None: not computed.
+        in_float64: the largest difference in float64, where there is almost no rounding; None: not computed, or the
+            networks do not run in float64.
         largest_output: the largest absolute output of the first network.
         inputs: how many inputs were compared.
         agree: same classes, and outputs within 1e-5; relative to the largest output if that is greater than 1.
@@ -91,10 +92,13 @@ def prove(dense: nn.Module, compact: nn.Module, inputs: Tensor | Iterable[Inputs
             same = same and all(_same_classes(a, b) for a, b in zip(one, other, strict=True))
             count += len(probes.tensors(batch)[0])
             if precise is not None:
-                twice = [probes.outputs(model, [probes.double(batch)]) for model in precise]
-                exact = max(exact, probes.largest_difference(*twice))
+                try:
+                    twice = [probes.outputs(model, [probes.double(batch)]) for model in precise]
+                    exact = max(exact, probes.largest_difference(*twice))
+                except probes.FAILS:  # a network that converts to a type of its own does not run in float64
+                    precise = None
     agree = same and difference <= max(TOLERANCE, probes.tolerance(dense)) * max(1.0, largest)
-    return Proof(difference, same, exact if double else None, largest, count, agree)
+    return Proof(difference, same, None if precise is None else exact, largest, count, agree)
 
 
 def _same_classes(one: Tensor, other: Tensor) -> bool:

@@ -30,7 +30,6 @@ from prunelab.pruning import skipping
 from prunelab.pruning.gated import Gated
 from prunelab.runtime.recurrent import in_one_piece
 
-FAILS = (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, ArithmeticError)
 EXAMPLES = 4  # of the given batch; more would take longer and find nothing else
 M = TypeVar("M", bound=nn.Module)
 NOTHING = "nothing can be removed: no layer has a channel, neuron, hidden unit or attention head that is zero or unread"
@@ -94,7 +93,7 @@ class _Trial:
         try:
             change(candidate)
             found = probes.outputs(in_one_piece(candidate), self.inputs)
-        except FAILS:
+        except probes.FAILS:
             return "the network's code needs all of them, as where it takes them apart in fixed sizes"
         if [x.shape for x in found] != [x.shape for x in self.expected]:
             return "they are part of the network's output"
@@ -110,7 +109,7 @@ def _trial(dense: nn.Module, inputs: list[Inputs], outputs: list[Tensor]) -> _Tr
     try:
         double = [probes.double(x) for x in inputs]
         return _Trial(model.double(), double, probes.outputs(model, double))
-    except FAILS:
+    except probes.FAILS:
         return _Trial(in_one_piece(deepcopy(dense)), inputs, outputs)
 
 
@@ -140,7 +139,7 @@ def _channels(trial: _Trial, round_to: Rounding) -> list[str]:
     while True:
         try:
             decided = list(_decide(trial, round_to))
-        except FAILS:
+        except probes.FAILS:
             return ["channels and hidden units stay: the network's operations cannot be followed, as in TorchScript"]
         cuts = [cut for cut, _ in decided if cut and cut.root not in refused]
         if not cuts:

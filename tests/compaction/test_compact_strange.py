@@ -143,3 +143,20 @@ def test_it_says_why_channels_stay(name, said):
     compacted = compact(model, torch.randn(1, 2, 8, 8))
     assert compacted.kept_because == ([] if said is None else [said])
     assert bool(compacted.removed) == (said is None)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_network_that_converts_to_a_type_of_its_own_is_compared_in_that_type(kind):
+    """It does not run in float64."""
+
+    def forward(m, x):
+        return m.out(F.relu(m.a(x.to(kind)))).float()
+
+    net = Net(forward, a=nn.Linear(6, 8), out=nn.Linear(8, 3)).to(kind)
+    with torch.no_grad():
+        net.a.weight[:3], net.a.bias[:3] = 0, 0
+    small = compact(net, torch.randn(5, 6))
+    assert small.model.a.out_features == 5
+    assert small.proof.agree
+    assert small.proof.in_float64 is None
+    assert small.as_json()["largest_difference_float64"] is None
