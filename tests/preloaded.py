@@ -8,11 +8,12 @@ from prunelab.tracking.accuracy_figure import Dot, accuracy_figure
 
 for name in (
     "torch.utils.tensorboard",
-    "prunelab.cli.run",
+    "hydra.main",
     "prunelab.config.resolve",
     "prunelab.data.mnist",
     "prunelab.experiment.run",
     "prunelab.models.lenet",
+    "prunelab.sweeps.launchers",
     "prunelab.sweeps.search",
 ):
     importlib.import_module(name)

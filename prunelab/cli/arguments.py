@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from prunelab.runtime.streams import say
+
+# Whether the user wants the traceback of an error. Read at once: an experiment sets the variable for Hydra.
+TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 
 def parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:

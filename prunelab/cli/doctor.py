@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from prunelab.cli.arguments import parser
 from prunelab.runtime import device
+from prunelab.runtime.streams import say
 from prunelab.runtime.versions import versions
 from prunelab.text import table
 
@@ -44,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found += part() if not any(one.mend for one in found) else []
     wrong = [one.name for one in found if one.mend]
     found += [*extras(), chromium()]
-    print(table(["", "state", "to mend"], [[one.name, one.state, one.mend] for one in found], left=3))
+    say(table(["", "state", "to mend"], [[one.name, one.state, one.mend] for one in found], left=3))
     said = f"No experiment can run before this is mended: {', '.join(wrong)}." if wrong else "Experiments can run here."
-    print(f"\n{said}")
+    say(f"\n{said}")
     return int(bool(wrong))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from prunelab import __version__
-from prunelab.cli.arguments import failed
+from prunelab.cli.arguments import TRACEBACK_WANTED, failed
 from prunelab.errors import ConfigError
 from prunelab.runtime import interrupt, streams
 from prunelab.runtime.interrupt import InterruptedRun
@@ -66,7 +66,7 @@ def _run(words: Sequence[str], check: Callable[[], None]) -> int:
         status = _subcommand(command, arguments)
     except Exception as error:
         check()  # a library may turn Ctrl-C into an error of its own
-        if not isinstance(error, (ConfigError, OSError)):
+        if TRACEBACK_WANTED or not isinstance(error, (ConfigError, OSError)):
             raise
         status = failed(error)
     if command not in ("run", "reproduce"):  # which have obeyed every signal

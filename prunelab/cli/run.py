@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelab.cli.arguments import failed
+from prunelab.cli.arguments import TRACEBACK_WANTED, failed
 from prunelab.config import check as checking
 from prunelab.config import compose as composing
 from prunelab.config import foreign, messages
@@ -31,7 +31,6 @@ from prunelab.sweeps.sweep import Sweep
 
 # Errors that a user can mend, which are answered in one line. Any other is a bug and shows its traceback.
 EXPECTED = (ConfigError, HydraException, OmegaConfBaseException, ArithmeticError, OSError)
-TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 
 def task(settings: DictConfig) -> None:

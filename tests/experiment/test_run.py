@@ -12,6 +12,7 @@ from conftest import broken_off, numbers, overrides, run, table
 from safetensors.torch import load_file
 
 import prunelab
+from prunelab.experiment import bench as benches
 from prunelab.experiment import phase
 from prunelab.experiment.bench import Bench, snapshot
 from prunelab.models.lenet import LeNet
@@ -243,9 +244,9 @@ def test_training_never_sees_test_data_and_nothing_is_chosen_by_it(tmp_path, mon
         load(self)
         data.append(self.data)
 
-    def noted_evaluate(model, split, *callbacks):
+    def noted_evaluate(model, split, *args, **how):
         events.append("test" if split is data[-1].test else "other")
-        return evaluate(model, split, *callbacks)
+        return evaluate(model, split, *args, **how)
 
     def noted_fit(*args, **how):
         events.append("begin")
@@ -254,7 +255,7 @@ def test_training_never_sees_test_data_and_nothing_is_chosen_by_it(tmp_path, mon
 
     monkeypatch.setattr(Bench, "load_data", load_data)
     monkeypatch.setattr(loop, "evaluate", noted_evaluate)
-    monkeypatch.setattr(phase, "evaluate", noted_evaluate)
+    monkeypatch.setattr(benches, "evaluate", noted_evaluate)
     monkeypatch.setattr(phase, "fit", noted_fit)
     run(tmp_path, "schedule.rounds=2")
     assert len(spy.splits) == 6
