@@ -67,6 +67,12 @@ def of(model: nn.Module | None, data: Dataset | None) -> str:
     return hashlib.sha256(found.encode()).hexdigest()
 
 
+def names(model: nn.Module | None, data: Dataset | None) -> dict[str, str]:
+    """Return what reports call the live objects: the model's class, or `live data`, with the start of the digest."""
+    found = {} if model is None else {"model": f"{type(model).__name__} {of(model, None)[:8]}"}
+    return found if data is None else {**found, "data": f"live data {of(None, data)[:8]}"}
+
+
 def _settings(module: nn.Module) -> dict[str, Any]:
     return {key: _plain(value) for key, value in vars(module).items() if key not in NOT_SETTINGS}
 

@@ -58,9 +58,14 @@ class Run:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The composed config; empty if the summary has none."""
-        config = self.summary.get("config")
-        return config if isinstance(config, dict) else {}
+        """The composed config, in which a live model and live data have names of their own; empty if there is none."""
+        config, live = self.summary.get("config"), self.summary.get("live")
+        if not isinstance(config, dict):
+            return {}
+        named = (
+            {key: {"_target_": name} for key, name in live.items() if key in config} if isinstance(live, dict) else {}
+        )
+        return {**config, **named}
 
     @property
     def seconds(self) -> float | None:
