@@ -68,9 +68,10 @@ def test_the_table_comes_and_names_the_jobs_that_failed(tmp_path, cli):
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     jobs = report.read_sweep(tmp_path / "out")
-    assert [job.status for job in jobs] == ["failed", "completed", "failed", "failed", "failed"]
+    assert [job.status for job in jobs] == ["failed", "completed", "failed", "failed", "interrupted"]
     assert "4 of 5 jobs did not complete" in done.stdout
-    for number, said in ((0, "dec.weight"), (2, "SystemExit: 3"), (3, "late"), (4, "KeyboardInterrupt")):
+    assert "\njob 4 interrupted: " in done.stdout
+    for number, said in ((0, "dec.weight"), (2, "SystemExit: 3"), (3, "late")):
         (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"job {number} failed")]
         assert said in line
 
