@@ -39,7 +39,7 @@ def trainings(setting: Setting, name: str, count: int, steps: int, **how) -> lis
 
 
 def orders(setting: Setting, one, steps: int) -> list:
-    """Return the indices of so many batches."""
+    """Return the indices of the examples of `steps` batches."""
     import torch
 
     last = len(one.train) // BATCH * BATCH
@@ -89,7 +89,7 @@ def several(setting: Setting) -> Figures:
     """Networks trained as one (hydra/launcher=batched), eager and captured in a CUDA graph, against one at a time.
 
     Times are of 200 steps at batch 64 with fused or batched Adam and masks half zero; ratios are networks × steps a
-    second ÷ those of one network, eager or by a graph.
+    second ÷ those of one network, both eager, or both captured in a CUDA graph.
     """
     from prunelab.training import batched_fit
     from prunelab.training.batched_fit import Epoch

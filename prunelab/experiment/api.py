@@ -104,7 +104,8 @@ def _run(
     # TensorBoard names a run after its folder, which is a time or a number; so the run has a folder of its own in it.
     name = compose.label(telling) if telling is not None else ""
     command = command if live == (None, None) else ""  # no command repeats a run of live objects
-    origin = Origin(command, telling, name, quiet=quiet or sweeping, live=live_identity.of(model, own))
+    identity, live_names = live_identity.of(model, own)
+    origin = Origin(command, telling, name, quiet=quiet or sweeping, live=identity, live_names=live_names)
     return experiment.run(spec, where, origin, model, own)
 
 

@@ -57,20 +57,25 @@ def content(data: Dataset) -> dict[str, Any]:
     return found | {f"{key} source": source for key, source in sources.items() if source is not None}
 
 
-def of(model: nn.Module | None, data: Dataset | None) -> str:
-    """Return a digest of the live objects that replace a config's model and data; empty if there are none."""
-    if model is None and data is None:
-        return ""
+def of(model: nn.Module | None, data: Dataset | None) -> tuple[str, dict[str, str]]:
+    """Return what identifies the live objects that replace a config's model and data.
+
+    Returns:
+        A digest of both, empty if there are none; and the name of each in reports, by `model` and `data`: the model's
+        class, or `live data`, with the start of a digest of its own.
+    """
     with explained(f"model={type(model).__name__}", "cannot be saved", only=ConfigError):
-        tensors = None if model is None else [structure(model), digest(state(model))]
-    found = json.dumps([tensors, None if data is None else content(data)], sort_keys=True)
-    return hashlib.sha256(found.encode()).hexdigest()
+        own = None if model is None else [structure(model), digest(state(model))]
+    names, held = dict[str, str](), None if data is None else content(data)
+    if model is not None:
+        names["model"] = f"{type(model).__name__} {_sha256([own, None])[:8]}"
+    if data is not None:
+        names["data"] = f"live data {_sha256([None, held])[:8]}"
+    return _sha256([own, held]) if names else "", names
 
 
-def names(model: nn.Module | None, data: Dataset | None) -> dict[str, str]:
-    """Return what reports call the live objects: the model's class, or `live data`, with the start of the digest."""
-    found = {} if model is None else {"model": f"{type(model).__name__} {of(model, None)[:8]}"}
-    return found if data is None else {**found, "data": f"live data {of(None, data)[:8]}"}
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:

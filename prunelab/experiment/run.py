@@ -11,7 +11,7 @@ from prunelab.config.network import users_parts
 from prunelab.config.rounds import rounds as planned_rounds
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
-from prunelab.experiment import baseline, checks, executor, gate, live_identity
+from prunelab.experiment import baseline, checks, executor, gate
 from prunelab.experiment import plan as plans
 from prunelab.experiment import round as stages
 from prunelab.experiment.bench import Bench, Hooks, Tensors
@@ -96,8 +96,6 @@ def prepare(
     checks.check_live(bench)
     if model is not None:
         report.note(live_model=type(model).__name__)
-    if live := live_identity.names(model, data):
-        report.note(live=live)
     rounds = planned_rounds(spec, plans.target_sparsity(bench))
     planned = plans.plan(bench, rounds)
     report.note(device=str(device), threads=devices.threads(spec.threads), deterministic=devices.deterministic(device))

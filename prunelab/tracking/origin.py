@@ -1,7 +1,7 @@
 """How a run was started: its command, its name in TensorBoard, its live objects."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from prunelab.config.digest import NEVER_COMPARED
 from prunelab.config.spec import Spec
@@ -17,6 +17,7 @@ class Origin:
         name: name of the TensorBoard run inside the folder; empty: the folder itself.
         quiet: print nothing but warnings.
         live: digest of the live model and data; empty without them.
+        live_names: what reports call the live `model` and `data`, by these words.
     """
 
     command: str = ""
@@ -24,6 +25,7 @@ class Origin:
     name: str = ""
     quiet: bool = False
     live: str = ""
+    live_names: Mapping[str, str] = field(default_factory=dict)
 
     def choices(self, spec: Spec) -> dict[str, str | int]:
         """Return the run's seed, its strategy, and the values of the overrides that distinguish it, by their keys."""

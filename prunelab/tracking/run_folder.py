@@ -72,6 +72,8 @@ class RunFolder:
             "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": versions(),
         }
+        if origin.live_names:
+            self.summary["live"] = dict(origin.live_names)
         self.lock = run_lock.claim(folder, spec.plain, origin.live)
         with files.writing(folder):
             for old in (found for pattern in REPLACED for found in folder.glob(pattern)):

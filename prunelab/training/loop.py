@@ -226,7 +226,7 @@ Steps = Callable[[Training, Sequence[Tensor]], None]
 
 
 def one_by_one(training: Training, order: Sequence[Tensor]) -> None:
-    """Take steps one after the other, each on the examples of an index; move on the position, and note the losses."""
+    """Take one optimizer step on the examples of each index in `order`; update the position and store each loss."""
     position = training.position
     assert position.losses is not None
     for index in order:

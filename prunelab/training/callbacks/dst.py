@@ -66,7 +66,7 @@ class DST(LearnedPerTensor):
 
     @torch.no_grad()
     def after_step(self, iteration: int) -> None:
-        """Set the thresholds of a tensor that is nearly empty to 0."""
+        """Reset the thresholds of a tensor to 0 if they leave hardly any of its weights."""
         for item in self.items:
             if (self.distance(item) > 0).double().mean() <= EMPTY:
                 self.learned[item.name].zero_()
