@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import forked
@@ -133,15 +134,22 @@ def test_quick_answers_import_no_torch(cli, tmp_path, line):
     assert not modules & HEAVY
 
 
-@pytest.mark.parametrize("line", ["--help", "report --help", "amount=1", "--cfg job"])
-def test_quick_answers_take_a_second_of_a_processor_at_most(cli, tmp_path, line):
-    def taken() -> float:
+@pytest.mark.parametrize(("line", "limit"), [("--help", 4), ("report --help", 4), ("amount=1", 7), ("--cfg job", 7)])
+def test_quick_answers_cost_little_more_than_an_import_of_hydra(cli, python, tmp_path, line, limit):
+    """Measured 2, 0.5, 4.4 and 3.6 times as much processor time. An import of torch alone costs more than 10 times."""
+
+    def cost(call: Callable[[], object]) -> float:
         before = os.times()
-        cli(*line.split(), cwd=tmp_path, flags=())
+        call()
         after = os.times()
         return after.children_user + after.children_system - before.children_user - before.children_system
 
-    assert any(taken() < (0.6 if line in PAGES else 1.0) for _ in range(3))  # the machine may be busy
+    def ratio() -> float:
+        return cost(lambda: cli(*line.split(), cwd=tmp_path, flags=())) / cost(
+            lambda: python("import hydra", cwd=tmp_path)
+        )
+
+    assert any(ratio() < limit for _ in range(3))  # other processes disturb it
 
 
 # Commands
