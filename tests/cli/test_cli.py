@@ -193,29 +193,6 @@ def test_the_console_script_is_the_same_command(cli, tmp_path):
     assert said.stdout == cli("--help", cwd=tmp_path).stdout
 
 
-def test_the_shell_completes_overrides(cli, tmp_path):
-    for line in ("prunelab strategy=l", "prunelab run strategy=l", "prunelab sweep amount=0.2 strategy=l"):
-        asked = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
-        offered = cli("-sc", "query=bash", cwd=tmp_path, env=asked).stdout.split()
-        assert {"strategy=l1", "strategy=lamp", "strategy=layer"} <= set(offered)
-
-
-def test_bash_completes_the_console_script(tmp_path):
-    script = tmp_path / "prunelab"
-    script.write_text(f"#!{sys.executable}\nfrom prunelab.cli.main import main\nmain()\n")
-    script.chmod(0o755)
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (line,) = re.findall(r"`(eval .*-sc install=bash\)\")`", readme)
-    asked = "COMP_LINE='prunelab run strategy=la'; COMP_POINT=24; COMP_CWORD=2; hydra_bash_completion"
-    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    code = f'{line}; complete -p prunelab; {asked}; echo "${{COMPREPLY[@]}}"'
-    said = subprocess.run(
-        ["bash", "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env, check=True
-    ).stdout
-    assert said.splitlines()[0].endswith("prunelab")
-    assert said.splitlines()[-1].split() == ["strategy=lamp", "strategy=layer"]
-
-
 def test_the_page_lists_groups_of_your_own(cli, tmp_path):
     (tmp_path / "mine" / "strategy").mkdir(parents=True)
     (tmp_path / "mine" / "strategy" / "best.yaml").write_text("")
