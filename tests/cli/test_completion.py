@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
+BASH = "`(eval [^`]*-sc install=bash[^`]*)`, zsh"
 OFFERED = ["strategy=lamp", "strategy=layer"]
 
 
@@ -51,9 +52,7 @@ def test_overrides_are_completed(cli, tmp_path, words):
 
 def test_bash(environment):
     asked = "COMP_LINE='prunelab run strategy=la'; COMP_POINT=24; COMP_CWORD=2; hydra_bash_completion"
-    code = (
-        f'{line("`(eval [^`]*-sc install=bash[^`]*)`, zsh")}; complete -p prunelab; {asked}; echo "${{COMPREPLY[@]}}"'
-    )
+    code = f'{line(BASH)}; complete -p prunelab; {asked}; echo "${{COMPREPLY[@]}}"'
     said = said_by("bash", "-c", code, environment=environment)
     assert said[0].endswith("prunelab")
     assert said[-1].split() == OFFERED
@@ -68,7 +67,7 @@ def test_fish(environment):
 def test_zsh_at_a_terminal(environment):
     needs("zsh")
     needs("setsid")
-    setup = f"{line('`(autoload [^`]*)`')}; {line('`(eval [^`]*-sc install=bash[^`]*)`, zsh')}; PS1='GO''ON '\n"
+    setup = f"{line('`(autoload [^`]*)`')}; {line(BASH)}; PS1='GO''ON '\n"
     master, terminal = pty.openpty()
     with subprocess.Popen(
         ["setsid", "--ctty", "zsh", "-f", "-i"],
