@@ -12,6 +12,7 @@ from prunelab.reproduce.reference import Point, Reference, Value
 from prunelab.text import table
 
 MARGIN = 0.15  # percentage points of test error within which a result counts as reproduced
+QUICK = "quick run"
 HEADER = ("result", "published", "measured", "seeds", "difference", "nonzero", "verdict")
 
 
@@ -23,7 +24,7 @@ class Measured:
         mean, error: mean over seeds and its standard error, in percentage points; None without a run.
         seeds: number of seeds.
         nonzero: mean number of nonzero parameters, biases included.
-        verdict: `reproduced`, `better`, `not reproduced`; for a goal `reached`, `missed`; `not measured`.
+        verdict: `reproduced`, `better`, `not reproduced`; for a goal `reached`, `missed`; `not measured`; `quick run`.
     """
 
     value: Value
@@ -35,7 +36,9 @@ class Measured:
 
     @property
     def difference(self) -> float | None:
-        """Measured minus published, in percentage points; None for a claim."""
+        """Measured minus published, in percentage points; None for a claim and for quick runs, which are not comparable."""
+        if self.verdict == QUICK:
+            return None
         return None if self.mean is None or self.value.published is None else self.mean - self.value.published
 
     def cells(self) -> list[str]:
@@ -54,7 +57,7 @@ def measure(reference: Reference, runs: Sequence[Run], *, quick: bool = False) -
     """Return what the completed runs of a sweep gave for each value; `quick` runs get no verdict."""
     done = [run for run in runs if run.status == "completed"]
     measured = [_measured(value, done) for value in reference.values]
-    return [replace(row, verdict="quick run") for row in measured] if quick else measured
+    return [replace(row, verdict=QUICK) for row in measured] if quick else measured
 
 
 def text(measured: Sequence[Measured]) -> str:

@@ -73,3 +73,8 @@ def test_the_page_says_what_was_run_and_what_was_not(tmp_path):
     assert "Not completed: seed=2 (unfinished)." in said
     assert "Preliminary: fewer than five seeds." in said
     assert "somebody" not in said
+
+
+def test_a_quick_run_is_neither_judged_nor_compared(tmp_path):
+    (row,) = measure(of(Value("a", Point(), published=2.5)), [run(tmp_path, 0, error=40.0)], quick=True)
+    assert row.cells() == ["a", "2.50", "40.00", "1", "", "1,000", "quick run"]
