@@ -179,7 +179,7 @@ def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(proof, "fresh_process", SimpleNamespace(call=lambda function, *given: function(*given)))
-        patch.setattr(tensorboard, "accuracy_figure", lambda series: None)
+        patch.setattr(tensorboard, "accuracy_figure", lambda series, dense: None)
         yield
 
 

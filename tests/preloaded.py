@@ -19,4 +19,4 @@ for name in (
     importlib.import_module(name)
 os.fsync = lambda descriptor: None  # for power cuts only, and half of a short run's time
 compose()  # Hydra's grammar and plugins
-accuracy_figure({"": [Dot(0, 0)]})  # matplotlib's fonts
+accuracy_figure({"": [Dot(0, 0)]}, {})  # matplotlib's fonts
