@@ -41,12 +41,22 @@ def comparison(first: Run, second: Run) -> str:
     """Return the keys of the config in which two runs differ, and the rows of their results."""
     configs: list[Mapping[str, object]] = [flat(run.config) for run in (first, second)]
     keys = sorted(key for key in {*configs[0], *configs[1]} if key.split(".")[0] not in IRRELEVANT)
-    pairs = [(key, *(str(config.get(key, "–")) for config in configs)) for key in keys]
-    rows = [list(pair) for pair in pairs if pair[1] != pair[2]]
+    differing = [key for key in keys if configs[0].get(key) != configs[1].get(key)]
+    rows = [[key.removesuffix("._target_"), *(_value(key, config) for config in configs)] for key in differing]
     cells = [sizes([run.final] if run.final else []) for run in (first, second)]
     rows += [[name, one, other] for name, one, other in zip(SIZES, *cells, strict=True)]
     rows += [["status", first.status, second.status]]
     return table(["", str(first.folder), str(second.folder)], rows)
+
+
+def _value(key: str, config: Mapping[str, object]) -> str:
+    """Return a value as the command line takes it, and of a component the name of its class or function."""
+    if key not in config:
+        return "–"
+    value = config[key]
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value).rpartition(".")[2] if key.endswith("._target_") else str(value)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -68,7 +68,10 @@ def test_wrong_input_is_answered_in_one_line(cli, tmp_path, given, parts):
     assert not runs(tmp_path)
 
 
-@pytest.mark.parametrize("typo", ["strategy=globl,l1", "strateg=l1,global", "amount=2,3", "train.epochs=-1,-2"])
+@pytest.mark.parametrize(
+    "typo",
+    ["strategy=globl,l1", "strateg=l1,global", "amount=2,3", "train.epochs=-1,-2", "model.checkpoint=no.pt,nor.pt"],
+)
 def test_a_typo_leaves_no_folder_of_a_sweep(cli, tmp_path, typo):
     line = only_line(cli("sweep", typo, cwd=tmp_path))
     assert typo.split(",")[0] in line
