@@ -61,7 +61,7 @@ def select(
         reasons = [f"{name}: {reason}" for name, reason in left_out(model, (), output, exclude).items()]
         raise ConfigError(
             f"prune.include={patterns}, prune.exclude=[{','.join(exclude)}]: no tensor is left to prune{why}; "
-            + (reasons[0] if reasons and include is None else f"the model has {_some(there)}")
+            + (reasons[0] if reasons and include is None else f"the model has {_some(there) or 'no weights'}")
         )
     return list(chosen.values())
 
