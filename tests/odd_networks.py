@@ -166,6 +166,53 @@ class AlwaysDropout(MLP):  # F.dropout is active in eval mode by default
         return super().forward(F.dropout(x, 0.5))
 
 
+class OwnGenerator(MLP):  # draws its noise in training from a generator of its own
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator()
+
+    def forward(self, x):
+        return super().forward(x + torch.randn(x.shape, generator=self.generator) if self.training else x)
+
+
+GENERATOR = np.random.default_rng(0)
+
+
+class GlobalGenerator(MLP):  # draws from a generator that is not the default one
+    def forward(self, x):
+        return super().forward(x * (1 + GENERATOR.random()) if self.training else x)
+
+
+class CountsCalls(MLP):  # counts its calls in a number, which no checkpoint holds
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return super().forward(x) * (min(self.calls / 100, 1) if self.training else 1)
+
+
+class CountsInABuffer(MLP):  # counts its calls in a buffer that is saved
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += self.training
+        return super().forward(x) * (self.calls / 100).clamp(max=1)
+
+
+class LayerDrop(MLP):  # skips a layer by chance, which Python's generator decides
+    def __init__(self):
+        super().__init__(nn.Linear(32, 32))
+
+    def forward(self, x):
+        x = self[1](self[0](x))
+        x = self[2](x) if not self.training or random.random() < 0.5 else x
+        return self[4](self[3](x))
+
+
 # Inputs and outputs
 
 
@@ -228,6 +275,15 @@ class Double(nn.Module):  # float64 inside, float32 data
         return self.b(torch.relu(self.a(x.flatten(1).double())))
 
 
+class Float8(MLP):  # frozen numbers of a type with which torch has few operations
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.randn(10).to(torch.float8_e4m3fn), requires_grad=False)
+
+    def forward(self, x):
+        return super().forward(x) + self.shift.float()
+
+
 class OneConvolution(nn.Sequential):  # no Linear layer, for the files that store only these in another form
     def __init__(self):
         super().__init__(nn.Conv2d(1, 10, 28), nn.Flatten())
@@ -279,6 +335,18 @@ class ExtraState(MLP):  # a state dict that holds more than tensors
 
     def set_extra_state(self, state):
         pass
+
+
+class KeepsMean(MLP):  # keeps a mean with a graph in a buffer, so that it has no second step of training
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(10))
+
+    def forward(self, x):
+        out = super().forward(x)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * out.mean(0)
+        return out - self.mean
 
 
 class KeepsOutput(MLP):  # keeps a tensor with a graph, so that it refuses to be copied
