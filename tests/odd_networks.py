@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm
 
@@ -87,6 +88,83 @@ class HeadFirst(nn.Module):  # the output layer is defined first
 
     def forward(self, x):
         return self.head(self.body(x))
+
+
+class Views(MLP):  # the weights are views of one vector, as flat parameters are
+    def __init__(self):
+        super().__init__()
+        flat = torch.randn(784 * 32 + 320) / 28
+        self[1].weight = nn.Parameter(flat[320:].view(32, 784))
+        self[3].weight = nn.Parameter(flat[:320].view(10, 32))
+
+
+class SharedStatistics(nn.Module):  # two norms share their running statistics and one of their parameters
+    def __init__(self):
+        super().__init__()
+        self.c, self.d, self.o = nn.Conv2d(1, 6, 5, stride=3), nn.Conv2d(6, 6, 3), nn.Linear(6 * 36, 10)
+        self.n, self.m = nn.BatchNorm2d(6), nn.BatchNorm2d(6)
+        self.m.running_mean, self.m.running_var, self.m.weight = self.n.running_mean, self.n.running_var, self.n.weight
+
+    def forward(self, x):
+        return self.o(torch.relu(self.m(self.d(torch.relu(self.n(self.c(x)))))).flatten(1))
+
+
+class SharedGates(nn.Module):  # the layers of one LSTM share their weights
+    def __init__(self):
+        super().__init__()
+        self.r, self.o = nn.LSTM(28, 28, 2, batch_first=True), nn.Linear(28, 10)
+        self.r.weight_ih_l1, self.r.weight_hh_l1 = self.r.weight_ih_l0, self.r.weight_hh_l0
+
+    def forward(self, x):
+        return self.o(self.r(x[:, 0])[0][:, -1])
+
+
+class TiedInverse(nn.Module):  # a convolution and its transposed one share one weight
+    def __init__(self):
+        super().__init__()
+        self.d, self.u, self.o = nn.Conv2d(1, 6, 4, 4), nn.ConvTranspose2d(6, 1, 4, 4), nn.Linear(784, 10)
+        self.u.weight = self.d.weight
+
+    def forward(self, x):
+        return self.o((x + self.u(torch.relu(self.d(x)))).flatten(1))
+
+
+class RepeatedAttention(nn.Module):  # one encoder layer is used three times, under two names
+    def __init__(self):
+        super().__init__()
+        self.i, self.o = nn.Linear(28, 8), nn.Linear(8, 10)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)
+        self.again = nn.ModuleDict({"x": self.layer})
+
+    def forward(self, x):
+        return self.o(self.again["x"](self.layer(self.layer(self.i(x[:, 0])))).mean(1))
+
+
+class RepeatedNormed(nn.Module):  # a layer with a computed weight is used twice
+    def __init__(self):
+        super().__init__()
+        block = parametrizations.weight_norm(nn.Linear(32, 32))
+        self.i, self.o, self.b = nn.Linear(784, 32), nn.Linear(32, 10), nn.Sequential(block, nn.ReLU(), block)
+
+    def forward(self, x):
+        return self.o(self.b(torch.relu(self.i(x.flatten(1)))))
+
+
+class Standardised(nn.Module):  # a standardised weight is what convolves
+    def __init__(self):
+        super().__init__()
+        self.c, self.o = nn.Conv2d(1, 8, 5, stride=2), nn.Linear(8 * 144, 10)
+
+    def forward(self, x):
+        weight = F.layer_norm(self.c.weight, self.c.weight.shape[1:])
+        return self.o(F.conv2d(x, weight, self.c.bias, 2).relu().flatten(1))
+
+
+class Called(MLP):  # a layer is called with a function of its weights, and recomputed in the backward pass
+    def forward(self, x):
+        halved = {name: value / 2 for name, value in self[1].named_parameters()}
+        x = torch.func.functional_call(self[1], halved, (self[0](x),))
+        return torch.utils.checkpoint.checkpoint(lambda y: self[3](torch.relu(y)), x, use_reentrant=False)
 
 
 # Randomness

@@ -93,7 +93,8 @@ def train_step(
     """Take one optimizer step on one batch; return the cross-entropy alone, detached."""
     optimizer.zero_grad()
     with substituted(model, substitutes(model, callbacks)):
-        logits = forward(model, inputs, precision)  # [batch, classes]
+        given = inputs.clone() if callbacks else inputs  # the network may write on them, and a teacher reads them
+        logits = forward(model, given, precision)  # [batch, classes]
     loss = objective = F.cross_entropy(logits, labels)
     for callback in callbacks:
         objective = callback.objective(objective, inputs, logits)

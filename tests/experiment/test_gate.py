@@ -18,10 +18,6 @@ from prunelab.experiment.bench import Bench
 
 FEW = ("data=synthetic", "data.examples=60", "train.batch_size=8")  # the last batch of an epoch has 4
 ONE_LEFT = ("train.batch_size=59",)
-RIGHT = (
-    "Tied Twins Repeated Cosine Spectral WeightNorm HeadFirst NumpyNet Dropout ShuffledAndSaved InPlace InPlaceLayer"
-)
-RIGHT = [*RIGHT.split(), "BatchNorm", "BatchStd", "BFloat16", "Double"]
 
 
 def pass_gate(name, *more, model=None):
@@ -35,7 +31,12 @@ def pass_gate(name, *more, model=None):
 
 
 @pytest.mark.parametrize(
-    "name", ["Tied", "Twins", "Repeated", "Cosine", "Spectral", "WeightNorm", "HeadFirst", "NumpyNet", "Dropout"]
+    "name",
+    [
+        *("Tied", "Twins", "Repeated", "Cosine", "Spectral", "WeightNorm", "HeadFirst", "NumpyNet", "Dropout"),
+        *("Views", "SharedStatistics", "SharedGates", "TiedInverse", "RepeatedAttention", "RepeatedNormed"),
+        *("Standardised", "Called"),
+    ],
 )
 def test_right_networks_pass(name):
     pass_gate(name)
