@@ -141,7 +141,9 @@ class Trace(TorchFunctionMode):
             self.links.merge(left, right)
             self.put(result, left)
         elif operations.PRODUCTS.fullmatch(name):
-            self._stop(name, args, kwargs, "multiplies them with one another")
+            several = sum(self.label(x) is not None for x in tensors([*args, *kwargs.values()])) > 1
+            by = "with one another" if several else "by a tensor that is not the stored weight of a layer"
+            self._stop(name, args, kwargs, f"multiplies them {by}")
         else:
             self._elements(name, args, kwargs, result)
 

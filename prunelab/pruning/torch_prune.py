@@ -1,5 +1,6 @@
 """Conversion to the form of torch.nn.utils.prune (`weight_orig`, `weight_mask`, a forward hook), and back."""
 
+import torch
 from torch import nn
 from torch.nn.utils import prune
 
@@ -46,7 +47,12 @@ def in_torch_form(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
 
 
 def check_plain(model: nn.Module) -> None:
-    """Raise ConfigError for a model in the form of torch.nn.utils.prune, whose weights are no parameters."""
+    """Raise ConfigError for a model whose weights torch.nn.utils.prune computes, or that is a ScriptModule."""
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ConfigError(
+                f"model: {path or 'it'} is a ScriptModule, which takes no hooks; must be the plain module"
+            )
     for name, _, _ in in_torch_form(model):
         raise ConfigError(
             f"model: {name} is in the form of torch.nn.utils.prune; call prunelab.from_torch_prune(model)"

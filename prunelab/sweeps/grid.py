@@ -130,6 +130,7 @@ def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
             hydra.set_config(job)  # which `${hydra:…}` reads
             folder = Path(str(job.hydra.sweep.dir), str(job.hydra.sweep.subdir))
             found.append(os.path.relpath(folder, config.hydra.sweep.dir))
+            OmegaConf.copy_cache(from_config=job, to_config=config)  # `${now:…}` is now the same for every job
     finally:
         hydra.cfg = before
     for number, name in enumerate(found):

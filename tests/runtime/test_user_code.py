@@ -54,6 +54,15 @@ def test_a_module_of_torch_s_in_the_network_is_the_network():
     assert message.startswith("model=M: RuntimeError: mat1 and mat2")
 
 
+def test_what_a_backward_pass_raises_is_the_network_s():
+    """As after a second step with what was kept from the first one: no line of the user's is running then."""
+    out = MLP()(torch.rand(2, 1, 28, 28)).sum()
+    out.backward()
+    assert said([Part("model=M", MLP, model=True)], out.backward).startswith(
+        "model=M: RuntimeError: Trying to backward"
+    )
+
+
 @pytest.mark.parametrize("error", [OSError("full"), ValueError("x"), ZeroDivisionError()])
 def test_errors_outside_of_a_users_code_are_raised_as_they_are(error):
     def ours():
