@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from safetensors.torch import save
 from prunelab import compose, run
 from prunelab.cli import compact as compact_command
 from prunelab.cli import export as export_command
+from prunelab.cli import main as entry
 from prunelab.cli import report as report_command
 from prunelab.cli import search
 from prunelab.cli import stages as stages_command
@@ -177,6 +179,16 @@ def test_names_in_a_folder_make_no_path(name, gift, tmp_path):
     assert report_command.main([str(tmp_path / "sweep")]) == 0
     dashboard.write(tmp_path / "sweep")
     assert {path for path in tmp_path.parent.rglob("*") if not path.is_relative_to(tmp_path / "sweep")} == before
+
+
+def test_no_file_in_a_strangers_folder_stands_for_a_package(gift, monkeypatch):
+    """`cd gift && prunelab report .`, with a `jinja2.py` or a folder `hydra_plugins` in it: it is on no path."""
+    monkeypatch.chdir(gift)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(gift))])
+    before = list(sys.path)
+    for command in (["report", "."], ["compact", "."], ["stages", "list"]):
+        entry._subcommand(command[0], command[1:])
+        assert sys.path == before
 
 
 # Links
