@@ -20,6 +20,7 @@ from prunelab.report.groups import Group, group
 from prunelab.report.mask_pictures import Picture
 from prunelab.report.run_folders import Run
 from prunelab.report.tables import Table, plain
+from prunelab.runtime.regular_file import regular
 
 COMMANDS = 12  # commands of single runs on the page; the others are in the CSV file
 SECTIONS = {
@@ -211,7 +212,7 @@ def sweep_command(folder: Path) -> str | None:
     from omegaconf import OmegaConf  # imported late: only reports of sweeps need it
 
     try:
-        given: Any = OmegaConf.to_container(OmegaConf.load(folder / "multirun.yaml"))
+        given: Any = OmegaConf.to_container(OmegaConf.load(regular(folder / "multirun.yaml")))
         given = given["hydra"]["overrides"]
         hydra = [item for item in given["hydra"] if not item.startswith(("hydra.mode=", "hydra.sweep.dir="))]
         return " ".join(["python -m prunelab -m", *map(shlex.quote, [*hydra, *given["task"]])])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prunelab.records import EpochRecord, LayerRecord, RoundRecord, csv_columns
+from prunelab.runtime.regular_file import regular
 
 FILES: dict[type, str] = {RoundRecord: "rounds.csv", EpochRecord: "epochs.csv", LayerRecord: "layers.csv"}
 DIGEST = "config"  # the column of every file that says which config its rows are of
@@ -53,10 +54,8 @@ def _cell(value: Any) -> Any:
 
 def read(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file; an empty list if it is missing or not readable."""
-    if not path.is_file():  # a named pipe would be waited for
-        return []
     try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        with regular(path).open(newline="", encoding="utf-8", errors="replace") as file:
             reader = csv.reader(file)
             header = next(reader, [])
             return [dict(zip(header, cells, strict=False)) for cells in reader]

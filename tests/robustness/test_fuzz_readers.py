@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -181,6 +182,55 @@ def test_a_changed_file_of_a_run(name, examples, gift, tmp_path, request):
     every()
     if is_full(request):
         record(f"fuzz {name}", examples=examples, tracebacks=0, written_outside=0)
+
+
+STRANGE = {
+    "pipe": os.mkfifo,
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+    "full": lambda path: path.symlink_to("/dev/full"),
+    "link to itself": lambda path: path.symlink_to(path.name),
+    "link to nothing": lambda path: path.symlink_to("nothing"),
+    "folder": Path.mkdir,
+    "unreadable": lambda path: path.symlink_to("/proc/self/mem"),
+}
+
+
+@pytest.mark.timeout(100, method="thread")  # a library that waits for a pipe hears no signal
+@pytest.mark.parametrize("what", STRANGE)
+def test_what_is_no_file_is_not_waited_for(what, gift, tmp_path):
+    """Each file of a run in turn."""
+    folder = tmp_path / "run"
+    shutil.copytree(gift / "run", folder)
+    for name, readers in READERS.items():
+        original = {one: (folder / one).read_bytes() for one in ("sweep.json", name)}
+        (folder / "sweep.json").unlink(missing_ok=name not in ("sweep.json", "tries.json", "multirun.yaml"))
+        (folder / name).unlink(missing_ok=True)
+        STRANGE[what](folder / name)
+        for read in readers:
+            attempt(functools.partial(read, folder), [folder])
+        (folder / name).rmdir() if what == "folder" else (folder / name).unlink()
+        for one, content in original.items():
+            (folder / one).write_bytes(content)
+
+
+@pytest.mark.timeout(100, method="thread")
+@pytest.mark.parametrize("what", list(STRANGE)[:-1])
+@pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors", "round.json", "checkpoint.pt"])
+def test_a_stage_with_what_is_no_file_is_set_aside(what, name, tmp_path, caplog):
+    stage = Stage("dense", None, {}, lambda work: State({"w": torch.ones(2)}, {}, row(0)))
+    folder = tmp_path / stage.name
+    Store(tmp_path).run(stage)
+    if name == "checkpoint.pt":
+        folder = tmp_path / f"{stage.name}.work" / "1"
+        files.write_folder(folder, {name: b""})
+    (folder / name).unlink()
+    STRANGE[what](folder / name)
+    if name == "checkpoint.pt":
+        assert Work(folder.parent, stage.name).load() is None
+    else:
+        assert Store(tmp_path).load(stage.name) is None
+    assert "set aside" in caplog.text
+    assert stages_command.main(["--outputs", str(tmp_path.parent), "list"]) == 0
 
 
 @pytest.mark.parametrize("examples", sizes(1, 40)[1:])
