@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def regular(path: Path) -> Path:
-    """Return a path to be read; raise FileNotFoundError if there is no regular file, but a pipe, a device or a folder."""
+    """Return a path to be read; raise FileNotFoundError if it is no regular file, but a pipe, a device or a folder."""
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     return path
