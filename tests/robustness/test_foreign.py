@@ -519,6 +519,29 @@ def test_the_trials_of_a_study_are_numbers(change, plant, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_the_journal_of_a_received_study_deletes_no_file(plant, notes, capsys):
+    """SQLite rolls back what a killed process left; a journal may name a file that it deletes then."""
+    plant(["amount=interval(0.1,0.5)"])
+    path = Path("outputs/searches/search.db")
+    content = path.read_bytes()
+    with contextlib.closing(sqlite3.connect(path)) as database:  # as killed in the middle of a transaction
+        database.execute("pragma cache_size=1")
+        database.execute("begin")
+        database.execute(
+            "create table x as with recursive n(i) as (select 1 union all select i + 1 from n limit 999) "
+            "select i, zeroblob(3000) from n"
+        )
+        journal = Path(f"{path}-journal").read_bytes()
+    name = os.fsencode(notes / "notes")
+    numbers = [number.to_bytes(4, "big") for number in (2**30 // 4096 + 1, len(name), sum(name))]
+    journal += numbers[0] + name + numbers[1] + numbers[2]
+    path.write_bytes(content)
+    Path(f"{path}-journal").write_bytes(journal + bytes.fromhex("d9d505f920a163d7"))
+    assert search.main(["--trials", "1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "search.db-journal names another file, which SQLite would delete" in line
+
+
 def test_folders_and_trust_of_a_study_are_those_of_this_command_line(plant):
     from prunelab.sweeps.search.study import Study
 
