@@ -59,9 +59,9 @@ def _dots(curve: Curve) -> list[Dot]:
 
 
 def _folders(top: Path, labels: Sequence[str]) -> list[Path]:
-    """Return a folder for each label; two labels may differ only in characters that no name has, or far from the start."""
+    """Return a folder for each label; two may differ only far from the start, or in punctuation."""
     names = [re.sub(r"[^\w=.+-]+", "_", label)[:100] for label in labels]
-    return [top / (name if names.count(name) == 1 else f"{name}_{at}") for at, name in enumerate(names)]
+    return [top / (name if names.count(name) == 1 else f"{name}~{at}") for at, name in enumerate(names)]
 
 
 def _events(point: Point) -> list[Event]:

@@ -12,7 +12,7 @@ from prunelab.report.curves import baselines, curves, final
 from prunelab.report.groups import group
 from prunelab.report.result_tables import layers, results
 from prunelab.report.run_folders import find_runs
-from prunelab.report.tables import Column, Table, count, share, words
+from prunelab.report.tables import Table, count, share, words
 
 
 def test_results_have_means_errors_and_the_dense_network(tmp_path):
