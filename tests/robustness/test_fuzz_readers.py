@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from prunelab import compose, run
 from prunelab.cli import report as report_command
 from prunelab.cli import stages as stages_command
+from prunelab.cli.runs import comparison, listing
 from prunelab.compaction import compact_files
 from prunelab.errors import ConfigError
 from prunelab.exports import finished_run
@@ -118,7 +119,10 @@ def attempt(read, tops):
 def report(folder):
     runs = find_runs([folder, folder.parent / "second"])
     frame(runs)
-    sweep_text([one for one in runs if one.folder.name.isdigit()])
+    sweep_text(runs)
+    listing(runs)
+    if runs:
+        comparison(runs[0], runs[-1])
     for one in runs:
         _ = (one.seed, one.seconds, one.error, one.final, one.rounds, one.epochs, one.layers, one.cost)
         mask_pictures.picture("label", one)

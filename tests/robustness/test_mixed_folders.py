@@ -34,6 +34,7 @@ REFUSED = {
     "the same strategies with another amount": ("-m", LIST, "amount=0.3", "hydra.sweep.dir=sweep"),
     "a sweep into the folder of a run": ("-m", LIST, "hydra.sweep.dir=run"),
     "a sweep whose jobs share one folder": ("-m", LIST, "hydra.sweep.dir=new", "hydra.sweep.subdir=x"),
+    "a sweep into a folder of a sweep": ("-m", LIST, "hydra.sweep.dir=sweep/more"),
     "a run into the folder of a sweep": ("strategy=l1", "hydra.run.dir=sweep"),
     "a run into the folder of a job": ("strategy=l1", "hydra.run.dir=sweep/0"),
     "a run into a new folder of a sweep": ("strategy=l1", "hydra.run.dir=sweep/mine"),
