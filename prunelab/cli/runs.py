@@ -23,14 +23,18 @@ examples:
 
 
 def listing(runs: Sequence[Run]) -> str:
-    """Return a table with one line per run, the oldest first."""
+    """Return a table with one line per run, the oldest first, and a line with the overrides that all of them have."""
     rows = []
     listed = sorted(runs, key=lambda run: str(run.summary.get("started", "")))
-    for run, name in zip(listed, names([run.overrides for run in listed]), strict=True):
+    given = [run.given for run in listed]
+    shared = [item for item in given[0] if len(given) > 1 and all(item in items for items in given)]
+    for run, name in zip(listed, names(given), strict=True):
+        name = "–" if shared and not set(run.given).difference(shared) else name
         when = str(run.summary.get("started", ""))[:16].replace("T", " ")
         result = [percent(run.final.get("sparsity")), percent(run.final.get("test_accuracy"), 2)]
         rows.append([str(run.folder), when, run.status, name, *result])
-    return table(["run", "started", "status", "overrides", "sparsity", "test accuracy"], rows, left=4)
+    lines = table(["run", "started", "status", "overrides", "sparsity", "test accuracy"], rows, left=4)
+    return "\n".join([lines, *([f"all with {' '.join(shared)}"] if shared else [])])
 
 
 def comparison(first: Run, second: Run) -> str:

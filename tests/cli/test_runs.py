@@ -1,6 +1,8 @@
 """`prunelab runs`: what there is, and how two runs differ."""
 
 import json
+import shlex
+import shutil
 
 import pytest
 from fake_runs import sweep
@@ -25,6 +27,25 @@ def test_a_line_says_when_with_what_and_how_it_ended(swept, capsys):
     assert "2026-11-26 10:00  interrupted  strategy=l1 seed=0" in line
     assert line.endswith("81.00%")
     assert sum("completed" in line and "strategy=global" in line for line in lines) == 3
+
+
+def test_runs_are_named_by_what_differs_and_a_live_network_by_its_class(tmp_path, capsys):
+    for name, words, live in (
+        ("a", ["seed=0"], {}),
+        ("b", ["seed=0", "amount=0.3"], {}),
+        ("c", ["seed=0"], {"model": "Net"}),
+    ):
+        (tmp_path / name).mkdir()
+        written = {"status": "completed", "command": shlex.join(["prunelab", *words]), "started": name, "live": live}
+        (tmp_path / name / "summary.json").write_text(json.dumps(written))
+    assert runs.main([str(tmp_path)]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split()[3] for line in lines[2:]] == ["–", "amount=0.3", "model=Net"]
+    assert last == "all with seed=0"
+    shutil.rmtree(tmp_path / "b")
+    shutil.rmtree(tmp_path / "c")
+    assert runs.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[3] == "seed=0"
 
 
 def test_two_runs_are_compared_by_what_differs(tmp_path, capsys):

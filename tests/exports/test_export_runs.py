@@ -1,6 +1,5 @@
 """Export and quantisation as a part of an experiment."""
 
-import importlib.util
 import json
 
 import pytest
@@ -37,10 +36,9 @@ def test_a_run_leaves_what_was_asked_for_and_is_loaded_again(tmp_path):
 
 @pytest.mark.parametrize(("asked", "package"), [("export=[onnx]", "onnxruntime"), ("quantize=int8_weight", "torchao")])
 def test_a_missing_package_is_found_before_training(asked, package, tmp_path, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find("json"))
+    monkeypatch.setattr("prunelab.errors.find_spec", lambda name: None if name == package else object())
     monkeypatch.setattr(training, "fit", lambda *args, **how: pytest.fail("trained"))
-    with pytest.raises(ConfigError, match=f"needs {package}; pip install"):
+    with pytest.raises(ConfigError, match=f"needs {package}: pip install"):
         prunelab.run(composed(tmp_path, asked))
 
 
