@@ -237,6 +237,14 @@ def test_a_stage_with_what_is_no_file_is_set_aside(what, name, tmp_path, caplog)
     assert stages_command.main(["--outputs", str(tmp_path.parent), "list"]) == 0
 
 
+def test_aliases_of_aliases_in_a_yaml_file_are_not_written_out(tmp_path):
+    """30 lines that stand for 2**30 values."""
+    lines = ["hydra: {overrides: {hydra: [], task: [*a29]}}", "a0: &a0 [x]"]
+    lines[1:1] = [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(29, 0, -1)]
+    (tmp_path / "multirun.yaml").write_text("\n".join(reversed(lines)))
+    assert sweep_command(tmp_path) is None
+
+
 @pytest.mark.parametrize("examples", sizes(1, 40)[1:])
 def test_the_page_of_a_changed_run(examples, gift, tmp_path, request):
     """The whole report, beside an undamaged run."""
