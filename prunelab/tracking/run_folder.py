@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from prunelab.tracking.tensorboard import TensorBoard
 
 READABLE = 64  # masks are printed if they have at most so many entries together
-REPLACED = (*FILES.values(), "summary.json", "masks.safetensors", "model.*", "compact.*", "**/events.out.tfevents.*")
+REPLACED = ("masks.safetensors", "model.safetensors", "model.*.safetensors", "model.json", "model.*.json")
+REPLACED += ("model.pt2", "model.onnx", "compact.safetensors", "compact.json")  # the user may have a model.py there
 EXPLAINED = (ConfigError, OSError, ArithmeticError, InterruptedRun)  # whose messages say enough
 log = logging.getLogger(__name__)
 
@@ -75,13 +76,14 @@ class RunFolder:
         if origin.live_names:
             self.summary["live"] = dict(origin.live_names)
         self.lock = run_lock.claim(folder, spec.plain, origin.live)
-        with files.writing(folder):
-            for old in (found for pattern in REPLACED for found in folder.glob(pattern)):
-                old.unlink(missing_ok=True)
-            board = [folder / origin.name] if origin.name else []  # a link to the folder itself may be the user's
-            files.drop_link(*board, *(folder / name for name in FILES.values()))
+        again = (folder / "summary.json").exists()
         self.save()
         with files.writing(folder):
+            board = folder / origin.name
+            files.drop_link(*([board] if origin.name else []))  # a link to the folder itself may be the user's
+            old = [*(found for name in REPLACED for found in folder.glob(name)), *board.glob("events.out.tfevents.*")]
+            for path in (*(folder / name for name in FILES.values()), *(old if again else ())):
+                path.unlink(missing_ok=True)
             self.tables = CsvFiles(folder, self.summary["digest"], origin.choices(spec))
         self._board: TensorBoard | None = None
 

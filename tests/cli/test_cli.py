@@ -18,7 +18,6 @@ from conftest import BASIC, numbers, overrides, table
 from omegaconf import OmegaConf
 
 import prunelab.config.compose
-from prunelab.cli import main
 from prunelab.cli.main import COMMANDS
 
 if sys.version_info >= (3, 11):
@@ -399,12 +398,3 @@ def test_a_stopped_run_goes_on_where_it_was(cli, tmp_path, uninterrupted, number
     assert len(epochs) == 5
     assert epochs[0]["reused"] == "true"
     assert epochs[-1]["reused"] == "false"
-
-
-def test_modules_of_the_working_folder_are_found_by_the_command_too(tmp_path, monkeypatch):
-    """`python -m` puts the folder on sys.path, the console script does not."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    with pytest.raises(SystemExit):
-        main._subcommand("runs", ["--help"])
-    assert sys.path[0] == str(tmp_path)

@@ -34,6 +34,7 @@ REFUSED = {
     "the same strategies with another amount": ("-m", LIST, "amount=0.3", "hydra.sweep.dir=sweep"),
     "a sweep into the folder of a run": ("-m", LIST, "hydra.sweep.dir=run"),
     "a sweep whose jobs share one folder": ("-m", LIST, "hydra.sweep.dir=new", "hydra.sweep.subdir=x"),
+    "a sweep into a folder of a sweep": ("-m", LIST, "hydra.sweep.dir=sweep/more"),
     "a run into the folder of a sweep": ("strategy=l1", "hydra.run.dir=sweep"),
     "a run into the folder of a job": ("strategy=l1", "hydra.run.dir=sweep/0"),
     "a run into a new folder of a sweep": ("strategy=l1", "hydra.run.dir=sweep/mine"),
@@ -96,6 +97,20 @@ def test_a_folder_in_which_nothing_was_planned_can_be_used_again(tmp_path):
         folder.mkdir()
         (folder / "summary.json").write_text(json.dumps({"status": "failed", **rest}))
         run_lock.claim(folder, {"seed": 2}).release()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_run_removes_no_file_of_the_users(times, tmp_path):
+    """`hydra.run.dir=.` beside the user's code, networks and logs, and above the folders of other runs."""
+    others = ("model.py", "compact.py", "model.pth", "model.txt", "events.out.tfevents.1", "x/events.out.tfevents.1")
+    others += ("outputs/2026-11-26/10-00-00/lr=1/events.out.tfevents.1", "x/summary.json", "x/rounds.csv")
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    for _ in range(times):
+        prunelab.run("model=lenet_300_100", *overrides(tmp_path, *ROUND), folder=tmp_path)
+    assert all((tmp_path / name).read_text() == "mine" for name in others)
+    assert len(list(tmp_path.glob("*/events.out.tfevents.*"))) == 2  # the board's own, and theirs
 
 
 @pytest.mark.parametrize("damaged", ["", "[]", "{", '{"plan": 1, "config": 3}', "[" * 200_000])
