@@ -114,6 +114,7 @@ def test_a_run_removes_no_file_of_the_users(times, tmp_path):
     assert len(list(tmp_path.glob("*/events.out.tfevents.*"))) == 2  # the board's own, and theirs
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard's writer
 @pytest.mark.parametrize("what", ["moved", "replaced", "replaced by a link", "removed"])
 def test_a_folder_that_is_another_one_during_the_run_is_left_alone(what, tmp_path, monkeypatch):
     """Somebody renames it and starts another run there, for example."""
