@@ -145,7 +145,7 @@ class Trace(TorchFunctionMode):
                 name,
                 args,
                 kwargs,
-                f"multiplies them {'by a tensor that no layer stores' if one else 'with one another'}",
+                f"multiplies them {'by another tensor' if one else 'with one another'}",
             )
         else:
             self._elements(name, args, kwargs, result)
