@@ -141,12 +141,7 @@ class Trace(TorchFunctionMode):
             self.put(result, left)
         elif operations.PRODUCTS.fullmatch(name):
             one = sum(self.label(x) is not None for x in tensors([*args, *kwargs.values()])) == 1
-            self._stop(
-                name,
-                args,
-                kwargs,
-                f"multiplies them {'by another tensor' if one else 'with one another'}",
-            )
+            self._stop(name, args, kwargs, f"multiplies them {'by another tensor' if one else 'with one another'}")
         else:
             self._elements(name, args, kwargs, result)
 
