@@ -39,8 +39,7 @@ def run(
     Args:
         config: overrides, or a config from `compose`, and after it the run folder, if `folder` does not give it.
         folder: the run folder; by default a new one, `outputs/<date>/<time>`.
-        model: a module that replaces the config's, and is copied; or a name, or keys of `model`. Stages are named by
-            its tensors.
+        model: a module that replaces the config's, and is copied; or a name, or keys. Stages are named by its tensors.
         data: a data set that replaces the config's, see `prunelab.data.live.as_dataset`; or a name, or keys of `data`,
             such as `{"limit": 600}`. Stages are named by its content.
         quiet: print nothing. What could not be made is in the result's `problems`.

@@ -47,8 +47,8 @@ def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
     Raises:
         StorageError: if the network cannot be saved.
     """
-    exports.write(report.folder, bench.model, bench.masks)
     report.conclude(result.round)
+    exports.write(report.folder, bench.model, bench.masks)
     pruned = model = bench.copy()
     found = _pruned(bench, report, pruned)
     if bench.spec.finish.compact:

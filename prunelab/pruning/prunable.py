@@ -39,8 +39,7 @@ def select(
         output: names of modules whose parameters are not pruned.
 
     Raises:
-        ConfigError: for a pattern without a match, a lazy layer without a shape, parameters that share memory, or if
-            nothing is left to prune.
+        ConfigError: for a pattern without a match, a lazy layer, parameters that share memory, or if nothing is left.
     """
     check_plain(model)
     _check_memory(model)
@@ -50,13 +49,12 @@ def select(
     if lazy:
         raise ConfigError(f"model: {', '.join(lazy)} have no shape yet; call the model on a batch before pruning")
     included = default if include is None else _matching(there, "prune.include", include)
-    spared = _matching(there, "prune.exclude", exclude)
-    spared |= {name for name in there if name.rpartition(".")[0] in output}
+    outputs = {name for name in there if name.rpartition(".")[0] in output}
+    spared = _matching(there, "prune.exclude", exclude) | outputs
     spared_tensors = {id(getattr(*there[name])) for name in spared}  # under whichever name
     chosen: dict[int, tuple[nn.Module, str]] = {}
     for name, pair in there.items():
-        tensor = id(getattr(*pair))
-        if name in included and tensor not in spared_tensors:
+        if name in included and (tensor := id(getattr(*pair))) not in spared_tensors:
             chosen.setdefault(tensor, pair)
     if not chosen:
         why = f" (prune.output_layer=false leaves {', '.join(output)} unpruned)" if any(output) else ""

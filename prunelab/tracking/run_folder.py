@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -76,6 +78,7 @@ class RunFolder:
         if origin.live_names:
             self.summary["live"] = dict(origin.live_names)
         self.lock = run_lock.claim(folder, spec.plain, origin.live)
+        self._place = folder.stat()
         again = (folder / "summary.json").exists()
         self.save()
         with files.writing(folder):
@@ -98,11 +101,10 @@ class RunFolder:
                 said = str(error) if isinstance(error, EXPLAINED) else repr(error)
                 self.summary |= {"status": "interrupted" if stopped else "failed", "error": said}
                 log.info("%s: %s", self.summary["status"], self.summary["error"], exc_info=error)
-                self.save()
-            self._close()
-        except files.StorageError:
-            if error is None:
-                raise  # else the first error is the one to report
+                with contextlib.suppress(files.StorageError):  # the first error is the one to report
+                    self.save()
+            with contextlib.nullcontext() if error is None else contextlib.suppress(files.StorageError):
+                self._close()
         finally:
             self.lock.release()
 
@@ -240,5 +242,8 @@ class RunFolder:
                 self._board.close()
 
     def save(self) -> None:
-        """Write the summary."""
+        """Write the summary; raise StorageError if the folder is another one by now, in which others may write."""
+        with files.writing(self.folder):
+            if not os.path.samestat(self._place, self.folder.stat()):
+                raise OSError("has been moved or replaced during the run")
         files.write_file(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())

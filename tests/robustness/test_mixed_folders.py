@@ -23,6 +23,7 @@ from prunelab.errors import ConfigError
 from prunelab.stages import files
 from prunelab.sweeps import notes
 from prunelab.tracking import run_lock
+from prunelab.tracking.run_folder import RunFolder
 
 ROUND = ("schedule.rounds=1", "threads=1")
 LIST = "strategy=l1,erk"
@@ -111,6 +112,30 @@ def test_a_run_removes_no_file_of_the_users(times, tmp_path):
         prunelab.run("model=lenet_300_100", *overrides(tmp_path, *ROUND), folder=tmp_path)
     assert all((tmp_path / name).read_text() == "mine" for name in others)
     assert len(list(tmp_path.glob("*/events.out.tfevents.*"))) == 2  # the board's own, and theirs
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard's writer
+@pytest.mark.parametrize("what", ["moved", "replaced", "replaced by a link", "removed"])
+def test_a_folder_that_is_another_one_during_the_run_is_left_alone(what, tmp_path, monkeypatch):
+    """Somebody renames it and starts another run there, for example."""
+    folder, mine, begin = tmp_path / "run", tmp_path / "mine", RunFolder.begin
+
+    def swap(self, round, stage):
+        if round == 1:
+            folder.rename(tmp_path / "moved")
+            mine.mkdir()
+            (mine / "summary.json").write_text("mine")
+            {"replaced": mine.rename, "replaced by a link": lambda to: to.symlink_to(mine)}.get(what, bool)(folder)
+            if what == "removed":
+                shutil.rmtree(tmp_path / "moved")
+        begin(self, round, stage)
+
+    monkeypatch.setattr(RunFolder, "begin", swap)
+    with pytest.raises(files.StorageError, match=r"moved or replaced during the run|No such file"):
+        prunelab.run(composed(tmp_path, *ROUND), folder)
+    others = folder if what == "replaced" else mine
+    assert (others / "summary.json").read_text() == "mine"
+    assert {path.name.split(".")[0] for path in others.iterdir()} <= {"summary", "events"}
 
 
 @pytest.mark.parametrize("damaged", ["", "[]", "{", '{"plan": 1, "config": 3}', "[" * 200_000])
