@@ -117,9 +117,8 @@ class Trace(TorchFunctionMode):
         return result
 
     def _stop(self, name: str, args: Iterable[Any], kwargs: dict[str, Any], does: str | None = None) -> None:
-        why = f"{self.place} {does or f'combines them (`{name}`)'}"
         for tensor in tensors([*args, *kwargs.values()]):
-            self.fix(tensor, why)
+            self.fix(tensor, f"{self.place} {does or f'combines them (`{name}`)'}")
 
     def _follow(self, name: str, func: Callable[..., Any], args: Any, kwargs: dict[str, Any], result: Any) -> None:
         if operations.LAYER.fullmatch(name):
@@ -141,9 +140,8 @@ class Trace(TorchFunctionMode):
             self.links.merge(left, right)
             self.put(result, left)
         elif operations.PRODUCTS.fullmatch(name):
-            several = sum(self.label(x) is not None for x in tensors([*args, *kwargs.values()])) > 1
-            by = "with one another" if several else "by a tensor that is not the stored weight of a layer"
-            self._stop(name, args, kwargs, f"multiplies them {by}")
+            alone = sum(self.label(x) is not None for x in tensors([*args, *kwargs.values()])) < 2
+            self._stop(name, args, kwargs, f"multiplies them {operations.BY_OTHER if alone else 'with one another'}")
         else:
             self._elements(name, args, kwargs, result)
 
