@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # codes for terminals, as in messages of torch's exporter
@@ -37,6 +38,13 @@ def at_least_one(key: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{key}={value}: must be a whole number ≥ 1")
     return value
+
+
+def need(caller: str, extra: str, *packages: str) -> None:
+    """Raise ConfigError, which names `caller` and the extra to install, if one of the packages is missing."""
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise ConfigError(f'{caller} needs {", ".join(missing)}: pip install "prunelab[{extra}]"')
 
 
 def optional(module: str, caller: str) -> ModuleType:

@@ -95,7 +95,7 @@ def main() -> None:
         page.screenshot(path=DOCS / "report.png")
     dashboard.write(sweeps[0])
     with tensorboard(sweeps[0]) as address, browser(1500, 620) as page:
-        page.goto(f"{address}#custom_scalars")
+        page.goto(f"{address}#custom_scalars&_smoothingWeight=0")
         page.get_by_text("all jobs").wait_for()
         page.wait_for_timeout(3000)  # the curves are drawn one after the other
         charts = page.locator("tf-category-paginated-view, .category").first  # without the list of runs and its paths

@@ -20,8 +20,9 @@ examples:
   prunelab reproduce snip_lenet300 --seeds 5
   prunelab reproduce snip_lenet300 --quick
 
-Verdicts: reproduced, within 2 standard errors or 0.15 points of test error; better; not reproduced. --quick trains on
-few examples, to see that everything runs; it gives no verdict."""
+Verdicts: reproduced, within 2 standard errors or 0.15 points of test error; better; not reproduced; not comparable,
+because of the number of weights, where the method decides it. --quick trains on few examples, to see that everything
+runs; it gives no verdict."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

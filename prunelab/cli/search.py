@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from omegaconf import DictConfig
 
 from prunelab.cli.arguments import failed, parser
 from prunelab.config import compose as composing
-from prunelab.config.schema import ConfigError
+from prunelab.errors import ConfigError, need
 from prunelab.runtime import interrupt
 from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.runtime.streams import say
@@ -64,7 +63,7 @@ def base(overrides: Sequence[str]) -> DictConfig:
 
 def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     """Run this process's share of the study and print the Pareto set. Return the exit status."""
-    from prunelab.sweeps.search import study
+    from prunelab.sweeps.search import database
 
     if not re.fullmatch(r"[\w.-]+", arguments.study) or arguments.study.startswith("."):
         raise ConfigError(f"--study {arguments.study}: must be letters, digits, - and _")
@@ -76,7 +75,7 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     path = arguments.storage or f"{folder}.db"
     storage = path if "://" in path else f"sqlite:///{path}"
     files.drop_link(folder, Path(f"{folder}.db"))
-    with study.database_errors(storage):
+    with database.database_errors(storage):
         return _search(arguments, check, folder, storage)
 
 
@@ -107,9 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Return its exit status: 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM."""
     arguments = _parser().parse_intermixed_args(argv)
     logging.raiseExceptions = False  # on a full disk a log that cannot be written is no second error
-    if importlib.util.find_spec("optuna") is None:
-        return failed("a search needs Optuna: pip install 'prunelab[search]'")
     try:
+        need("a search", "search", "optuna")
         with interrupt.noted() as check:
             return search(arguments, check)
     except (ConfigError, OSError) as error:

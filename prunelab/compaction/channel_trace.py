@@ -1,8 +1,7 @@
 """Following channels through a network: each element of each tensor is labelled with the channel that it comes from.
 
-The network runs once. An operation that only moves elements, such as `view`, is applied to the labels as well. An
-elementwise operation keeps the labels; if it has several operands, theirs are merged. A layer reads the labels along
-one dimension of its input, and its output gets new ones.
+The network runs once. An operation that only moves elements is applied to the labels too; an elementwise one merges
+those of its operands. A layer reads the labels along one dimension of its input; its output gets new ones.
 """
 
 from __future__ import annotations
@@ -117,8 +116,9 @@ class Trace(TorchFunctionMode):
         return result
 
     def _stop(self, name: str, args: Iterable[Any], kwargs: dict[str, Any], does: str | None = None) -> None:
+        why = f"{self.place} {does or f'combines them (`{name}`)'}"
         for tensor in tensors([*args, *kwargs.values()]):
-            self.fix(tensor, f"{self.place} {does or f'combines them (`{name}`)'}")
+            self.fix(tensor, why)
 
     def _follow(self, name: str, func: Callable[..., Any], args: Any, kwargs: dict[str, Any], result: Any) -> None:
         if operations.LAYER.fullmatch(name):
@@ -140,8 +140,8 @@ class Trace(TorchFunctionMode):
             self.links.merge(left, right)
             self.put(result, left)
         elif operations.PRODUCTS.fullmatch(name):
-            alone = sum(self.label(x) is not None for x in tensors([*args, *kwargs.values()])) < 2
-            self._stop(name, args, kwargs, f"multiplies them {operations.BY_OTHER if alone else 'with one another'}")
+            one = sum(self.label(x) is not None for x in tensors([*args, *kwargs.values()])) == 1
+            self._stop(name, args, kwargs, f"multiplies them {'by another tensor' if one else 'with one another'}")
         else:
             self._elements(name, args, kwargs, result)
 

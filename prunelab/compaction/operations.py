@@ -29,7 +29,6 @@ ALONG = {  # operations that keep the shape but combine elements along a dimensi
 }
 FRESH = re.compile("new_(zeros|ones|full|empty|tensor)|(zeros|ones|full|empty|rand|randn)_like")
 PRODUCTS = re.compile("r?matmul|mm|bmm|einsum|baddbmm|addmm|tensordot|scaled_dot_product_attention")
-BY_OTHER = "by a tensor that is not the stored weight of a layer"
 LAYER = re.compile("linear|conv(_transpose)?[123]d")
 NORM = re.compile("(batch|instance|group)_norm")
 

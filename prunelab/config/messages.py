@@ -59,7 +59,7 @@ def _explanation(error: BaseException, overrides: Sequence[str], compose: Callab
 
 def _no_such_choice(path: str, options: list[str]) -> str:
     group, _, choice = path.rpartition("/")
-    more = "; pip install prunelab[submitit] or [ray] adds others" if group == "hydra/launcher" else ""
+    more = '; pip install "prunelab[submitit]" or "prunelab[ray]" adds others' if group == "hydra/launcher" else ""
     there = f"there is no such {group}; there are {', '.join(sorted(options))}"
     return f"{group}={choice}: {there}{more}{hint(nearest(choice, options))}"
 

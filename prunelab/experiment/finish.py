@@ -1,6 +1,5 @@
 """The end of an experiment: the network in every form that is asked for, what each of them costs, and the proof."""
 
-import importlib.util
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -12,7 +11,7 @@ from prunelab import exports
 from prunelab.compaction import finish as compaction
 from prunelab.config.spec import Finish
 from prunelab.costs.card import Form, cost_card
-from prunelab.errors import ConfigError
+from prunelab.errors import need
 from prunelab.experiment import proof
 from prunelab.experiment.bench import Bench
 from prunelab.exports import cost_forms, fingerprint, int8
@@ -30,9 +29,8 @@ def need_packages(wanted: Finish) -> None:
         ("onnx", ("onnx", "onnxscript", "onnxruntime"), "export=[onnx]" if "onnx" in wanted.export else ""),
         ("quantize", ("torchao",), f"quantize={wanted.quantize}" if wanted.quantize is not None else ""),
     ):
-        for package in packages if asked else ():
-            if importlib.util.find_spec(package) is None:
-                raise ConfigError(f"{asked}: needs {package}; pip install 'prunelab[{extra}]'")
+        if asked:
+            need(asked, extra, *packages)
 
 
 def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
@@ -49,8 +47,8 @@ def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
     Raises:
         StorageError: if the network cannot be saved.
     """
-    exports.write(report.folder, bench.model, bench.masks)
     report.conclude(result.round)
+    exports.write(report.folder, bench.model, bench.masks)
     pruned = model = bench.copy()
     found = _pruned(bench, report, pruned)
     if bench.spec.finish.compact:
@@ -92,8 +90,8 @@ def _export(bench: Bench, report: RunFolder, pruned: nn.Module, model: nn.Module
         with report.problems.part(f"export=[{','.join(kinds)}]"):
             rows = exports.make(report.folder, pruned, spec.plain, test, kinds, report.problems.add, compact=model)
             report.tell("export", [row.as_json() for row in rows], exports.table(rows))
-            small = deepcopy(model).cpu().eval()
-            found = cost_forms.exported(report.folder, small, [row.kind for row in rows], spec.trusted)
+            made, small = [row.kind for row in rows], deepcopy(model).cpu().eval()
+            found = cost_forms.exported(report.folder, small, made, spec.trusted, compact=model is not pruned)
     if wanted.quantize is not None:
         with report.problems.part(f"quantize={wanted.quantize}"):
             quantized = int8.quantize(pruned, wanted.quantize, test)

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from prunelab.costs.latency import batch
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, need
 from prunelab.exports.network_files import Build, Network
 from prunelab.pruning.gated import settle
 
@@ -77,7 +76,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        need("onnx", "onnxruntime")
+        need("onnx", "onnx", "onnxruntime")
         with quiet():
             import onnxruntime
 
@@ -98,7 +97,7 @@ def save_onnx(folder: Path, network: Network) -> None:
     Raises:
         ConfigError: from `program`, or if onnx, onnxscript or onnxruntime is not installed.
     """
-    need("onnx", "onnx", "onnxscript", "onnxruntime")
+    need("onnx", "onnx", "onnx", "onnxscript", "onnxruntime")
     made = program(network)
     with quiet():
         torch.onnx.export(
@@ -117,13 +116,6 @@ def save_onnx(folder: Path, network: Network) -> None:
 def load_onnx(folder: Path, build: Build | None = None) -> OnnxNetwork:
     """Return a network that runs `model.onnx` with onnxruntime."""
     return OnnxNetwork(folder / ONNX)
-
-
-def need(extra: str, *packages: str) -> None:
-    """Raise ConfigError that names the extra to install, if one of the packages is missing."""
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise ConfigError(f'{extra} needs {", ".join(missing)}: pip install "prunelab[{extra}]"')
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from prunelab.costs.stored_tensors import contiguous, is_quantized, numbers, stored
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, need
 from prunelab.exports import fingerprint, network_files
 from prunelab.exports.csr import read_directly
-from prunelab.exports.graphs import need, quiet
+from prunelab.exports.graphs import quiet
 from prunelab.exports.network_files import Build, Json, Network
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def convert(model: nn.Module, kind: str, layers: Iterable[str]) -> None:
     """
     if kind not in KINDS:
         raise ConfigError(f"quantize={kind}: must be null, {' or '.join(KINDS)}")
-    need("quantize", "torchao")
+    need("quantize", "quantize", "torchao")
     wanted = set(layers)
     with quiet():  # torchao logs while it is imported
         from torchao import quantization

@@ -47,5 +47,5 @@ def _check_memory(model: nn.Module) -> None:
             strides, offset = [stride * x.element_size() for stride in x.stride()], x.storage_offset()
             written.as_strided((*x.shape, x.element_size()), (*strides, 1), offset * x.element_size()).fill_(True)
         if int(written.sum()) < used:
-            names = ", ".join(held)
+            names = ", ".join([*held][:3]) + (" …" if len(held) > 3 else "")
             raise ConfigError(f"model: elements of {names} share memory; share the parameter itself, or clone()")

@@ -42,7 +42,7 @@ def write(sweep: Path) -> list[Path]:
     drop_link(top)
     shutil.rmtree(top, ignore_errors=True)
     found = curves(group(find_runs([sweep])))
-    folders = [top / _name(curve.label) for curve in found]
+    folders = _folders(top, [curve.label for curve in found])
     dots = {curve.label: _dots(curve) for curve in found}
     drawn = accuracy_figure({label: line for label, line in dots.items() if line})
     page = [_page(_layout()), *([drawn] if drawn else [])]  # in the first run: one of its own would have no scalars
@@ -58,9 +58,10 @@ def _dots(curve: Curve) -> list[Dot]:
     return [Dot(x, y, error) for x, y, error in values if x is not None and y is not None]
 
 
-def _name(label: str) -> str:
-    """Return a label as the name of a folder."""
-    return re.sub(r"[^\w=.+-]+", "_", label)[:100]
+def _folders(top: Path, labels: Sequence[str]) -> list[Path]:
+    """Return a folder for each label; two may differ only far from the start, or in punctuation."""
+    names = [re.sub(r"[^\w=.+-]+", "_", label)[:100] for label in labels]
+    return [top / (name if names.count(name) == 1 else f"{name}~{at}") for at, name in enumerate(names)]
 
 
 def _events(point: Point) -> list[Event]:

@@ -87,7 +87,7 @@ def _baselines(jobs: Sequence[Run], common: Collection[str], *, seed: bool = Tru
     sharing: dict[object, list[Run]] = {}
     for job in jobs:
         if job.baseline and job.status == "completed":
-            sharing.setdefault(job.summary["baseline"].get("stage"), []).append(job)
+            sharing.setdefault(str(job.summary["baseline"].get("stage")), []).append(job)
     for those in sharing.values():
         shared = [item for item in those[0].overrides if all(item in job.overrides for job in those)]
         told = [item for item in shared if item not in common and (seed or not item.startswith("seed="))]

@@ -24,7 +24,7 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("seed", "threads"), int),
     **dict.fromkeys(("config", "versions", "dense", "final", "baseline"), dict),
     "seconds": (int, float),
-    "cost": list,
+    **dict.fromkeys(("cost", "problems"), list),
 }
 
 
@@ -59,13 +59,20 @@ class Run:
     @property
     def config(self) -> Mapping[str, Any]:
         """The composed config, in which a live model and live data have names of their own; empty if there is none."""
-        config, live = self.summary.get("config"), self.summary.get("live")
+        config = self.summary.get("config")
         if not isinstance(config, dict):
             return {}
-        named = (
-            {key: {"_target_": name} for key, name in live.items() if key in config} if isinstance(live, dict) else {}
-        )
-        return {**config, **named}
+        return {**config, **{key: {"_target_": name} for key, name in self._live.items() if key in config}}
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What was given to the run: its overrides, and a live model and live data by their names, as `model=Net`."""
+        return (*self.overrides, *(f"{key}={name}" for key, name in self._live.items()))
+
+    @property
+    def _live(self) -> Mapping[str, Any]:
+        live = self.summary.get("live")
+        return live if isinstance(live, dict) else {}
 
     @property
     def seconds(self) -> float | None:

@@ -36,6 +36,7 @@ class Value:
         published: test error, or difference, in percentage points; None for a claim.
         spread: as published, in percentage points.
         n: number of published runs.
+        kept: percentage of the weights that the published network keeps, where the method decides it, not a setting.
         more_than: for a claim: the difference is larger than this.
         goal: whether `published` is a goal of this project instead, which is reached at or below it.
         known: what is known about a deviation.
@@ -47,6 +48,7 @@ class Value:
     published: float | None = None
     spread: float | None = None
     n: int | None = None
+    kept: float | None = None
     more_than: float | None = None
     goal: bool = False
     known: str = ""

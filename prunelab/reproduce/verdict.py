@@ -11,7 +11,9 @@ from prunelab.report.run_folders import Run
 from prunelab.reproduce.reference import Point, Reference, Value
 from prunelab.text import table
 
+SIZE_MARGIN = 1.1  # ratio of the weights kept within which two networks are of one size
 MARGIN = 0.15  # percentage points of test error within which a result counts as reproduced
+QUICK = "quick run"
 HEADER = ("result", "published", "measured", "seeds", "difference", "nonzero", "verdict")
 
 
@@ -23,7 +25,8 @@ class Measured:
         mean, error: mean over seeds and its standard error, in percentage points; None without a run.
         seeds: number of seeds.
         nonzero: mean number of nonzero parameters, biases included.
-        verdict: `reproduced`, `better`, `not reproduced`; for a goal `reached`, `missed`; `not measured`.
+        verdict: `reproduced`, `better`, `not reproduced`; for a goal `reached`, `missed`;
+            `not comparable`; `not measured`; `quick run`.
     """
 
     value: Value
@@ -35,7 +38,9 @@ class Measured:
 
     @property
     def difference(self) -> float | None:
-        """Measured minus published, in percentage points; None for a claim."""
+        """Measured minus published, in percentage points; None for a claim, and for a quick run."""
+        if self.verdict == QUICK:
+            return None
         return None if self.mean is None or self.value.published is None else self.mean - self.value.published
 
     def cells(self) -> list[str]:
@@ -54,7 +59,7 @@ def measure(reference: Reference, runs: Sequence[Run], *, quick: bool = False) -
     """Return what the completed runs of a sweep gave for each value; `quick` runs get no verdict."""
     done = [run for run in runs if run.status == "completed"]
     measured = [_measured(value, done) for value in reference.values]
-    return [replace(row, verdict="quick run") for row in measured] if quick else measured
+    return [replace(row, verdict=QUICK) for row in measured] if quick else measured
 
 
 def text(measured: Sequence[Measured]) -> str:
@@ -92,7 +97,22 @@ def _measured(value: Value, runs: Sequence[Run]) -> Measured:
     mean, error = mean_and_error(list(found.values()))
     nonzero = [size for row in rows.values() if (size := row.get("nonzero")) is not None]
     size = mean_and_error(nonzero)[0] if nonzero else None
-    return Measured(value, mean, error, len(found), size, judge(value, mean, error, len(found)))
+    verdict = judge(value, mean, error, len(found))
+    if value.kept is not None:
+        sparsity, _ = mean_and_error([row.get("sparsity") or 0.0 for row in rows.values()])
+        verdict = of_one_size(verdict, 100 * (1 - sparsity), value.kept)
+    return Measured(value, mean, error, len(found), size, verdict)
+
+
+def of_one_size(verdict: str, kept: float, published: float) -> str:
+    """Return the verdict, or `not comparable` where the number of weights alone may explain it.
+
+    Args:
+        kept, published: percentage of the weights that the measured and the published network keep.
+    """
+    good = verdict in ("reproduced", "better")
+    excused = kept > SIZE_MARGIN * published if good else published > SIZE_MARGIN * kept
+    return "not comparable" if excused else verdict
 
 
 def _error(row: Numbers) -> float:

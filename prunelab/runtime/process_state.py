@@ -115,6 +115,7 @@ def _set_environment(before: dict[str, str]) -> None:
 
 def _logging() -> Iterator[Setting]:
     yield lambda: logging.root.manager.disable, logging.disable
+    logging.getLogger("prunelab")  # which may not exist yet: a logger that is made later is not restored
     known = logging.root.manager.loggerDict.values()
     for logger in [logging.root, *(one for one in known if isinstance(one, logging.Logger))]:
         yield functools.partial(getattr, logger, "level"), logger.setLevel

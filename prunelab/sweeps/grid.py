@@ -158,8 +158,12 @@ def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
     refused: list[ConfigError] = []
     for number, overrides in enumerate(jobs):
         try:
-            check(composing.settings(composed[number] if number in composed else _composed(config, overrides)))
-            return
+            job = composing.settings(composed[number] if number in composed else _composed(config, overrides))
+            check(job)
+            stored = job.model.get("checkpoint")
+            if stored is None or Path(str(stored)).exists():
+                return
+            refused.append(ConfigError(f"model.checkpoint={stored}: no such file"))
         except ConfigError as error:
             refused.append(error)
     if refused:

@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 
+from prunelab.text import visible
+
 OVER_SPARSITY = ("test_accuracy", "val_accuracy")
 TAG = "accuracy_over_sparsity"
 INCHES, DPI = (7.0, 4.5), 100
+LONGEST = 80  # characters of a name
 
 
 class Dot(NamedTuple):
@@ -42,7 +45,9 @@ def accuracy_figure(series: Mapping[str, Sequence[Dot]]) -> Summary.Value | None
         lines.append(plot.errorbar(x, y, error if any(error) else None, marker="o", capsize=3))
     plot.set(xlabel="sparsity in % (zeros ÷ weights that may be pruned)", ylabel="test accuracy in %")
     plot.grid(alpha=0.3)
-    plot.legend(lines, list(series))  # also a name with an underscore at its beginning
+    names = [visible(name if len(name) <= LONGEST else f"{name[:LONGEST]} …", "") for name in series]
+    for text in plot.legend(lines, names).get_texts():  # also a name with an underscore at its beginning
+        text.set_parse_math(False)  # `$` is no formula
     file = io.BytesIO()
     figure.savefig(file, format="png")
     width, height = (round(inches * DPI) for inches in INCHES)

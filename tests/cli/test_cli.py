@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import forked
@@ -17,7 +18,6 @@ from conftest import BASIC, numbers, overrides, table
 from omegaconf import OmegaConf
 
 import prunelab.config.compose
-from prunelab.cli import main
 from prunelab.cli.main import COMMANDS
 
 if sys.version_info >= (3, 11):
@@ -67,7 +67,10 @@ def test_wrong_input_is_answered_in_one_line(cli, tmp_path, given, parts):
     assert not runs(tmp_path)
 
 
-@pytest.mark.parametrize("typo", ["strategy=globl,l1", "strateg=l1,global", "amount=2,3", "train.epochs=-1,-2"])
+@pytest.mark.parametrize(
+    "typo",
+    ["strategy=globl,l1", "strateg=l1,global", "amount=2,3", "train.epochs=-1,-2", "model.checkpoint=no.pt,nor.pt"],
+)
 def test_a_typo_leaves_no_folder_of_a_sweep(cli, tmp_path, typo):
     line = only_line(cli("sweep", typo, cwd=tmp_path))
     assert typo.split(",")[0] in line
@@ -133,15 +136,22 @@ def test_quick_answers_import_no_torch(cli, tmp_path, line):
     assert not modules & HEAVY
 
 
-@pytest.mark.parametrize("line", ["--help", "report --help", "amount=1", "--cfg job"])
-def test_quick_answers_take_a_second_of_a_processor_at_most(cli, tmp_path, line):
-    def taken() -> float:
+@pytest.mark.parametrize(("line", "limit"), [("--help", 4), ("report --help", 4), ("amount=1", 7), ("--cfg job", 7)])
+def test_quick_answers_cost_little_more_than_an_import_of_hydra(cli, python, tmp_path, line, limit):
+    """Measured 2, 0.5, 4.4 and 3.6 times as much processor time. An import of torch alone costs more than 10 times."""
+
+    def cost(call: Callable[[], object]) -> float:
         before = os.times()
-        cli(*line.split(), cwd=tmp_path, flags=())
+        call()
         after = os.times()
         return after.children_user + after.children_system - before.children_user - before.children_system
 
-    assert any(taken() < (0.6 if line in PAGES else 1.0) for _ in range(3))  # the machine may be busy
+    def ratio() -> float:
+        return cost(lambda: cli(*line.split(), cwd=tmp_path, flags=())) / cost(
+            lambda: python("import hydra", cwd=tmp_path)
+        )
+
+    assert any(ratio() < limit for _ in range(3))  # other processes disturb it
 
 
 # Commands
@@ -183,29 +193,6 @@ def test_the_console_script_is_the_same_command(cli, tmp_path):
     code = f"import sys; sys.argv = ['prunelab', '--help']; from {module} import {function}; {function}()"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert said.stdout == cli("--help", cwd=tmp_path).stdout
-
-
-def test_the_shell_completes_overrides(cli, tmp_path):
-    for line in ("prunelab strategy=l", "prunelab run strategy=l", "prunelab sweep amount=0.2 strategy=l"):
-        asked = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
-        offered = cli("-sc", "query=bash", cwd=tmp_path, env=asked).stdout.split()
-        assert {"strategy=l1", "strategy=lamp", "strategy=layer"} <= set(offered)
-
-
-def test_bash_completes_the_console_script(tmp_path):
-    script = tmp_path / "prunelab"
-    script.write_text(f"#!{sys.executable}\nfrom prunelab.cli.main import main\nmain()\n")
-    script.chmod(0o755)
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (line,) = re.findall(r"`(eval .*-sc install=bash\)\")`", readme)
-    asked = "COMP_LINE='prunelab run strategy=la'; COMP_POINT=24; COMP_CWORD=2; hydra_bash_completion"
-    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    code = f'{line}; complete -p prunelab; {asked}; echo "${{COMPREPLY[@]}}"'
-    said = subprocess.run(
-        ["bash", "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env, check=True
-    ).stdout
-    assert said.splitlines()[0].endswith("prunelab")
-    assert said.splitlines()[-1].split() == ["strategy=lamp", "strategy=layer"]
 
 
 def test_the_page_lists_groups_of_your_own(cli, tmp_path):
@@ -411,12 +398,3 @@ def test_a_stopped_run_goes_on_where_it_was(cli, tmp_path, uninterrupted, number
     assert len(epochs) == 5
     assert epochs[0]["reused"] == "true"
     assert epochs[-1]["reused"] == "false"
-
-
-def test_modules_of_the_working_folder_are_found_by_the_command_too(tmp_path, monkeypatch):
-    """`python -m` puts the folder on sys.path, the console script does not."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    with pytest.raises(SystemExit):
-        main._subcommand("runs", ["--help"])
-    assert sys.path[0] == str(tmp_path)

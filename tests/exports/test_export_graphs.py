@@ -67,6 +67,6 @@ def test_code_that_no_graph_can_follow_is_one_line(tmp_path, capsys):
 
 
 def test_a_missing_package_names_the_extra(monkeypatch, tmp_path):
-    monkeypatch.setattr(graphs, "find_spec", lambda name: None if name == "onnxscript" else object())
+    monkeypatch.setattr("prunelab.errors.find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(ConfigError, match=r'onnx needs onnxscript: pip install "prunelab\[onnx\]"'):
         graphs.save_onnx(tmp_path, Network(sparse_lenet(), X))

@@ -113,7 +113,7 @@ def test_what_cannot_be_quantised(monkeypatch):
         quantize(sparse_lenet(), "int4")
     with pytest.raises(ConfigError, match="has no Linear layer"):
         quantize(nn.Sequential(nn.Conv2d(1, 1, 3)), "int8_weight")
-    monkeypatch.setattr("prunelab.exports.graphs.find_spec", lambda name: None)
+    monkeypatch.setattr("prunelab.errors.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'quantize needs torchao: pip install "prunelab\[quantize\]"'):
         quantize(sparse_lenet(), "int8_weight")
 

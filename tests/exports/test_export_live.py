@@ -92,6 +92,6 @@ def test_what_cannot_be_written_is_said(tmp_path, kind, said):
 
 
 def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr("prunelab.exports.graphs.find_spec", lambda name: None if name == "torchao" else sys)
+    monkeypatch.setattr("prunelab.errors.find_spec", lambda name: None if name == "torchao" else sys)
     with pytest.raises(ConfigError, match=r'pip install "prunelab\[quantize\]"'):
         export(sparse_lenet(), tmp_path, ["int8_weight"], example=X)

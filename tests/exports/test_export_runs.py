@@ -1,6 +1,5 @@
 """Export and quantisation as a part of an experiment."""
 
-import importlib.util
 import json
 
 import pytest
@@ -37,10 +36,9 @@ def test_a_run_leaves_what_was_asked_for_and_is_loaded_again(tmp_path):
 
 @pytest.mark.parametrize(("asked", "package"), [("export=[onnx]", "onnxruntime"), ("quantize=int8_weight", "torchao")])
 def test_a_missing_package_is_found_before_training(asked, package, tmp_path, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find("json"))
+    monkeypatch.setattr("prunelab.errors.find_spec", lambda name: None if name == package else object())
     monkeypatch.setattr(training, "fit", lambda *args, **how: pytest.fail("trained"))
-    with pytest.raises(ConfigError, match=f"needs {package}; pip install"):
+    with pytest.raises(ConfigError, match=f"needs {package}: pip install"):
         prunelab.run(composed(tmp_path, asked))
 
 
@@ -112,18 +110,18 @@ def test_all_forms_are_timed_in_one_race_with_the_dense_network_of_their_runtime
         "masked (torch)": "dense (torch)",
         "compact (torch)": "dense (torch)",
         "dense (onnx)": None,
-        "pruned (onnx)": "dense (onnx)",
-        "pruned (csr)": "dense (torch)",
+        "compact (onnx)": "dense (onnx)",
+        "masked (csr)": "dense (torch)",
         "dense (int8_weight)": None,
-        "pruned (int8_weight)": "dense (int8_weight)",
+        "masked (int8_weight)": "dense (int8_weight)",
     }
     assert all(row["speedup_256"][0] > 0 and row["latency_1_ms"][0] > 0 for row in found.values())
     assert {row["timed_in"].partition(" where")[0] for row in found.values()} == {"in a fresh process"}
-    assert found["pruned (onnx)"]["peak_bytes"] is None
-    assert found["pruned (onnx)"]["parameters"] == found["compact (torch)"]["parameters"]
+    assert found["compact (onnx)"]["peak_bytes"] is None
+    assert found["compact (onnx)"]["parameters"] == found["compact (torch)"]["parameters"]
     assert found["dense (onnx)"]["nonzero"] == found["dense (torch)"]["nonzero"]
-    assert found["pruned (csr)"]["macs"] < found["dense (torch)"]["macs"] / 10
-    assert found["pruned (int8_weight)"]["bytes"] < 0.3 * found["dense (torch)"]["bytes"]
+    assert found["masked (csr)"]["macs"] < found["dense (torch)"]["macs"] / 10
+    assert found["masked (int8_weight)"]["bytes"] < 0.3 * found["dense (torch)"]["bytes"]
     assert not list(result.folder.glob(".dense*"))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from chromium import browser  # noqa: F401
 from fake_runs import rounds, row, run, sweep
+from PIL import Image
 
 from prunelab.cli.report import main
 
@@ -361,8 +362,6 @@ def test_the_page_never_scrolls_sideways(opened, width):
 
 def edge(tab, part):
     """The brightness, 0 to 255, of the pixels near the right edge of each box that holds a table, at a part of it."""
-    from PIL import Image
-
     found = {}
     for box in tab.locator("section:not(#failed) > .scroll").all():
         box.evaluate(f"box => box.scrollLeft = box.scrollWidth * {part}")
@@ -382,6 +381,41 @@ def test_a_table_that_goes_on_beyond_the_edge_shows_it(opened, scheme):
         assert after[name][1] == pytest.approx(after[name][2], abs=3), name
     tab, _, _ = opened(viewport={"width": 1280, "height": 844}, color_scheme=scheme)
     assert all(abs(inside - at_edge) < 3 for wide, at_edge, inside in edge(tab, 0).values() if not wide)
+
+
+LAYOUT = """figure => {
+  const box = figure.getBoundingClientRect();
+  const inside = part => part.left >= box.left - 1 && part.right <= box.right + 1
+    && part.top >= box.top - 1 && part.bottom <= box.bottom + 1;
+  const texts = [...figure.querySelectorAll("text")].filter(text => text.textContent.trim())
+    .map(text => ({said: text.textContent, box: text.getBoundingClientRect()})).filter(text => text.box.width > 0);
+  const over = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4;
+  return {
+    width: box.width, height: box.height, texts: texts.length,
+    cut: texts.filter(text => !inside(text.box)).map(text => text.said),
+    overlapping: texts.flatMap((a, i) => texts.slice(i + 1).filter(b => over(a.box, b.box)).map(b => [a.said, b.said])),
+    small: texts.filter(t => Math.min(t.box.width, t.box.height) < 8 && t.said.length > 1).map(t => t.said),
+  };
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_each_figure_can_be_read(opened, width, scheme):
+    """No text is cut off, lies over another, or is too small, and something is drawn in a colour that can be seen."""
+    tab, _, _ = opened(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    figures = tab.locator("svg.figure").all()
+    assert len(figures) == 5
+    for figure in figures:
+        found = figure.evaluate(LAYOUT)
+        assert (found["cut"], found["overlapping"], found["small"]) == ([], [], []), figure.inner_html()[:300]
+        assert found["texts"] > 3
+        assert width > found["width"] > min(300, 0.7 * width)
+        pixels = np.asarray(Image.open(io.BytesIO(figure.screenshot())).convert("L"), dtype=int)
+        paper = int(np.median(pixels))
+        assert (abs(pixels - paper) > 60).mean() > 0.005
 
 
 def test_figures_follow_dark_and_print(opened):

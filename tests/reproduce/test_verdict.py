@@ -5,7 +5,7 @@ import pytest
 from prunelab.report.run_folders import Run
 from prunelab.reproduce.reference import Point, Reference, Value
 from prunelab.reproduce.results_page import page
-from prunelab.reproduce.verdict import judge, measure, text
+from prunelab.reproduce.verdict import judge, measure, of_one_size, text
 
 
 def run(folder, seed, *overrides, error, status="completed"):
@@ -73,3 +73,30 @@ def test_the_page_says_what_was_run_and_what_was_not(tmp_path):
     assert "Not completed: seed=2 (unfinished)." in said
     assert "Preliminary: fewer than five seeds." in said
     assert "somebody" not in said
+
+
+def test_a_quick_run_is_neither_judged_nor_compared(tmp_path):
+    (row,) = measure(of(Value("a", Point(), published=2.5)), [run(tmp_path, 0, error=40.0)], quick=True)
+    assert row.cells() == ["a", "2.50", "40.00", "1", "", "1,000", "quick run"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kept", "expected"),
+    [
+        ("better", 9.3, "not comparable"),  # with four times as many weights
+        ("reproduced", 2.8, "not comparable"),
+        ("better", 2.7, "better"),  # within a tenth
+        ("better", 1.0, "better"),  # with fewer weights all the more
+        ("not reproduced", 9.3, "not reproduced"),  # although it has more weights
+        ("not reproduced", 2.2, "not comparable"),  # with fewer weights
+        ("not reproduced", 2.4, "not reproduced"),
+    ],
+)
+def test_an_error_is_compared_with_that_of_a_network_of_the_same_size(verdict, kept, expected):
+    assert of_one_size(verdict, kept, 2.48) == expected
+
+
+def test_what_the_method_decides_is_read_from_the_runs(tmp_path):
+    big = Run(tmp_path, ("seed=0",), "completed", {"seed": 0, "final": {"test_accuracy": 0.98, "sparsity": 0.9}})
+    (row,) = measure(of(Value("a", Point(), published=2.31, kept=2.48)), [big])
+    assert row.verdict == "not comparable"

@@ -87,6 +87,15 @@ def test_a_run_leaves_no_trace(tmp_path, quiet):
     assert state() == before
 
 
+def test_the_first_quiet_run_of_a_process_does_not_silence_the_later_ones(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.root.manager, "loggerDict", {})  # nobody has asked for the logger "prunelab" yet
+        with pytest.raises(prunelab.ConfigError):
+            prunelab.run(*overrides(tmp_path, *SHORT), "data.root=/nowhere", quiet=True)
+        assert logging.getLogger("prunelab").propagate
+        assert not logging.getLogger("prunelab").handlers
+
+
 @pytest.mark.usefixtures("odd")
 def test_nor_does_one_that_is_refused(tmp_path):
     before = state()

@@ -285,7 +285,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(storage, capsys, tmp_path,
 def test_without_optuna_one_line_names_the_extra(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert command.main([]) == 1
-    assert capsys.readouterr().err == "prunelab: a search needs Optuna: pip install 'prunelab[search]'\n"
+    assert capsys.readouterr().err == 'prunelab: a search needs optuna: pip install "prunelab[search]"\n'
 
 
 def test_help_answers_without_optuna_and_torch(python, tmp_path):
