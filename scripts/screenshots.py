@@ -60,10 +60,10 @@ def tensorboard(logdir: Path) -> Iterator[str]:
 
 
 def strategies(sweep: Path) -> str:
-    """Return a table of dense networks and strategies of a sweep, the most accurate first, and its report's finding."""
+    """Return a table of fair baselines and strategies of a sweep, the most accurate first, and its report's finding."""
     runs = [run for run in read_sweep(sweep) if run.status == "completed"]
     report = Report(runs, [sweep])
-    rows = {line.name: line.rows for line in (*report.dense, *report.longer)}
+    rows = {line.name: line.rows for line in report.longer}
     for run in runs:
         rows[name] = {**rows.get(name := f"`{choice(run, 'strategy')}`", {}), run.seed: run.result}
     cells = {name: sizes(list(found.values())) for name, found in rows.items()}
@@ -94,7 +94,7 @@ def main() -> None:
         page.screenshot(path=DOCS / "report.png")
     dashboard.write(sweeps[0])
     with tensorboard(sweeps[0]) as address, browser(1500, 620) as page:
-        page.goto(f"{address}#custom_scalars")
+        page.goto(f"{address}#custom_scalars&_smoothingWeight=0")
         page.get_by_text("all jobs").wait_for()
         page.wait_for_timeout(3000)  # the curves are drawn one after the other
         charts = page.locator("tf-category-paginated-view, .category").first  # without the list of runs and its paths

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm
 
@@ -89,6 +90,83 @@ class HeadFirst(nn.Module):  # the output layer is defined first
         return self.head(self.body(x))
 
 
+class Views(MLP):  # the weights are views of one vector, as flat parameters are
+    def __init__(self):
+        super().__init__()
+        flat = torch.randn(784 * 32 + 320) / 28
+        self[1].weight = nn.Parameter(flat[320:].view(32, 784))
+        self[3].weight = nn.Parameter(flat[:320].view(10, 32))
+
+
+class SharedStatistics(nn.Module):  # two norms share their running statistics and one of their parameters
+    def __init__(self):
+        super().__init__()
+        self.c, self.d, self.o = nn.Conv2d(1, 6, 5, stride=3), nn.Conv2d(6, 6, 3), nn.Linear(6 * 36, 10)
+        self.n, self.m = nn.BatchNorm2d(6), nn.BatchNorm2d(6)
+        self.m.running_mean, self.m.running_var, self.m.weight = self.n.running_mean, self.n.running_var, self.n.weight
+
+    def forward(self, x):
+        return self.o(torch.relu(self.m(self.d(torch.relu(self.n(self.c(x)))))).flatten(1))
+
+
+class SharedGates(nn.Module):  # the layers of one LSTM share their weights
+    def __init__(self):
+        super().__init__()
+        self.r, self.o = nn.LSTM(28, 28, 2, batch_first=True), nn.Linear(28, 10)
+        self.r.weight_ih_l1, self.r.weight_hh_l1 = self.r.weight_ih_l0, self.r.weight_hh_l0
+
+    def forward(self, x):
+        return self.o(self.r(x[:, 0])[0][:, -1])
+
+
+class TiedInverse(nn.Module):  # a convolution and its transposed one share one weight
+    def __init__(self):
+        super().__init__()
+        self.d, self.u, self.o = nn.Conv2d(1, 6, 4, 4), nn.ConvTranspose2d(6, 1, 4, 4), nn.Linear(784, 10)
+        self.u.weight = self.d.weight
+
+    def forward(self, x):
+        return self.o((x + self.u(torch.relu(self.d(x)))).flatten(1))
+
+
+class RepeatedAttention(nn.Module):  # one encoder layer is used three times, under two names
+    def __init__(self):
+        super().__init__()
+        self.i, self.o = nn.Linear(28, 8), nn.Linear(8, 10)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)
+        self.again = nn.ModuleDict({"x": self.layer})
+
+    def forward(self, x):
+        return self.o(self.again["x"](self.layer(self.layer(self.i(x[:, 0])))).mean(1))
+
+
+class RepeatedNormed(nn.Module):  # a layer with a computed weight is used twice
+    def __init__(self):
+        super().__init__()
+        block = parametrizations.weight_norm(nn.Linear(32, 32))
+        self.i, self.o, self.b = nn.Linear(784, 32), nn.Linear(32, 10), nn.Sequential(block, nn.ReLU(), block)
+
+    def forward(self, x):
+        return self.o(self.b(torch.relu(self.i(x.flatten(1)))))
+
+
+class Standardised(nn.Module):  # a standardised weight is what convolves
+    def __init__(self):
+        super().__init__()
+        self.c, self.o = nn.Conv2d(1, 8, 5, stride=2), nn.Linear(8 * 144, 10)
+
+    def forward(self, x):
+        weight = F.layer_norm(self.c.weight, self.c.weight.shape[1:])
+        return self.o(F.conv2d(x, weight, self.c.bias, 2).relu().flatten(1))
+
+
+class Called(MLP):  # a layer is called with a function of its weights, and recomputed in the backward pass
+    def forward(self, x):
+        halved = {name: value / 2 for name, value in self[1].named_parameters()}
+        x = torch.func.functional_call(self[1], halved, (self[0](x),))
+        return torch.utils.checkpoint.checkpoint(lambda y: self[3](torch.relu(y)), x, use_reentrant=False)
+
+
 # Randomness
 
 
@@ -166,6 +244,53 @@ class AlwaysDropout(MLP):  # F.dropout is active in eval mode by default
         return super().forward(F.dropout(x, 0.5))
 
 
+class OwnGenerator(MLP):  # draws its noise in training from a generator of its own
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator()
+
+    def forward(self, x):
+        return super().forward(x + torch.randn(x.shape, generator=self.generator) if self.training else x)
+
+
+GENERATOR = np.random.default_rng(0)
+
+
+class GlobalGenerator(MLP):  # draws from a generator that is not the default one
+    def forward(self, x):
+        return super().forward(x * (1 + GENERATOR.random()) if self.training else x)
+
+
+class CountsCalls(MLP):  # counts its calls in a number, which no checkpoint holds
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return super().forward(x) * (min(self.calls / 100, 1) if self.training else 1)
+
+
+class CountsInABuffer(MLP):  # counts its calls in a buffer that is saved
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += self.training
+        return super().forward(x) * (self.calls / 100).clamp(max=1)
+
+
+class LayerDrop(MLP):  # skips a layer by chance, which Python's generator decides
+    def __init__(self):
+        super().__init__(nn.Linear(32, 32))
+
+    def forward(self, x):
+        x = self[1](self[0](x))
+        x = self[2](x) if not self.training or random.random() < 0.5 else x
+        return self[4](self[3](x))
+
+
 # Inputs and outputs
 
 
@@ -228,6 +353,15 @@ class Double(nn.Module):  # float64 inside, float32 data
         return self.b(torch.relu(self.a(x.flatten(1).double())))
 
 
+class Float8(MLP):  # frozen numbers of a type with which torch has few operations
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.randn(10).to(torch.float8_e4m3fn), requires_grad=False)
+
+    def forward(self, x):
+        return super().forward(x) + self.shift.float()
+
+
 class OneConvolution(nn.Sequential):  # no Linear layer, for the files that store only these in another form
     def __init__(self):
         super().__init__(nn.Conv2d(1, 10, 28), nn.Flatten())
@@ -279,6 +413,18 @@ class ExtraState(MLP):  # a state dict that holds more than tensors
 
     def set_extra_state(self, state):
         pass
+
+
+class KeepsMean(MLP):  # keeps a mean with a graph in a buffer, so that it has no second step of training
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(10))
+
+    def forward(self, x):
+        out = super().forward(x)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * out.mean(0)
+        return out - self.mean
 
 
 class KeepsOutput(MLP):  # keeps a tensor with a graph, so that it refuses to be copied

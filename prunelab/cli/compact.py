@@ -46,7 +46,7 @@ def run(folder: Path, trusted: Sequence[str] = ()) -> tuple[Compacted, list[Form
     test = finished_run.test_split(network)
     with run_lock.locked(folder):
         compacted = finish.finish(network.model, test, folder, (network.config or {}).get("round_to"))
-    forms = {"pruned (torch)": Form(network.model), "compact (torch)": finish.form(compacted, folder)}
+    forms = {"masked (torch)": Form(network.model), "compact (torch)": finish.form(compacted, folder)}
     return compacted, cost_card(forms, examples(test)["test"])
 
 

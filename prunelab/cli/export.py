@@ -53,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failed(error)
     if done:
         say(export_files.table(done))
-        given = {"pruned (torch)": network.model} | ({"compact (torch)": small} if small else {})
-        named = cost_forms.exported(folder, small or network.model, [row.kind for row in done], trusted)
+        given = {"masked (torch)": network.model} | ({"compact (torch)": small} if small else {})
+        kinds, model = [row.kind for row in done], small or network.model
+        named = cost_forms.exported(folder, model, kinds, trusted, compact=small is not None)
         rows = cost_card({**given, **named}, export_files.examples(test)["test"], not options.no_timing)
         say(f"\n{cost_table.table(rows)}")
     return max(map(failed, wrong), default=0)

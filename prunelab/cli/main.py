@@ -77,13 +77,9 @@ def _run(words: Sequence[str], check: Callable[[], None]) -> int:
 def _subcommand(command: str, arguments: Sequence[str]) -> int:
     """Run a subcommand, which is imported only now, so that all others answer at once."""
     try:
-        here = str(Path.cwd())
+        Path.cwd()
     except OSError as error:
         raise ConfigError(f"the working folder cannot be used: {error.strerror}") from error
-    if (
-        here not in sys.path
-    ):  # where the user's modules are; `python -m prunelab` has it, the command `prunelab` does not
-        sys.path.insert(0, here)
     return int(import_module(f"prunelab.cli.{command}").main(arguments))
 
 

@@ -12,7 +12,7 @@ from prunelab.records import flat
 from prunelab.report.jobs import SIZES, names, sizes
 from prunelab.report.run_folders import Run, find_runs, read_run
 from prunelab.runtime.streams import say
-from prunelab.text import percent, table
+from prunelab.text import percent, table, visible
 
 DESCRIPTION = "Lists the runs in a folder, or compares two runs: the keys that differ, and the results."
 EPILOG = """\
@@ -27,26 +27,36 @@ def listing(runs: Sequence[Run]) -> str:
     rows = []
     listed = sorted(runs, key=lambda run: str(run.summary.get("started", "")))
     given = [run.given for run in listed]
-    shared = [item for item in given[0] if len(given) > 1 and all(item in items for items in given)]
+    shared = [item for item in next(iter(given), ()) if len(given) > 1 and all(item in items for items in given)]
     for run, name in zip(listed, names(given), strict=True):
         name = "–" if shared and not set(run.given).difference(shared) else name
         when = str(run.summary.get("started", ""))[:16].replace("T", " ")
         result = [percent(run.final.get("sparsity")), percent(run.final.get("test_accuracy"), 2)]
         rows.append([str(run.folder), when, run.status, name, *result])
     lines = table(["run", "started", "status", "overrides", "sparsity", "test accuracy"], rows, left=4)
-    return "\n".join([lines, *([f"all with {' '.join(shared)}"] if shared else [])])
+    return "\n".join([lines, *([f"all with {visible(' '.join(shared), '')}"] if shared else [])])
 
 
 def comparison(first: Run, second: Run) -> str:
     """Return the keys of the config in which two runs differ, and the rows of their results."""
     configs: list[Mapping[str, object]] = [flat(run.config) for run in (first, second)]
     keys = sorted(key for key in {*configs[0], *configs[1]} if key.split(".")[0] not in IRRELEVANT)
-    pairs = [(key, *(str(config.get(key, "–")) for config in configs)) for key in keys]
-    rows = [list(pair) for pair in pairs if pair[1] != pair[2]]
+    differing = [key for key in keys if configs[0].get(key) != configs[1].get(key)]
+    rows = [[key.removesuffix("._target_"), *(_value(key, config) for config in configs)] for key in differing]
     cells = [sizes([run.final] if run.final else []) for run in (first, second)]
     rows += [[name, one, other] for name, one, other in zip(SIZES, *cells, strict=True)]
     rows += [["status", first.status, second.status]]
     return table(["", str(first.folder), str(second.folder)], rows)
+
+
+def _value(key: str, config: Mapping[str, object]) -> str:
+    """Return a value as the command line takes it, and of a component the name of its class or function."""
+    if key not in config:
+        return "–"
+    value = config[key]
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value).rpartition(".")[2] if key.endswith("._target_") else str(value)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -63,7 +63,7 @@ def base(overrides: Sequence[str]) -> DictConfig:
 
 def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     """Run this process's share of the study and print the Pareto set. Return the exit status."""
-    from prunelab.sweeps.search import study
+    from prunelab.sweeps.search import database
 
     if not re.fullmatch(r"[\w.-]+", arguments.study) or arguments.study.startswith("."):
         raise ConfigError(f"--study {arguments.study}: must be letters, digits, - and _")
@@ -75,7 +75,7 @@ def search(arguments: argparse.Namespace, check: Callable[[], None]) -> int:
     path = arguments.storage or f"{folder}.db"
     storage = path if "://" in path else f"sqlite:///{path}"
     files.drop_link(folder, Path(f"{folder}.db"))
-    with study.database_errors(storage):
+    with database.database_errors(storage):
         return _search(arguments, check, folder, storage)
 
 

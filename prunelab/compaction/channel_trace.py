@@ -1,8 +1,7 @@
 """Following channels through a network: each element of each tensor is labelled with the channel that it comes from.
 
-The network runs once. An operation that only moves elements, such as `view`, is applied to the labels as well. An
-elementwise operation keeps the labels; if it has several operands, theirs are merged. A layer reads the labels along
-one dimension of its input, and its output gets new ones.
+The network runs once. An operation that only moves elements is applied to the labels too; an elementwise one merges
+those of its operands. A layer reads the labels along one dimension of its input; its output gets new ones.
 """
 
 from __future__ import annotations
@@ -141,7 +140,8 @@ class Trace(TorchFunctionMode):
             self.links.merge(left, right)
             self.put(result, left)
         elif operations.PRODUCTS.fullmatch(name):
-            self._stop(name, args, kwargs, "multiplies them with one another")
+            one = sum(self.label(x) is not None for x in tensors([*args, *kwargs.values()])) == 1
+            self._stop(name, args, kwargs, f"multiplies them {'by another tensor' if one else 'with one another'}")
         else:
             self._elements(name, args, kwargs, result)
 

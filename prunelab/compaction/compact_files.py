@@ -21,6 +21,7 @@ from prunelab.errors import ConfigError
 from prunelab.exports import fingerprint, finished_run, network_files
 from prunelab.pruning.skipping import Absent
 from prunelab.runtime.json_data import read_json
+from prunelab.runtime.regular_file import regular
 from prunelab.stages import files
 from prunelab.stages.checkpoint import fitting
 
@@ -153,7 +154,7 @@ def load(model: nn.Module, folder: str | Path) -> nn.Module:
         OSError: if there are no such files.
     """
     description = read_json(Path(folder) / SHAPES)
-    small = rebuild(model, description, load_file(Path(folder) / WEIGHTS))
+    small = rebuild(model, description, load_file(regular(Path(folder) / WEIGHTS)))
     fingerprint.check(small, description.get("fingerprint"), Path(folder) / WEIGHTS)
     return small
 
@@ -173,3 +174,5 @@ def of_run(folder: Path, trusted: Iterable[str] = ()) -> nn.Module:
             return load(dense, folder)
     except FileNotFoundError as error:
         raise ConfigError(f"{folder}: has no compact network; `prunelab compact` makes one") from error
+    except OSError as error:
+        raise ConfigError(f"{folder}: its compact network cannot be read: {error.strerror}") from error

@@ -71,7 +71,7 @@ def decide(name: str, rnn: nn.RNNBase, model: nn.Module, links: Links, round_to:
             if why[unit] is not None:
                 fixed[str(why[unit])] = fixed.get(str(why[unit]), 0) + 1
         found[slot] = {unit: keys[unit] for unit in idle if why[unit] is None}
-    said = [f"{name}: {count} hidden units that do nothing stay: {why}" for why, count in fixed.items()]
+    said = [f"{name}: {_staying(count)}: {why}" for why, count in fixed.items()]
     fewest = min(*map(len, found.values()), rnn.hidden_size - 1)
     by = multiple(rnn, round_to)
     spare = (fewest - rnn.hidden_size) % by
@@ -89,8 +89,12 @@ def decide(name: str, rnn: nn.RNNBase, model: nn.Module, links: Links, round_to:
         same = f"{what} of {'an LSTM' if isinstance(rnn, nn.LSTM) else 'a ' + type(rnn).__name__} have one width"
         alone = same if len(found) > 1 else "one must be left"
         why_more = FASTER.format(by) if rounded else alone
-        said.append(f"{name}: {more} hidden units that do nothing stay: {why_more}")
+        said.append(f"{name}: {_staying(more)}: {why_more}")
     return cut, said
+
+
+def _staying(count: int) -> str:
+    return "1 hidden unit that does nothing stays" if count == 1 else f"{count} hidden units that do nothing stay"
 
 
 def _outside(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from prunelab.config.conf_folder import folder
@@ -52,6 +55,8 @@ def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..
     trusted = tuple(trusted)
     name = check_name(dotted, key, trusted)
     try:
+        if name not in registered(key):
+            _find_in_working_folder(name.split(".")[0])
         target = pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{key}={name}: cannot be imported: {describe(error)}") from error
@@ -64,6 +69,16 @@ def locate(dotted: object, key: str, trusted: Iterable[str] = ()) -> Callable[..
         raise ConfigError(f"{key}={name}: must be a class or function defined in {' or '.join(trusted)}")
     found: Callable[..., Any] = target
     return found
+
+
+def _find_in_working_folder(package: str) -> None:
+    """Put the working folder on `sys.path` if only there is this package of the user's, as with `python -m prunelab`.
+
+    The command `prunelab` runs without it: in a stranger's folder, no file there may stand for an installed package.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path and package not in sys.modules and find_spec(package) is None:
+        sys.path.insert(0, here)
 
 
 def check_name(dotted: object, key: str, trusted: Iterable[str]) -> str:

@@ -50,8 +50,8 @@ def check_plain(config: Plain) -> None:
         beside, value = (select(config, part) or {}) if part else config, select(config, key.name)
         if leaf not in beside and key not in PART_KEYS:
             raise ConfigError(f"{key.name}: is missing; must be {key.allowed}")
-        if value is not None and not key.fits(value):
-            shown = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
+        if not key.fits(value):
+            shown = f"[{','.join(map(str, value))}]" if isinstance(value, list) else "null" if value is None else value
             raise ConfigError(f"{key.name}={shown}: must be {key.allowed}")
     for part in (*REQUIRED, *OPTIONAL):
         if (config[part] or part in REQUIRED) and (config[part] or {}).get("_target_") is None:

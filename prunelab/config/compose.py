@@ -185,7 +185,7 @@ def discard_run_folder() -> None:
     A folder that holds the record of an epoch or a round stays.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    trained = any(len(table.read_bytes().splitlines()) > 1 for table in folder.glob("*.csv"))
+    trained = any(len(table.read_bytes().splitlines()) > 1 for table in folder.glob("*.csv") if table.is_file())
     if not trained and not in_sweep() and str(folder) in map(os.path.abspath, _made):
         shutil.rmtree(folder, ignore_errors=True)
         for parent in list(folder.relative_to(Path.cwd()).parents)[:-1] if folder.is_relative_to(Path.cwd()) else ():

@@ -5,10 +5,13 @@ What runs besides the experiment, where files are written and who is trusted is 
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.main import get_args_parser  # type: ignore[attr-defined]
 from hydra.types import RunMode
@@ -22,6 +25,7 @@ OURS = ("trusted", "outputs", "hydra")  # keys that count only on the command li
 SEARCH = "hydra.searchpath"
 # Keys of `hydra` that a file may set, and those that Hydra computes itself.
 JOB = ("job.num", "job.id", "job.config_name", "job.override_dirname")
+MOST = 10_000  # values of a YAML file
 FREE = ("mode", "verbose", "searchpath", "sweeper.params", "runtime", "overrides", *JOB)
 
 
@@ -112,6 +116,7 @@ def _check_defaults(places: Sequence[str]) -> None:
             continue
         if not path.is_file():
             raise ConfigError(f"{path}: must be a file")
+        _check_size(path)
         try:
             read = OmegaConf.to_container(OmegaConf.load(path), resolve=False)  # as Hydra reads it
         except Exception:
@@ -119,6 +124,27 @@ def _check_defaults(places: Sequence[str]) -> None:
         listed = str(read.get("defaults", "")) if isinstance(read, dict) else ""
         if "${" in listed or ".." in listed:
             raise ConfigError(f"{path}: its defaults list must hold names, no interpolation ${{…}} and no path")
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a file whose aliases stand for so many values that to read it would take for ever."""
+    sizes: dict[int, float] = {}
+
+    def size(node: yaml.Node) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # for an alias of itself
+            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+            inner = node.value if isinstance(node, yaml.SequenceNode) else itertools.chain.from_iterable(pairs)
+            sizes[id(node)] = 1 + sum(map(size, inner))
+        return sizes[id(node)]
+
+    try:
+        whole = yaml.compose(path.read_bytes(), yaml.SafeLoader)
+        too_large = whole is not None and size(whole) > MOST
+    except (yaml.YAMLError, RecursionError):
+        return  # Hydra refuses it, if it is chosen
+    if too_large:
+        raise ConfigError(f"{path}: must have at most {MOST:,} values, with its aliases written out")
 
 
 def root(override: str) -> str:

@@ -37,7 +37,9 @@ class Key:
     choices: tuple[str, ...] = ()
 
     def fits(self, value: object) -> bool:
-        """Return whether a value that is not null is one of the choices and in the range."""
+        """Return whether a value is one of the choices and in the range; null, whether it is the default or allowed."""
+        if value is None:
+            return self.default is None or "null" in self.allowed
         items = value if isinstance(value, (list, tuple)) else [value]
         if self.choices and not all(re.fullmatch("|".join(self.choices), str(item)) for item in items):
             return False

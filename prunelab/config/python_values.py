@@ -16,7 +16,8 @@ def overrides(keys: Mapping[str, object]) -> list[str]:
     """Return overrides for keys and values.
 
     Args:
-        keys: by dotted name; a mapping sets the keys below: `{"train": {"epochs": 1}}` is `{"train.epochs": 1}`.
+        keys: by dotted name; a mapping sets the keys below: `{"train": {"epochs": 1}}` is `{"train.epochs": 1}`;
+            beside `_target_` they may be new ones.
 
     Raises:
         ConfigError: for a value that is no None, bool, number, text, path, list, tuple or mapping.
@@ -24,7 +25,8 @@ def overrides(keys: Mapping[str, object]) -> list[str]:
     found: list[str] = []
     for key, value in keys.items():
         if isinstance(value, Mapping) and value:
-            found += overrides({f"{key}.{name}": inner for name, inner in value.items()})
+            add = "++" if "_target_" in value and not key.startswith("+") else ""  # any key of that class
+            found += overrides({f"{add}{key}.{name}": inner for name, inner in value.items()})
         else:
             found.append(f"{key}={_text(key, value)}")
     return found

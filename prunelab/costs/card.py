@@ -49,7 +49,7 @@ def cost_card(forms: Mapping[str, Form | nn.Module], inputs: Tensor, measure: bo
     """Count and time several forms of a network.
 
     Args:
-        forms: by name, such as `dense (torch)`, `compact (torch)`, `dense (onnx)`, `pruned (onnx)`; all on the CPU, in
+        forms: by name, such as `dense (torch)`, `compact (torch)`, `dense (onnx)`, `compact (onnx)`; all on the CPU, in
             eval mode. Each is compared with the first one of its runtime.
         inputs: examples to run, [n, …]; they are repeated up to a batch of 256.
         measure: whether to time the forms, in turns, in a fresh process, for up to 11 s per batch size. A batch size

@@ -8,6 +8,7 @@ from typing import Any
 
 from prunelab.costs.latency import BATCHES, Interval, Latency
 
+EQUAL = Interval(1.0, 1.0, 1.0)
 DEPENDS = 1.25  # ratio of two times of one form from which they are called different
 
 
@@ -21,7 +22,7 @@ class FormCost:
     """What one form of a network costs.
 
     Attributes:
-        form: its name, such as `dense (torch)`, `compact (torch)`, `pruned (onnx)`.
+        form: its name, such as `dense (torch)`, `compact (torch)`, `compact (onnx)`.
         threads: of torch while it was timed.
         parameters, nonzero: parameters of the network, and nonzero ones.
         macs, macs_nonzero: multiply-adds of one example on the weights of Conv, Linear, recurrent and attention layers,
@@ -108,13 +109,14 @@ def notes(rows: Sequence[FormCost]) -> Iterator[str]:
         yield f"Speed-up of pruning: time of the network it is compared with ÷ its own, turn by turn. {_compared(rows)}"
         yield from _runtimes(rows)
         yield from _allocator(rows)
+        yield from _scatter(rows)
     yield from (f"{row.form}: {row.why_no_faster}" for row in rows if row.why_no_faster)
 
 
 def _compared(rows: Sequence[FormCost]) -> str:
     """Return which forms are compared with which."""
     pairs = {row.form: [other.form for other in rows if other.against == row.form] for row in rows}
-    return "; ".join(f"{' and '.join(others)} with {name}" for name, others in pairs.items() if others) + "."
+    return "; ".join(f"{' and '.join(others)} against {name}" for name, others in pairs.items() if others) + "."
 
 
 def _runtimes(rows: Sequence[FormCost]) -> Iterator[str]:
@@ -122,7 +124,7 @@ def _runtimes(rows: Sequence[FormCost]) -> Iterator[str]:
     first = rows[0]
     for row in rows[1:]:
         if row.against is None and row.macs == first.macs:
-            found = (f"{first.latency[n].ms.median / row.latency[n].ms.median:.2f}× at batch {n}" for n in timed(rows))
+            found = (f"{_ratio(_quotient(first.latency[n].ms, row.latency[n].ms))} at batch {n}" for n in timed(rows))
             yield f"{row.form} is {' and '.join(found)} as fast as {first.form}: the runtime's part, not pruning's."
 
 
@@ -131,14 +133,27 @@ def _allocator(rows: Sequence[FormCost]) -> Iterator[str]:
     for n in timed(rows):
         said = []
         for row in rows:
-            ratio = row.default_malloc[n].ms.median / row.latency[n].ms.median if n in row.default_malloc else 1.0
-            if not 1 / DEPENDS < ratio < DEPENDS:
+            ratio = _quotient(row.default_malloc[n].ms, row.latency[n].ms) if n in row.default_malloc else EQUAL
+            surely = ratio.low > 1 or ratio.high < 1  # the intervals of the two times have nothing in common
+            if surely and not 1 / DEPENDS < ratio.median < DEPENDS:
                 there = f" (speed-up {row.default_malloc[n].speedup.median:.2f}×)" if row.against else ""
-                said.append(f"{row.form} {ratio:.1f} times as long{there}")
+                said.append(f"{row.form} {ratio.median:.1f} times as long{there}")
         if rows[0].default_malloc and n not in rows[0].default_malloc:
             yield f"Batch {n} takes too long to be timed with malloc's default, too."
         if said:
             yield f"Depends on malloc: by its default, batch {n} takes {', '.join(said)}."
+
+
+def _scatter(rows: Sequence[FormCost]) -> Iterator[str]:
+    """Yield a warning where the times of one form differ by more than a factor of 2."""
+    found = [f"{row.form} at batch {n}" for row in rows for n, at in row.latency.items() if at.ms.high > 2 * at.ms.low]
+    if found:
+        yield f"Times scatter by more than a factor of 2, as on a busy machine: {', '.join(found)}."
+
+
+def _quotient(one: Interval, other: Interval) -> Interval:
+    """Return the ratio of two times, within what their intervals allow."""
+    return Interval(one.median / other.median, one.low / other.high, one.high / other.low)
 
 
 def _counts(values: Sequence[int | None]) -> list[str]:

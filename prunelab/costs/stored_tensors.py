@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 def numbers(tensor: Tensor) -> Tensor:
-    """Return the tensor's numbers: a quantized tensor is dequantized."""
+    """Return the tensor's numbers: dequantized, or in float32 if they have 8 bits, since torch cannot count those."""
     found: Tensor = tensor.detach().dequantize() if is_quantized(tensor) else tensor.detach()
-    return found
+    return found.float() if found.is_floating_point() and found.element_size() == 1 else found
 
 
 def is_quantized(tensor: Tensor) -> bool:

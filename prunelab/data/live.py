@@ -44,7 +44,7 @@ def as_dataset(
         where = f"{key}: the {name} split"
         if not isinstance(split, Split):
             raise ConfigError(f"{where} is a {type(split).__name__}; must be a Split")
-        _check(split, where)
+        parts[name] = _checked(split, where)
         for known in (shape, tuple(data.train.inputs.shape[1:])):
             if known is not None and tuple(split.inputs.shape[1:]) != tuple(known):
                 found = list(split.inputs.shape[1:])
@@ -54,9 +54,7 @@ def as_dataset(
     if least or (classes is not None and most >= classes):
         end = "…" if classes is None else str(classes - 1)
         raise ConfigError(f"{key}: labels are {least} to {most}; must be whole numbers from 0 to {end}")
-    if all(some.dtype == torch.int64 for some in labels):
-        return data
-    return Dataset(**{name: replace(split, labels=split.labels.long()) for name, split in parts.items()})
+    return replace(data, **parts)
 
 
 def _divided(data: Any, key: str) -> Dataset:
@@ -78,7 +76,7 @@ def _held_out(split: Split, key: str) -> tuple[Split, Split]:
     if len(split) < 2:
         raise ConfigError(f"{key}: has too few examples to hold out a split; give (train, validation, test)")
     held = torch.zeros(len(split), dtype=torch.bool)
-    held[stratified(split.labels.long(), max(len(split) // HELD_OUT, 1), SPLIT_SEED)] = True
+    held[stratified(split.labels, max(len(split) // HELD_OUT, 1), SPLIT_SEED)] = True
     rest, out = (replace(split, inputs=split.inputs[chosen], labels=split.labels[chosen]) for chosen in (~held, held))
     return rest, out
 
@@ -100,8 +98,7 @@ def _split(part: Any, key: str) -> Split:
         raise ConfigError(f"{named}: {wanted}: {describe(error)}") from error
     if not isinstance(part, Split):
         raise ConfigError(f"{named}: {wanted}")
-    _check(part, key)
-    return part
+    return _checked(part, key)
 
 
 def _is_pair(part: Any) -> bool:
@@ -117,12 +114,14 @@ def _tensor(value: Any) -> Tensor:
     return made.to(torch.get_default_dtype()) if made.dtype == torch.float64 else made
 
 
-def _check(split: Split, where: str) -> None:
-    """Raise ConfigError unless there is one label for each example, a whole number ≥ 0."""
+def _checked(split: Split, where: str) -> Split:
+    """Return the split with labels in int64. Raise ConfigError unless each example has one, a whole number ≥ 0."""
     inputs, labels = split.inputs, split.labels
     for tensor, name in ((inputs, "inputs"), (labels, "labels")):
         if not isinstance(tensor, Tensor):
             raise ConfigError(f"{where}: {name} are a {type(tensor).__name__}; must be a torch.Tensor")
+        if tensor.layout is not torch.strided:
+            raise ConfigError(f"{where}: {name} are {tensor.layout}; must be dense, as .to_dense() gives them")
     count = len(inputs) if inputs.dim() else 0
     if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or len(labels) != count:
         hint = "; labels.flatten() gives these" if labels.shape == (count, 1) else ""
@@ -131,5 +130,7 @@ def _check(split: Split, where: str) -> None:
         )
     if not count:
         raise ConfigError(f"{where}: has no examples")
-    if int(labels.min()) < 0:
-        raise ConfigError(f"{where}: labels begin at {int(labels.min())}; must be 0, 1, 2 …")
+    split = split if labels.dtype == torch.int64 else replace(split, labels=labels.long())
+    if int(split.labels.min()) < 0:
+        raise ConfigError(f"{where}: labels begin at {int(split.labels.min())}; must be 0, 1, 2 …")
+    return split

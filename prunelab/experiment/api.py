@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def run(
     *config: DictConfig | Spec | str | Path | None,
     folder: str | Path | None = None,
-    model: nn.Module | str | None = None,
+    model: nn.Module | str | Mapping[str, Any] | None = None,
     data: Any = None,
     quiet: bool = False,
     **keys: Any,
@@ -39,9 +39,9 @@ def run(
     Args:
         config: overrides, or a config from `compose`, and after it the run folder, if `folder` does not give it.
         folder: the run folder; by default a new one, `outputs/<date>/<time>`.
-        model: a module that replaces the config's, and is copied; or a name. Stages are named by its tensors.
-        data: a data set that replaces the config's, see `prunelab.data.live.as_dataset`; or the name of one. Stages are
-            named by its content.
+        model: a module that replaces the config's, and is copied; or a name, or keys. Stages are named by its tensors.
+        data: a data set that replaces the config's, see `prunelab.data.live.as_dataset`; or a name, or keys of `data`,
+            such as `{"limit": 600}`. Stages are named by its content.
         quiet: print nothing. What could not be made is in the result's `problems`.
         keys: overrides as Python values, such as `strategy="l1"`, `train={"epochs": 2}`.
 
@@ -51,7 +51,7 @@ def run(
     Raises:
         ConfigError: for an experiment that cannot run, before any training.
     """
-    named = {key: value for key, value in (("model", model), ("data", data)) if isinstance(value, str)}
+    named = {key: value for key, value in (("model", model), ("data", data)) if isinstance(value, (str, Mapping))}
     overrides, given, where = _arguments(config, named | keys)
     fresh_process.start()  # it imports torch meanwhile
     from prunelab.pruning.mask_hooks import step_hooks_removed
@@ -59,7 +59,7 @@ def run(
 
     with unchanged(), step_hooks_removed(), _silent() if quiet else nullcontext():
         settings = compose.compose(*overrides) if given is None else given
-        live = (None if isinstance(model, str) else model), (None if "data" in named else data)
+        live = tuple(None if key in named else value for key, value in (("model", model), ("data", data)))
         told = (overrides, compose.command(overrides)) if given is None else (compose.telling(), compose.command())
         return _run(settings, folder or where, live, told, quiet)
 

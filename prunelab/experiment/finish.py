@@ -47,8 +47,8 @@ def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
     Raises:
         StorageError: if the network cannot be saved.
     """
-    exports.write(report.folder, bench.model, bench.masks)
     report.conclude(result.round)
+    exports.write(report.folder, bench.model, bench.masks)
     pruned = model = bench.copy()
     found = _pruned(bench, report, pruned)
     if bench.spec.finish.compact:
@@ -90,8 +90,8 @@ def _export(bench: Bench, report: RunFolder, pruned: nn.Module, model: nn.Module
         with report.problems.part(f"export=[{','.join(kinds)}]"):
             rows = exports.make(report.folder, pruned, spec.plain, test, kinds, report.problems.add, compact=model)
             report.tell("export", [row.as_json() for row in rows], exports.table(rows))
-            small = deepcopy(model).cpu().eval()
-            found = cost_forms.exported(report.folder, small, [row.kind for row in rows], spec.trusted)
+            made, small = [row.kind for row in rows], deepcopy(model).cpu().eval()
+            found = cost_forms.exported(report.folder, small, made, spec.trusted, compact=model is not pruned)
     if wanted.quantize is not None:
         with report.problems.part(f"quantize={wanted.quantize}"):
             quantized = int8.quantize(pruned, wanted.quantize, test)

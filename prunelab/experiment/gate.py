@@ -2,7 +2,6 @@
 
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import torch
@@ -14,6 +13,7 @@ from prunelab.compaction import shrink
 from prunelab.data.dataset import Split
 from prunelab.errors import ConfigError
 from prunelab.experiment.bench import Bench, Tensors, class_count
+from prunelab.experiment.module_outputs import close, differs, not_finite, outputs
 from prunelab.experiment.plan import prune_by_magnitude
 from prunelab.exports.formats import FORMATS
 from prunelab.exports.network_files import put
@@ -23,7 +23,6 @@ from prunelab.runtime.seeding import seeded
 from prunelab.runtime.user_code import describe, explained, raised_in, running
 from prunelab.training.loop import EVALUATION_BATCH, train_step
 
-CLOSE = 1e-4  # of the largest output: kernels may round differently where tensors lie elsewhere in memory
 SPARSE = 20  # in the trial of CSR files, one in so many weights is left
 
 
@@ -78,17 +77,17 @@ def _check_output(bench: Bench, model: nn.Module, inputs: Tensor, finite: bool =
         kind = f"{output.dtype} {list(output.shape)}".removeprefix("torch.")
         raise ConfigError(f"{bench.name}: returns {kind} for {len(inputs)} examples; {wanted}")
     if finite and not bool(output.isfinite().all()):
-        where = _not_finite(_outputs(model, inputs))
+        where = not_finite(outputs(model, inputs))
         raise ConfigError(f"{bench.name}: its output is NaN or infinite before any training, first that of {where}")
-    if not _close(output, _run(bench, model, inputs)):
-        where = _differs(_outputs(model, inputs), _outputs(model, inputs))
+    if not close(output, _run(bench, model, inputs)):
+        where = differs(outputs(model, inputs), outputs(model, inputs))
         why = f"differs from call to call in eval mode, first that of {where}"
         raise ConfigError(f"{bench.name}: its output {why}; F.dropout needs training=self.training")
     return output
 
 
 def _check_training(bench: Bench, model: nn.Module) -> None:
-    """Train for one step on the smallest batch of an epoch; raise ConfigError if that fails."""
+    """Train for two steps on the smallest batch of an epoch; raise ConfigError if that fails."""
     size = bench.spec.train.batch_size
     inputs, labels = _last_batch(bench.data.train, size)
     last = f"on the last batch of an epoch, {len(inputs)} example{'s' if len(inputs) > 1 else ''}"
@@ -103,17 +102,37 @@ def _check_training(bench: Bench, model: nn.Module) -> None:
             raise ConfigError(f"{key}: {what}: {describe(error, modules)}") from error
     if not bool(loss.isfinite()):
         put(model, bench.initial)  # the step has spread NaN
-        where = _not_finite(_outputs(model, before, training=True))
+        where = not_finite(outputs(model, before, training=True))
         raise ConfigError(f"{bench.name}: {what}: the loss is {float(loss):g}, first the output of {where}")
     _note_writing(bench, before, inputs)
     spec = bench.spec
+    held = [(name, [*vars(module).items(), *module.named_buffers()]) for name, module in model.named_modules()]
+    kept = [f"{name}.{key}" for name, items in held for key, x in items if getattr(x, "grad_fn", None) is not None]
+    hint = f"; keep {kept[0].strip('.')} with .detach()" if kept else ""
+    with explained(bench.name, f"cannot be trained for a second step{hint}", model):  # it may have kept a graph
+        train_step(model, optimizer, before.clone(), labels, 2, [], spec.train.precision)
+    with explained(bench.name, "cannot be run twice in training", model):
+        _check_repeated(bench, model, before)
     if spec.finish.compact or spec.reconstruct is not None or spec.criterion.target is not magnitude:
-        held = [(name, vars(module).items()) for name, module in model.named_modules()]
-        kept = [f"{name}.{key}" for name, items in held for key, x in items if getattr(x, "grad_fn", None) is not None]
-        hint = f"; keep {kept[0].strip('.')} with .detach()" if kept else ""
         with explained(bench.name, f"cannot be copied after a training step{hint}"):
             deepcopy(model)
     model.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def _check_repeated(bench: Bench, model: nn.Module, inputs: Tensor) -> None:
+    """Raise ConfigError if the output in training depends on more than tensors of the network and what is seeded."""
+    buffers, found = {name: buffer.clone() for name, buffer in model.named_buffers()}, []
+    for _ in range(2):
+        with seeded(bench.spec.seed, "gate", "step"):
+            found.append(outputs(model, inputs, training=True))
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+    network = next(reversed(found[0]))
+    if not close(found[0][network], found[1][network]):
+        what = f"differs from call to call in training, first that of {differs(*found)}, so that no run can be resumed"
+        why = "it must draw from torch's, NumPy's or Python's default generator, and count in a persistent buffer"
+        raise ConfigError(f"{bench.name}: its output {what}; {why}")
 
 
 def _check_rebuilt(bench: Bench, network: nn.Module, buffers: Tensors, inputs: Tensor, output: Tensor) -> None:
@@ -121,11 +140,11 @@ def _check_rebuilt(bench: Bench, network: nn.Module, buffers: Tensors, inputs: T
     rebuilt = bench.new_model("init" if bench.live_model is not None else "gate")  # as files are: with another seed
     rebuilt.load_state_dict(network.state_dict())
     found = _run(bench, rebuilt, inputs)
-    if _close(output, found):
+    if close(output, found):
         return
     others = (_unsaved(rebuilt), _unsaved(network))  # random ones, then those that training changes
     unsaved = [name for other in others for name in buffers if not _same(buffers[name], other.get(name))]
-    where = _differs(_outputs(network, inputs), _outputs(rebuilt, inputs))
+    where = differs(outputs(network, inputs), outputs(rebuilt, inputs))
     what = f"the buffer {unsaved[0]} (persistent=False)" if unsaved else f"a value that {where} depends on"
     why = "it must be a parameter or a persistent buffer"
     raise ConfigError(f"{bench.name}: {what} is random or trained, and would not be saved; {why}")
@@ -177,44 +196,6 @@ def _run(bench: Bench, model: nn.Module, inputs: Tensor) -> Tensor:
 def _note_writing(bench: Bench, before: Tensor, after: Tensor) -> None:
     if not bench.copies_inputs and not torch.equal(before.nan_to_num(), after.nan_to_num()):
         bench.copy_inputs()
-
-
-@torch.no_grad()
-def _outputs(model: nn.Module, inputs: Tensor, training: bool = False) -> dict[str, Tensor]:
-    """Return the output of each module that returns a tensor, inner ones first, by names for messages."""
-    found: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Callable[[nn.Module, object, object], None]:
-        return lambda module, given, output: found.update(
-            {f"{name or 'the network'} ({type(module).__name__})": output.clone()} if isinstance(output, Tensor) else {}
-        )
-
-    handles = [module.register_forward_hook(keep(name)) for name, module in model.named_modules()]
-    try:
-        model.train(training)(inputs.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def _not_finite(outputs: Mapping[str, Tensor]) -> str:
-    """Return the name of the first module whose output is NaN or infinite."""
-    return next((name for name, x in outputs.items() if not bool(x.isfinite().all())), "the loss")
-
-
-def _differs(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> str:
-    """Return the name of the first module whose outputs differ."""
-    return next((name for name, x in one.items() if name not in other or not _close(x, other[name])), "the network")
-
-
-def _close(one: Tensor, other: Tensor) -> bool:
-    """Return whether two outputs are the same, apart from rounding."""
-    if one.shape != other.shape or not one.numel():
-        return one.shape == other.shape
-    one, other = one.detach().nan_to_num(), other.detach().nan_to_num()
-    apart = (one - other).abs() if one.is_floating_point() else (one != other)
-    return bool((apart <= CLOSE * one.abs().max()).all())
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

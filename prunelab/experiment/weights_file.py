@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from prunelab.errors import ConfigError, one_line
 from prunelab.exports.network_files import put
+from prunelab.runtime.regular_file import regular
 from prunelab.stages.checkpoint import UNREADABLE
 
 Tensors = dict[str, Tensor]
@@ -96,7 +97,7 @@ def _in_folder(path: Path) -> Path:
 
 def _read(path: Path) -> Any:
     """Return the content of a file: tensors by name, perhaps nested in other things."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         start = file.read(9)
     if start[8:] == b"{":  # after the length of the header, by the published format of safetensors
         return load_file(path)

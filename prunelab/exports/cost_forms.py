@@ -25,14 +25,20 @@ def masked(model: nn.Module, folder: Path) -> Form:
     return Form(model.cpu().eval(), (folder / WEIGHTS,))
 
 
-def exported(folder: Path, model: nn.Module, kinds: Iterable[str], trusted: Iterable[str]) -> dict[str, Form]:
-    """Load the files of these kinds and return them as forms, such as `pruned (onnx)`.
+def exported(
+    folder: Path, model: nn.Module, kinds: Iterable[str], trusted: Iterable[str], compact: bool
+) -> dict[str, Form]:
+    """Load the files of these kinds and return them as forms, such as `masked (csr)`, `compact (onnx)`.
 
     Args:
         model: the network that graphs were made from; their layers are counted in it.
         trusted: your own packages that the model may be imported from.
+        compact: whether `model` is the compact network; other files than graphs hold the whole one.
     """
-    return {f"pruned ({kind})": _loaded(folder, model, kind, trusted) for kind in kinds}
+    small = {kind for kind in kinds if compact and FORMATS[kind].graph}
+    return {
+        f"{'compact' if kind in small else 'masked'} ({kind})": _loaded(folder, model, kind, trusted) for kind in kinds
+    }
 
 
 def with_dense(

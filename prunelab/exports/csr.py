@@ -136,7 +136,7 @@ def sparsify(model: nn.Module, sparsity: float = SPARSITY, least: int = LEAST) -
             left[name] = "another module reads its weight, or it does more than a Linear layer"
         elif module.weight.numel() < least:
             left[name] = f"has {module.weight.numel():,} weights; below {least:,} the call itself takes the time"
-        elif zeros < sparsity:
+        elif round(zeros, 3) < sparsity:  # as it is shown; `amount=0.9` prunes a part of a weight less than 90%
             left[name] = f"{zeros:.1%} of its weights are zero; CSR is faster from {sparsity:.0%} on"
         else:
             sparse = CSRLinear.of(module)

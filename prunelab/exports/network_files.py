@@ -18,6 +18,7 @@ from prunelab.errors import ConfigError
 from prunelab.exports import fingerprint
 from prunelab.pruning import skipping
 from prunelab.runtime.json_data import read_json
+from prunelab.runtime.regular_file import regular
 from prunelab.stages import files
 from prunelab.stages.checkpoint import fitting
 
@@ -122,10 +123,8 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         ConfigError: if it cannot be read.
     """
-    if not path.is_file():  # a named pipe would be waited for
-        raise ConfigError(f"{path}: no such file")
     try:
-        return path.read_bytes()
+        return regular(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
 

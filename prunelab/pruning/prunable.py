@@ -9,7 +9,7 @@ from torch.nn.parameter import is_lazy
 
 from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Pairs, named
-from prunelab.pruning.torch_prune import check_plain
+from prunelab.pruning.plain_parameters import check_plain
 
 SHOWN = 12  # names in a message
 PRUNABLE_TYPES = (nn.modules.conv._ConvNd, nn.Linear)
@@ -47,13 +47,12 @@ def select(
     if lazy:
         raise ConfigError(f"model: {', '.join(lazy)} have no shape yet; call the model on a batch before pruning")
     included = default if include is None else _matching(there, "prune.include", include)
-    spared = _matching(there, "prune.exclude", exclude)
-    spared |= {name for name in there if name.rpartition(".")[0] in output}
+    outputs = {name for name in there if name.rpartition(".")[0] in output}
+    spared = _matching(there, "prune.exclude", exclude) | outputs
     spared_tensors = {id(getattr(*there[name])) for name in spared}  # under whichever name
     chosen: dict[int, tuple[nn.Module, str]] = {}
     for name, pair in there.items():
-        tensor = id(getattr(*pair))
-        if name in included and tensor not in spared_tensors:
+        if name in included and (tensor := id(getattr(*pair))) not in spared_tensors:
             chosen.setdefault(tensor, pair)
     if not chosen:
         why = f" (prune.output_layer=false leaves {', '.join(output)} unpruned)" if any(output) else ""
@@ -61,7 +60,7 @@ def select(
         reasons = [f"{name}: {reason}" for name, reason in left_out(model, (), output, exclude).items()]
         raise ConfigError(
             f"prune.include={patterns}, prune.exclude=[{','.join(exclude)}]: no tensor is left to prune{why}; "
-            + (reasons[0] if reasons and include is None else f"the model has {_some(there)}")
+            + (reasons[0] if reasons and include is None else f"the model has {_some(there) or 'no weights'}")
         )
     return list(chosen.values())
 

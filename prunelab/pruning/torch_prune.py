@@ -3,7 +3,6 @@
 from torch import nn
 from torch.nn.utils import prune
 
-from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Masks, named
 
 
@@ -43,11 +42,3 @@ def in_torch_form(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
         for key, _ in module.named_buffers(recurse=False)
         if key.endswith("_mask") and hasattr(module, f"{key.removesuffix('_mask')}_orig")
     ]
-
-
-def check_plain(model: nn.Module) -> None:
-    """Raise ConfigError for a model in the form of torch.nn.utils.prune, whose weights are no parameters."""
-    for name, _, _ in in_torch_form(model):
-        raise ConfigError(
-            f"model: {name} is in the form of torch.nn.utils.prune; call prunelab.from_torch_prune(model)"
-        )

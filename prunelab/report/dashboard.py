@@ -43,7 +43,7 @@ def write(sweep: Path) -> list[Path]:
     drop_link(top)
     shutil.rmtree(top, ignore_errors=True)
     found = curves(group(find_runs([sweep])))
-    folders = [top / _name(curve.label) for curve in found]
+    folders = _folders(top, [curve.label for curve in found])
     dots = {curve.label: _dots(curve) for curve in found}
     dense = {line.name: line.point for longer in (False, True) for line in baselines(found, longer)[:LEVELS]}
     levels = {name: accuracy for name, point in dense.items() if (accuracy := point.mean("test_accuracy")) is not None}
@@ -61,9 +61,10 @@ def _dots(curve: Curve) -> list[Dot]:
     return [Dot(x, y, error) for x, y, error in values if x is not None and y is not None]
 
 
-def _name(label: str) -> str:
-    """Return a label as the name of a folder."""
-    return re.sub(r"[^\w=.+-]+", "_", label)[:100]
+def _folders(top: Path, labels: Sequence[str]) -> list[Path]:
+    """Return a folder for each label; two may differ only far from the start, or in punctuation."""
+    names = [re.sub(r"[^\w=.+-]+", "_", label)[:100] for label in labels]
+    return [top / (name if names.count(name) == 1 else f"{name}~{at}") for at, name in enumerate(names)]
 
 
 def _events(point: Point) -> list[Event]:

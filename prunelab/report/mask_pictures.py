@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from prunelab.report.run_folders import Run
+from prunelab.runtime.regular_file import regular
 from prunelab.stages.checkpoint import UNREADABLE
 
 Cells = NDArray[np.float64]  # [height, width], the fraction of kept weights in [0, 1]
@@ -67,7 +68,7 @@ def picture(group: str, run: Run) -> Picture | None:
 
 def _first_mask(path: Path, wanted: str | None) -> tuple[str, NDArray[np.bool_]] | None:
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(regular(path), framework="numpy") as file:
             names = list(file.keys())
             name = wanted if wanted and wanted in names else str(names[0])
             mask = np.asarray(file.get_tensor(name)).astype(bool)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
 
 from prunelab.report import cost_tables, differences, figures, mask_pictures, result_tables, results_frame, sentences
 from prunelab.report.curves import Baseline, Curve, Point, baselines, curves, final, pareto
@@ -21,6 +22,7 @@ from prunelab.report.jobs import ERROR
 from prunelab.report.mask_pictures import Picture
 from prunelab.report.run_folders import Run
 from prunelab.report.tables import Table, plain
+from prunelab.runtime.regular_file import regular
 
 COMMANDS = 12  # commands of single runs on the page; the others are in the CSV file
 SECTIONS = {
@@ -233,11 +235,8 @@ class Report:
 
 def sweep_command(folder: Path) -> str | None:
     """Return the command that started a sweep, from Hydra's `multirun.yaml`; None if that cannot be read."""
-    from omegaconf import OmegaConf  # imported late: only reports of sweeps need it
-
     try:
-        given: Any = OmegaConf.to_container(OmegaConf.load(folder / "multirun.yaml"))
-        given = given["hydra"]["overrides"]
+        given: Any = yaml.safe_load(regular(folder / "multirun.yaml").read_bytes())["hydra"]["overrides"]
         hydra = [item for item in given["hydra"] if not item.startswith(("hydra.mode=", "hydra.sweep.dir="))]
         return " ".join(["python -m prunelab -m", *map(shlex.quote, [*hydra, *given["task"]])])
     except Exception:  # a damaged file may raise anything; the report does without the command

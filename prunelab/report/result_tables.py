@@ -101,7 +101,7 @@ def _signed(fraction: object) -> str:
 def layers(groups: Sequence[Group]) -> Table:
     """Return the sparsity of each tensor at the final round, mean over seeds; one row per group."""
     cells = [
-        (group.label, f"@{tensor}", sparsity)
+        (group.label, f"sparsity of {tensor}", sparsity)
         for group in groups
         for run in group.runs
         for tensor, sparsity in run.layers.items()
@@ -109,7 +109,10 @@ def layers(groups: Sequence[Group]) -> Table:
     ]
     long = pd.DataFrame(cells, columns=["group", "tensor", "sparsity"])
     frame = long.groupby(["group", "tensor"], sort=False)["sparsity"].mean().unstack(sort=False)
-    columns = [words("group", "experiment"), *(share(name, name[1:], heat=name) for name in frame.columns)]
+    columns = [
+        words("group", "experiment"),
+        *(share(name, name.removeprefix("sparsity of "), heat=name) for name in frame.columns),
+    ]
     title = "Sparsity of each tensor at the final round, mean over seeds"
     return Table("layers", title, columns, frame.reset_index().rename_axis(columns=None))
 

@@ -24,7 +24,7 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("seed", "threads"), int),
     **dict.fromkeys(("config", "versions", "dense", "final", "baseline"), dict),
     "seconds": (int, float),
-    "cost": list,
+    **dict.fromkeys(("cost", "problems"), list),
 }
 
 

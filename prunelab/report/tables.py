@@ -80,7 +80,7 @@ class Table:
 
     def csv(self) -> str:
         """Return all rows as CSV with unrounded values."""
-        return self.frame.map(_no_formula).to_csv(index=False)
+        return self.frame.map(_no_formula).rename(columns=_no_formula).to_csv(index=False)
 
     def markdown(self) -> str:
         """Return the title and the rows as a Markdown table."""
@@ -97,7 +97,7 @@ def plain(text: str) -> str:
 
 def _no_formula(value: object) -> object:
     """Put an apostrophe before text that a spreadsheet would run as a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n＝＋－＠") else value
 
 
 def _number(row: Row, key: str) -> float | None:

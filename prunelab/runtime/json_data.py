@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from prunelab.runtime.regular_file import regular
 
 LARGEST = 2**26  # bytes of a file
 DEEPEST = 64  # levels of lists and objects
@@ -19,9 +19,7 @@ def read_json(path: Path) -> Any:
         OSError: if there is no such regular file, or it cannot be read.
         ValueError: for what `parse_json` refuses, and a file of more than 64 MiB.
     """
-    if not path.is_file():  # reading a named pipe would wait for ever
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    if path.stat().st_size > LARGEST:
+    if regular(path).stat().st_size > LARGEST:
         raise ValueError(f"is larger than {LARGEST:,} bytes")
     return parse_json(path.read_bytes())
 

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import threading
 from typing import TextIO
 
 from prunelab.text import visible
@@ -54,6 +55,7 @@ def make_lasting() -> None:
             os.fstat(fd)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    threading.excepthook = _exception_in_thread
     if logging.lastResort is not None:  # which prints warnings where Hydra has not set up logging
         logging.lastResort.setFormatter(VisibleFormatter())
     for fd, name in ((1, "stdout"), (2, "stderr")):
@@ -62,6 +64,12 @@ def make_lasting() -> None:
             with contextlib.suppress(OSError, AttributeError):
                 stream.flush()
             setattr(sys, name, Lasting(fd, stream))
+
+
+def _exception_in_thread(caught: threading.ExceptHookArgs) -> None:
+    """Print the exception of a thread, but not of TensorBoard's writers, which raise it in the main thread, too."""
+    if not type(caught.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(caught)
 
 
 def say(text: object, *, error: bool = False, one_line: bool = False) -> None:

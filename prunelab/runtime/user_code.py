@@ -165,11 +165,12 @@ def _at_fault(error: BaseException, parts: list[Part]) -> Part | None:
 
 
 def _calls_module(frames: list[FrameType]) -> bool:
-    """Return whether a module is run by the innermost of prunelab's own frames, or further in."""
-    from torch import nn
+    """Return whether the innermost of prunelab's own frames, or one further in, runs a module forward or backward."""
+    from torch import autograd, nn
 
     last = max((i for i, frame in enumerate(frames) if _is_ours(frame)), default=-1)
-    return any(frame.f_code.co_filename == inspect.getfile(nn.Module) for frame in frames[last + 1 :])
+    files = {inspect.getfile(nn.Module), inspect.getfile(autograd)}
+    return any(frame.f_code.co_filename in files for frame in frames[last + 1 :])
 
 
 def _frames(error: BaseException) -> Frames:

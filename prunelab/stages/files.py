@@ -11,6 +11,7 @@ from pathlib import Path
 
 from prunelab.errors import ConfigError
 from prunelab.runtime.json_data import read_json
+from prunelab.runtime.regular_file import regular
 
 MANIFEST = "manifest.json"
 
@@ -111,7 +112,7 @@ def read_folder(folder: Path) -> dict[str, bytes] | None:
         return None
     try:
         manifest = read_json(folder / MANIFEST)
-        content = {name: (folder / Path(name).name).read_bytes() for name in manifest}
+        content = {name: regular(folder / Path(name).name).read_bytes() for name in manifest}
         for name, data in content.items():
             if hashlib.sha256(data).hexdigest() != manifest[name]:
                 raise DamagedError(f"{folder / name} is damaged")

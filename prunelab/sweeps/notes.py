@@ -124,6 +124,8 @@ def claim(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:
     key, choose = f"hydra.sweep.dir={folder}", "choose another folder"
     if (folder / "summary.json").exists():
         raise ConfigError(f"{key}: holds a run; {choose}")
+    if (folder.parent / "sweep.json").exists():
+        raise ConfigError(f"{key}: belongs to the sweep or search in {folder.parent}; {choose}")
     held = lock(folder, "sweep", 0)
     if held is None:
         raise ConfigError(f"{key}: another sweep writes into this folder; wait for it, or {choose}")

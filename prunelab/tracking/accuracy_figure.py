@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from prunelab.records import RoundRecord
-from prunelab.text import dense_name
+from prunelab.text import dense_name, visible
 
 OVER_SPARSITY = ("test_accuracy", "val_accuracy")
 TAG = "accuracy_over_sparsity"
 INCHES, DPI = (7.0, 4.5), 100
 STYLES = (":", "--", "-.")  # of the lines of dense networks
+LONGEST = 80  # characters of a name
 
 
 class Dot(NamedTuple):
@@ -65,7 +66,9 @@ def accuracy_figure(series: Mapping[str, Sequence[Dot]], dense: Mapping[str, flo
         plot.set_title("bars: ± standard error over seeds", fontsize="medium")
     plot.set(xlabel="sparsity in % (zeros ÷ weights that may be pruned)", ylabel="test accuracy in %")
     plot.grid(alpha=0.3)
-    plot.legend(lines, [*series, *dense])  # also a name with an underscore at its beginning
+    names = [visible(name if len(name) <= LONGEST else f"{name[:LONGEST]} …", "") for name in (*series, *dense)]
+    for text in plot.legend(lines, names).get_texts():  # also a name with an underscore at its beginning
+        text.set_parse_math(False)  # `$` is no formula
     file = io.BytesIO()
     figure.savefig(file, format="png")
     width, height = (round(inches * DPI) for inches in INCHES)

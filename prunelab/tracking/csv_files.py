@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from prunelab.records import EpochRecord, LayerRecord, RoundRecord, csv_columns
+from prunelab.runtime.regular_file import regular
 
 FILES: dict[type, str] = {RoundRecord: "rounds.csv", EpochRecord: "epochs.csv", LayerRecord: "layers.csv"}
+LARGEST = 2**30  # bytes of a file that is read: nobody's runs have more, and one line may be the whole file
 DIGEST = "config"  # the column of every file that says which config its rows are of
 
 
@@ -53,9 +55,9 @@ def _cell(value: Any) -> Any:
 
 def read(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file; an empty list if it is missing or not readable."""
-    if not path.is_file():  # a named pipe would be waited for
-        return []
     try:
+        if regular(path).stat().st_size > LARGEST:
+            return []
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             reader = csv.reader(file)
             header = next(reader, [])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from prunelab.tracking.tensorboard import TensorBoard
 
 READABLE = 64  # masks are printed if they have at most so many entries together
-REPLACED = (*FILES.values(), "summary.json", "masks.safetensors", "model.*", "compact.*", "**/events.out.tfevents.*")
+REPLACED = ("masks.safetensors", "model.safetensors", "model.*.safetensors", "model.json", "model.*.json")
+REPLACED += ("model.pt2", "model.onnx", "compact.safetensors", "compact.json")  # the user may have a model.py there
 EXPLAINED = (ConfigError, OSError, ArithmeticError, InterruptedRun)  # whose messages say enough
 log = logging.getLogger(__name__)
 
@@ -75,13 +78,15 @@ class RunFolder:
         if origin.live_names:
             self.summary["live"] = dict(origin.live_names)
         self.lock = run_lock.claim(folder, spec.plain, origin.live)
-        with files.writing(folder):
-            for old in (found for pattern in REPLACED for found in folder.glob(pattern)):
-                old.unlink(missing_ok=True)
-            board = [folder / origin.name] if origin.name else []  # a link to the folder itself may be the user's
-            files.drop_link(*board, *(folder / name for name in FILES.values()))
+        self._place = folder.stat()
+        again = (folder / "summary.json").exists()
         self.save()
         with files.writing(folder):
+            board = folder / origin.name
+            files.drop_link(*([board] if origin.name else []))  # a link to the folder itself may be the user's
+            old = [*(found for name in REPLACED for found in folder.glob(name)), *board.glob("events.out.tfevents.*")]
+            for path in (*(folder / name for name in FILES.values()), *(old if again else ())):
+                path.unlink(missing_ok=True)
             self.tables = CsvFiles(folder, self.summary["digest"], origin.choices(spec))
         self._board: TensorBoard | None = None
 
@@ -96,11 +101,10 @@ class RunFolder:
                 said = str(error) if isinstance(error, EXPLAINED) else repr(error)
                 self.summary |= {"status": "interrupted" if stopped else "failed", "error": said}
                 log.info("%s: %s", self.summary["status"], self.summary["error"], exc_info=error)
-                self.save()
-            self._close()
-        except files.StorageError:
-            if error is None:
-                raise  # else the first error is the one to report
+                with contextlib.suppress(files.StorageError):  # the first error is the one to report
+                    self.save()
+            with contextlib.nullcontext() if error is None else contextlib.suppress(files.StorageError):
+                self._close()
         finally:
             self.lock.release()
 
@@ -238,5 +242,8 @@ class RunFolder:
                 self._board.close()
 
     def save(self) -> None:
-        """Write the summary."""
+        """Write the summary; raise StorageError if the folder is another one by now, in which others may write."""
+        with files.writing(self.folder):
+            if not os.path.samestat(self._place, self.folder.stat()):
+                raise OSError("has been moved or replaced during the run")
         files.write_file(self.folder / "summary.json", json.dumps(self.summary, indent=2).encode())

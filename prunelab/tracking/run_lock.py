@@ -37,7 +37,7 @@ def claim(folder: Path, config: Mapping[str, Any], live: str = "") -> FileLock:
         StorageError: if the folder cannot be read or written.
     """
     files.check_name(folder)
-    for sweep in () if in_sweep() else (folder, folder.parent):
+    for sweep in (folder,) if in_sweep() else (folder, folder.parent):
         if (sweep / SWEEP).exists():
             raise ConfigError(f"{folder}: belongs to the sweep or search in {sweep}; {ELSE}")
     lock = write(folder)

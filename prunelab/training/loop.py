@@ -93,7 +93,8 @@ def train_step(
     """Take one optimizer step on one batch; return the cross-entropy alone, detached."""
     optimizer.zero_grad()
     with substituted(model, substitutes(model, callbacks)):
-        logits = forward(model, inputs, precision)  # [batch, classes]
+        given = inputs.clone() if callbacks else inputs  # the network may write on them, and a teacher reads them
+        logits = forward(model, given, precision)  # [batch, classes]
     loss = objective = F.cross_entropy(logits, labels)
     for callback in callbacks:
         objective = callback.objective(objective, inputs, logits)
@@ -211,7 +212,7 @@ class Training:
     def check_finite(self, losses: Tensor) -> None:
         """Raise DivergedError if one of an epoch's losses, or a weight after the last step, is NaN or infinite."""
         wrong, epoch = (~torch.isfinite(losses)).nonzero(), self.position.epoch
-        trained = (weight for group in self.optimizer.param_groups for weight in group["params"])
+        trained = (x for group in self.optimizer.param_groups for x in group["params"] if x.requires_grad)
         if len(wrong) or not all(bool(weight.isfinite().all()) for weight in trained):
             step = int(wrong[0]) if len(wrong) else len(losses) - 1
             what = f"the loss became {losses[step]:g}" if len(wrong) else "a weight became NaN or infinite"

@@ -18,7 +18,6 @@ from conftest import BASIC, numbers, overrides, table
 from omegaconf import OmegaConf
 
 import prunelab.config.compose
-from prunelab.cli import main
 from prunelab.cli.main import COMMANDS
 
 if sys.version_info >= (3, 11):
@@ -68,7 +67,10 @@ def test_wrong_input_is_answered_in_one_line(cli, tmp_path, given, parts):
     assert not runs(tmp_path)
 
 
-@pytest.mark.parametrize("typo", ["strategy=globl,l1", "strateg=l1,global", "amount=2,3", "train.epochs=-1,-2"])
+@pytest.mark.parametrize(
+    "typo",
+    ["strategy=globl,l1", "strateg=l1,global", "amount=2,3", "train.epochs=-1,-2", "model.checkpoint=no.pt,nor.pt"],
+)
 def test_a_typo_leaves_no_folder_of_a_sweep(cli, tmp_path, typo):
     line = only_line(cli("sweep", typo, cwd=tmp_path))
     assert typo.split(",")[0] in line
@@ -396,12 +398,3 @@ def test_a_stopped_run_goes_on_where_it_was(cli, tmp_path, uninterrupted, number
     assert len(epochs) == 5
     assert epochs[0]["reused"] == "true"
     assert epochs[-1]["reused"] == "false"
-
-
-def test_modules_of_the_working_folder_are_found_by_the_command_too(tmp_path, monkeypatch):
-    """`python -m` puts the folder on sys.path, the console script does not."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    with pytest.raises(SystemExit):
-        main._subcommand("runs", ["--help"])
-    assert sys.path[0] == str(tmp_path)

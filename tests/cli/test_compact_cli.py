@@ -41,7 +41,7 @@ def test_a_finished_run_is_compacted(finished, capsys):
 def test_the_table_has_what_it_cost(finished, capsys):
     command.main([str(finished)])
     lines = {line.split("  ")[0]: line.split()[2:] for line in capsys.readouterr().out.splitlines()[:4] if line}
-    pruned, compact = lines["pruned (torch)"], lines["compact (torch)"]
+    pruned, compact = lines["masked (torch)"], lines["compact (torch)"]
     small = sum(value.numel() for value in load_file(finished / "compact.safetensors").values())
     assert (pruned[0], compact[0]) == ("60,074", f"{small:,}")
     # 4·26²·9 + 8·11²·36 + the linear layers, by hand

@@ -50,7 +50,9 @@ def test_runs_are_named_by_what_differs_and_a_live_network_by_its_class(tmp_path
 
 def test_two_runs_are_compared_by_what_differs(tmp_path, capsys):
     for name, amount, accuracy in (("a", 0.2, 0.8), ("b", 0.5, 0.7)):
-        config = {"amount": amount, "seed": 0, "outputs": name, "train": {"epochs": 3}}
+        criterion = {"_target_": f"prunelab.pruning.criteria.{name.upper()}"}
+        config = {"amount": amount, "seed": 0, "outputs": name, "train": {"epochs": 3}, "criterion": criterion}
+        config["latency"] = None if name == "a" else True
         final = {"round": 1, "sparsity": amount, "test_accuracy": accuracy}
         (tmp_path / name).mkdir()
         written = {"status": "completed", "config": config, "final": final}
@@ -58,6 +60,8 @@ def test_two_runs_are_compared_by_what_differs(tmp_path, capsys):
     assert runs.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     cells = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["amount", "0.2", "0.5"] in cells
+    assert ["criterion", "A", "B"] in cells
+    assert ["latency", "null", "true"] in cells
     assert ["test", "accuracy", "80.00%", "70.00%"] in cells
     assert not [line for line in cells if line[:1] in (["seed"], ["outputs"], ["train.epochs"])]
 

@@ -48,6 +48,18 @@ def weights(m, x):
     return F.linear(x.mean((2, 3)), m.out.weight, m.out.bias)
 
 
+def table(m, x):
+    return F.relu(m.a(x)).mean((2, 3)) @ m.tables["out"]
+
+
+def unfolded(m, x):
+    return m.out(F.unfold(F.relu(m.a(x)), 2).mean(2))
+
+
+def maxout(m, x):
+    return m.out(m.a(x).unflatten(1, (2, 3)).amax(1).mean((2, 3)))
+
+
 def product(m, x):
     x = F.relu(m.a(x))
     return m.out(torch.einsum("bchw,bdhw->bcd", x, x).flatten(1))
@@ -66,6 +78,11 @@ NETWORKS = {
     ),
     "weights read directly": lambda: Net(weights, a=conv(2, 6, 3), out=linear(6, 3)),
     "products of channels": lambda: Net(product, a=conv(2, 4, 3), out=linear(16, 3)),
+    "product with a parameter": lambda: Net(
+        table, a=conv(2, 6, 3), tables=nn.ParameterDict({"out": torch.randn(6, 3)})
+    ),
+    "unfolded": lambda: Net(unfolded, a=conv(2, 6, 3), out=linear(24, 3)),
+    "maxout": lambda: Net(maxout, a=conv(2, 6, 3), out=linear(3, 3)),
     "grouped": lambda: nn.Sequential(
         conv(2, 8, 3), nn.ReLU(), conv(8, 8, 3, groups=2), nn.ReLU(), nn.Flatten(), linear(8 * 16, 3)
     ),
@@ -132,14 +149,24 @@ def test_it_agrees_or_stays(name, seed, share):
         ),
         ("instance norm", None),
         ("in place", None),
+        (
+            "product with a parameter",
+            "a: 2 channels without weights stay: the network (Net) multiplies them by another tensor",
+        ),
+        (
+            "products of channels",
+            "a: 2 channels without weights stay: the network (Net) multiplies them with one another",
+        ),
+        ("unfolded", "a: 2 channels without weights stay: the network (Net) combines them (`unfold`)"),
+        ("maxout", "a: 2 channels without weights stay: the network (Net) combines them (`amax`)"),
     ],
 )
 def test_it_says_why_channels_stay(name, said):
     torch.manual_seed(0)
     model = NETWORKS[name]().eval()
     with torch.no_grad():
-        model[0].weight[1:3] = 0
-        model[0].bias[1:3] = 0
+        first = model.a if isinstance(model, Net) else model[0]
+        first.weight[1:3], first.bias[1:3] = 0, 0
     compacted = compact(model, torch.randn(1, 2, 8, 8))
     assert compacted.kept_because == ([] if said is None else [said])
     assert bool(compacted.removed) == (said is None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +113,17 @@ def test_what_is_no_layer_of_torch_is_refused(name):
 def test_a_layer_of_torch_is_no_criterion():
     with pytest.raises(ConfigError, match=r"criterion._target_"):
         locate("torch.nn.Linear", "criterion._target_")
+
+
+def test_a_module_in_the_working_folder_is_found_by_the_command_prunelab_too(tmp_path, monkeypatch):
+    """`python -m` puts the folder on sys.path, the console script does not."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    before = list(sys.path)
+    Path("own_net_of_here.py").write_text("class Net:\n    pass\n")
+    locate("prunelab.models.lenet.LeNet", "model._target_")
+    with pytest.raises(ConfigError, match="is none of prunelab's own"):
+        locate("own_net_of_here.Net", "model._target_")
+    locate("torch.optim.Adam", "model._target_", ["torch"])
+    assert sys.path == before  # only for a name that the user trusts, and that is found nowhere else
+    assert locate("own_net_of_here.Net", "model._target_", ["own_net_of_here.Net"]).__name__ == "Net"

@@ -37,7 +37,7 @@ class Clock:
 def test_each_network_is_compared_with_its_own_reference(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(timing, "time", clock)
-    seconds = {"dense (torch)": 0.008, "compact (torch)": 0.004, "dense (onnx)": 0.001, "pruned (onnx)": 0.00125}
+    seconds = {"dense (torch)": 0.008, "compact (torch)": 0.004, "dense (onnx)": 0.001, "compact (onnx)": 0.00125}
     runs = {name: clock.network(taken) for name, taken in seconds.items()}
     references = {name: f"dense {name.partition(' ')[2]}" for name in runs}
     found = timing.times(runs, INPUTS, references)

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -97,3 +98,21 @@ def shortened(line):
         more.remove("finetune.epochs=1")
     named = {item.split("=")[0] for item in more}
     return [word for word in words if word.split("=")[0] not in named] + more
+
+
+def commands():
+    """Every command that a page, the help or a command's own page shows."""
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("**/*.md")):
+        text = path.read_text("utf-8")
+        yield from SHELL.findall(text)
+        yield from re.findall(r"(?<!`)`((?:prunelab|python|pip) [^`\n]+)`(?!`)", text)
+    for path in (ROOT / "conf/hydra/help/prunelab.yaml", *(ROOT / "prunelab/cli").glob("*.py")):
+        shown = re.findall(r"^ +(prunelab .*)", path.read_text("utf-8"), re.M)
+        yield from (line for line in shown if "   " not in line)  # which would be words on a form of the command
+
+
+def test_a_shell_takes_every_command_as_it_stands():
+    """`seed=range(5)` without quotes is a syntax error."""
+    script = "\n".join(commands())
+    assert script.count("\nprunelab ") > 60
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)

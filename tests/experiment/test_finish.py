@@ -52,7 +52,7 @@ def test_a_kind_that_cannot_be_made_leaves_the_others(outputs):
     (line,) = result.problems
     assert line.startswith("export=csr: no layer can be stored as CSR")
     assert [row["kind"] for row in said["export"]] == ["safetensors"]
-    assert [row["form"] for row in said["cost"]] == ["dense (torch)", "masked (torch)", "pruned (safetensors)"]
+    assert [row["form"] for row in said["cost"]] == ["dense (torch)", "masked (torch)", "masked (safetensors)"]
     assert not list(result.folder.glob(".export.*"))
 
 

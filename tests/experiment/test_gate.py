@@ -18,10 +18,6 @@ from prunelab.experiment.bench import Bench
 
 FEW = ("data=synthetic", "data.examples=60", "train.batch_size=8")  # the last batch of an epoch has 4
 ONE_LEFT = ("train.batch_size=59",)
-RIGHT = (
-    "Tied Twins Repeated Cosine Spectral WeightNorm HeadFirst NumpyNet Dropout ShuffledAndSaved InPlace InPlaceLayer"
-)
-RIGHT = [*RIGHT.split(), "BatchNorm", "BatchStd", "BFloat16", "Double"]
 
 
 def pass_gate(name, *more, model=None):
@@ -35,14 +31,23 @@ def pass_gate(name, *more, model=None):
 
 
 @pytest.mark.parametrize(
-    "name", ["Tied", "Twins", "Repeated", "Cosine", "Spectral", "WeightNorm", "HeadFirst", "NumpyNet", "Dropout"]
+    "name",
+    [
+        *("Tied", "Twins", "Repeated", "Cosine", "Spectral", "WeightNorm", "HeadFirst", "NumpyNet", "Dropout"),
+        *("Views", "SharedStatistics", "SharedGates", "TiedInverse", "RepeatedAttention", "RepeatedNormed"),
+        *("Standardised", "Called"),
+    ],
 )
 def test_right_networks_pass(name):
     pass_gate(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["ShuffledAndSaved", "InPlace", "InPlaceLayer", "BatchNorm", "BatchStd", "BFloat16", "Double"]
+    "name",
+    [
+        *("ShuffledAndSaved", "InPlace", "InPlaceLayer", "BatchNorm", "BatchStd", "BFloat16", "Double", "Float8"),
+        *("CountsInABuffer", "LayerDrop"),
+    ],
 )
 def test_what_looks_odd_but_works_passes(name):
     pass_gate(name)
@@ -64,6 +69,22 @@ def test_what_looks_odd_but_works_passes(name):
         ("FailsInEval", (), r"KeyError in its forward \(FailsInEval\): 'mode' \(.*odd_networks.py:\d+\)"),
         ("Cache", (), "makes scale in its forward pass; must make it in __init__"),
         ("LateParameter", (), "makes gain in its forward pass"),
+        (
+            "KeepsMean",
+            (),
+            r"cannot be trained for a second step; keep mean with \.detach\(\): RuntimeError: Trying to",
+        ),
+        (
+            "OwnGenerator",
+            (),
+            r"differs from call to call in training, first that of 0 \(Flatten\), so that no run can be",
+        ),
+        (
+            "GlobalGenerator",
+            (),
+            "must draw from torch's, NumPy's or Python's default generator, and count in a persistent",
+        ),
+        ("CountsCalls", (), r"differs from call to call in training, first that of the network \(CountsCalls\)"),
         ("ExtraState", (), "cannot be saved: its state dict holds _extra_state, a dict; must hold tensors only"),
         ("KeepsOutput", ("strategy=channel",), "cannot be copied after a training step; keep last with .detach()"),
         ("KeepsOutput", ("criterion=taylor",), "cannot be copied after a training step; keep last with .detach()"),

@@ -63,6 +63,20 @@ def test_random_data_and_batches_are_the_same_after_an_interruption(batch, tmp_p
     assert [row.test_loss for row in expected.rounds] == [row.test_loss for row in resumed.rounds]
 
 
+@pytest.mark.slow
+def test_a_network_that_draws_in_training_is_the_same_after_an_interruption_and_an_extension(tmp_path):
+    more = (*DATA, f"model._target_={TOY}.LayerDrop", "strategy=lottery_ticket")
+
+    def experiment(folder, rounds=2):
+        disturb()
+        return run(folder, *more, f"schedule.rounds={rounds}")
+
+    expected, resumed = undisturbed_and_resumed(experiment, tmp_path, 8)
+    assert same(expected, resumed)
+    experiment(tmp_path / "extended", rounds=1)
+    assert same(expected, experiment(tmp_path / "extended"))
+
+
 def test_the_data_do_not_depend_on_what_is_pruned(tmp_path):
     more = ("data._target_=user_parts.noisy", "schedule.rounds=1", "finetune.epochs=0")
     first = run(tmp_path, *more)

@@ -6,7 +6,7 @@ import torch
 from conftest import composed, overrides, undisturbed_and_resumed
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 import prunelab
@@ -113,7 +113,8 @@ def test_data_in_any_form_is_the_same_data():
             assert torch.equal(one.labels, same.labels)
     three = as_dataset((train, test, test))
     assert isinstance(three, Dataset)
-    assert as_dataset(three) is three
+    again = as_dataset(three)
+    assert all(getattr(again, name) is split for name, split in vars(three).items())
     assert len(three.train) == 90
 
 
@@ -196,6 +197,7 @@ def test_arrays_of_the_user_s_stay_as_they_are_and_are_not_shared():
         (Triples(), r"data=Triples: must give pairs .*too many values to unpack"),
         (DataLoader(TensorDataset(*tensors()[0])), r"data=DataLoader: must be a torch Dataset"),
         ((np.array(["a", "b"]), np.array([0, 1])), r"data=tuple: must be arrays of numbers"),
+        ((torch.eye(4).to_sparse(), torch.arange(4)), r"inputs are torch.sparse_coo; must be dense"),
         ((np.ones((4, 2)), np.ones(4)), r"labels are torch.float32 \[4\]; must be whole numbers"),
         ((np.ones((4, 2)), np.arange(3)), r"labels are torch.int64 \[3\]; must be whole numbers \[4\]"),
     ],
@@ -204,6 +206,22 @@ def test_other_data_is_refused_in_one_line(data, said):
     with pytest.raises(prunelab.ConfigError, match=said) as error:
         as_dataset(data)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint64, np.int16, np.bool_])
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x, y: (x, y),
+        lambda x, y: TensorDataset(*map(torch.from_numpy, (x, y))),
+        lambda x, y: Subset(TensorDataset(*map(torch.from_numpy, (x, y))), range(10, 40)),
+        lambda x, y: ConcatDataset([TensorDataset(*map(torch.from_numpy, (x, y)))] * 2),
+    ],
+)
+def test_whole_labels_of_any_type_in_any_form(form, kind):
+    found = as_dataset(form(np.arange(40, dtype=np.float32), (np.arange(40) % 2).astype(kind))).train
+    assert found.labels.dtype == torch.int64
+    assert torch.equal(found.labels, found.inputs.long() % 2)
 
 
 def test_held_out_examples_are_normalised_as_the_others():

@@ -42,6 +42,13 @@ def test_text_as_model_and_data_chooses_them(tmp_path):
     assert type(given.model).__name__ == "LeNet300100"
 
 
+def test_keys_of_model_and_data_may_be_given_as_they_are_of_train(tmp_path):
+    few = [item for item in overrides(tmp_path, *ONE) if not item.startswith("data.limit")]
+    network = {"_target_": "prunelab.models.mlp.MLP", "hidden": [7]}
+    given = prunelab.run(*few, model=network, data={"limit": 200}, train={"batch_size": 16}, quiet=True)
+    assert given.model[1].weight.shape == (7, 784)
+
+
 @pytest.mark.parametrize("given", [("a", 3), (3,), (Path("a"),), (prunelab.compose(), "a", "b"), ("seed=1", Path("a"))])
 def test_other_arguments_are_refused(given):
     with pytest.raises(prunelab.ConfigError, match="run: needs overrides, or a config"):

@@ -121,3 +121,11 @@ def test_a_model_that_refuses_to_be_copied_is_run_all_the_same(tmp_path):
     check_masks(result)
     rows = table(result.folder / "rounds.csv")
     assert [int(row["nonzero"]) for row in rows] == [asdict(row)["nonzero"] for row in result.rounds]
+
+
+def test_frozen_numbers_of_eight_bits_are_counted_and_saved(tmp_path):
+    result = run(tmp_path, "Float8", "strategy=l1", "amount=0.5", "schedule.rounds=1")
+    kept = {name: int((value.float() != 0).sum()) for name, value in result.model.state_dict().items()}
+    assert kept["1.weight"] == 784 * 32 // 2
+    assert result.rounds[-1].nonzero == sum(kept.values())
+    assert prunelab.load(result.folder, trusted=[TOY]).shift.dtype == torch.float8_e4m3fn

@@ -52,6 +52,14 @@ def test_it_computes_what_the_dense_layer_computes(inputs, outputs, batch, bias,
         torch.testing.assert_close(CSRLinear.of(dense)(x), dense(x), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("pruned", "stored"), [(1843, True), (1840, False)])
+def test_ninety_percent_are_enough_as_an_amount_of_ninety_percent_rounds_them(pruned, stored):
+    dense = nn.Linear(128, 16)
+    with torch.no_grad():
+        dense.weight.view(-1)[:pruned] = 0
+    assert bool(sparsify(nn.Sequential(dense)).layers) == stored
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("batch", [1, 7, 256])
 def test_it_computes_the_same_on_a_gpu(batch):

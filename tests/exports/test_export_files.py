@@ -53,8 +53,8 @@ def test_the_command_says_what_cannot_be_made_and_makes_the_rest(folder):
     assert done.stderr.startswith("prunelab: export=csr: no layer can be stored as CSR")
     assert done.stderr.count("\n") == 1
     assert "model.safetensors" in done.stdout
-    forms = {line.partition("  ")[0] for line in done.stdout.splitlines() if line.startswith("pruned")}
-    assert forms >= {"pruned (torch)", "pruned (safetensors)"}
+    forms = {line.partition("  ")[0] for line in done.stdout.splitlines() if line.startswith("masked")}
+    assert forms >= {"masked (torch)", "masked (safetensors)"}
     assert "Times: medians of interleaved turns" in done.stdout
 
 
@@ -79,7 +79,7 @@ def test_int8_is_compared_with_the_network_that_was_rounded(folder, finished, te
     (row,) = export.make(folder, finished.model, config, test_split, [kind])
     assert row.largest_difference <= 1e-5
     assert all((folder / name).is_file() for name in row.files)
-    found = cost_forms.exported(folder, finished.model, [kind], ())[f"pruned ({kind})"]
+    found = cost_forms.exported(folder, finished.model, [kind], (), compact=False)[f"masked ({kind})"]
     with torch.no_grad():
         x = export_files.examples(test_split)["test"]
         assert (found.run(x) - finished.model(x)).abs().max() > 1e-4  # it is another network than the dense one

@@ -110,18 +110,18 @@ def test_all_forms_are_timed_in_one_race_with_the_dense_network_of_their_runtime
         "masked (torch)": "dense (torch)",
         "compact (torch)": "dense (torch)",
         "dense (onnx)": None,
-        "pruned (onnx)": "dense (onnx)",
-        "pruned (csr)": "dense (torch)",
+        "compact (onnx)": "dense (onnx)",
+        "masked (csr)": "dense (torch)",
         "dense (int8_weight)": None,
-        "pruned (int8_weight)": "dense (int8_weight)",
+        "masked (int8_weight)": "dense (int8_weight)",
     }
     assert all(row["speedup_256"][0] > 0 and row["latency_1_ms"][0] > 0 for row in found.values())
     assert {row["timed_in"].partition(" where")[0] for row in found.values()} == {"in a fresh process"}
-    assert found["pruned (onnx)"]["peak_bytes"] is None
-    assert found["pruned (onnx)"]["parameters"] == found["compact (torch)"]["parameters"]
+    assert found["compact (onnx)"]["peak_bytes"] is None
+    assert found["compact (onnx)"]["parameters"] == found["compact (torch)"]["parameters"]
     assert found["dense (onnx)"]["nonzero"] == found["dense (torch)"]["nonzero"]
-    assert found["pruned (csr)"]["macs"] < found["dense (torch)"]["macs"] / 10
-    assert found["pruned (int8_weight)"]["bytes"] < 0.3 * found["dense (torch)"]["bytes"]
+    assert found["masked (csr)"]["macs"] < found["dense (torch)"]["macs"] / 10
+    assert found["masked (int8_weight)"]["bytes"] < 0.3 * found["dense (torch)"]["bytes"]
     assert not list(result.folder.glob(".dense*"))
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.distributed
 import torch.nn.functional as F
-from networks_to_prune import NETWORKS, Cosine, Tied, Twins, batch, drawn, mlp, spectral, train, weight_normed
+from networks_to_prune import NETWORKS, SIZE, Cosine, Tied, Twins, batch, drawn, mlp, spectral, train, weight_normed
 from torch import nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.optim.swa_utils import AveragedModel
 
@@ -354,13 +354,30 @@ def test_a_weight_that_is_read_without_its_layer_is_pruned():
     torch.testing.assert_close(model(inputs), expected)
 
 
+class Cube(nn.Module):
+    def forward(self, x):
+        return x**3
+
+
+def new_spectral():
+    return parametrizations.spectral_norm(nn.Linear(SIZE, 5))
+
+
+def cubed():
+    layer = nn.Linear(SIZE, 5)
+    parametrize.register_parametrization(layer, "weight", Cube())
+    return layer
+
+
 @pytest.mark.parametrize(
     ("build", "include"),
     [
         (lambda: nn.Sequential(spectral(), nn.Linear(5, 3)), "0.weight_orig"),
         (lambda: nn.Sequential(weight_normed(), nn.Linear(5, 3)), "0.parametrizations.weight.original1"),
+        (lambda: nn.Sequential(new_spectral(), nn.Linear(5, 3)), "0.parametrizations.weight.original"),
+        (lambda: nn.Sequential(cubed(), nn.Linear(5, 3)), "0.parametrizations.weight.original"),
     ],
-    ids=["spectral_norm", "weight_norm"],
+    ids=["spectral_norm", "weight_norm", "the newer spectral_norm", "a function of the user's"],
 )
 def test_a_computed_weight_is_pruned_through_what_it_is_computed_from(build, include):
     model = drawn(build)
@@ -394,6 +411,14 @@ def test_other_types_train_under_their_masks_with_exact_counts(dtype):
         model(torch.randn(4, 784).to(dtype)).float().square().sum().backward()
         optimizer.step()
     assert_zero(pruner.masks)
+
+
+@pytest.mark.parametrize("allocation", ["local", "global", "lamp", "erk"])
+def test_a_network_of_several_types_loses_as_many_weights_as_asked(allocation):
+    kinds = (torch.float16, torch.float64, torch.bfloat16, torch.complex64)
+    model = nn.Sequential(*(nn.Linear(40, 30, bias=False, dtype=kind) for kind in kinds))
+    Pruner(model, allocation=allocation).prune(0.3)
+    assert sum(int(torch.count_nonzero(weight)) for weight in model.parameters()) == 4 * 1200 - round(0.3 * 4 * 1200)
 
 
 def test_training_goes_on_after_a_move_to_another_type():

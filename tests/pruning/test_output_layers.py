@@ -40,6 +40,14 @@ def first_of_two(net, h):
     return F.log_softmax(output, 1)
 
 
+def halves(net, h):
+    return torch.cat([net.b(h), net.a(h)], 1)
+
+
+def scales(net, h):
+    return net.head(h) + net.head(torch.relu(net.next(h)))
+
+
 def scaled(net, h):
     return torch.relu(net.norm(net.head(h)) + torch.ones(1, 3)) * 2
 
@@ -60,6 +68,12 @@ HEADS = {
     "auxiliary": (first_of_two, {"a": linear(), "b": linear()}, ["a"]),
     "in a dict": (lambda net, h: net.heads["x"](h), {"heads": nn.ModuleDict({"x": linear()})}, ["heads.x"]),
     "dict output": (lambda net, h: {"logits": net.head(h)}, {"head": linear()}, ["head"]),
+    "halves": (halves, {"a": nn.Linear(5, 2), "b": nn.Linear(5, 1)}, ["a", "b"]),
+    "at two scales": (scales, {"head": linear(), "next": nn.Linear(5, 5)}, ["head"]),
+    "bilinear": (lambda net, h: net.head(h, h.flip(1)), {"head": nn.Bilinear(5, 5, 3)}, ["head"]),
+    "in groups": (lambda net, h: net.head(h[:, :4, None])[:, :, 0], {"head": nn.Conv1d(4, 4, 1, groups=2)}, ["head"]),
+    "parameters": (lambda net, h: h @ net.head[0], {"head": nn.ParameterList([torch.ones(5, 3)])}, ["head"]),
+    "permuted": (lambda net, h: net.head(h)[:, [2, 0, 1]].softmax(1).log(), {"head": linear()}, ["head"]),
     "norm after it": (scaled, {"head": linear(), "norm": nn.BatchNorm1d(3)}, ["head"]),
     "frozen": (lambda net, h: net.head(h), {"head": linear().requires_grad_(False)}, ["head"]),
     "spectral": (lambda net, h: net.head(h), {"head": spectral_norm(linear())}, ["head"]),

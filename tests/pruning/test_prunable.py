@@ -86,6 +86,11 @@ def test_an_error_says_that_the_output_layer_is_unpruned():
         select(Net(), ["fc.*"], (), ["fc"])
 
 
+def test_a_network_without_weights_is_said_to_have_none():
+    with pytest.raises(ConfigError, match=r"no tensor is left to prune; the model has no weights$"):
+        select(nn.Flatten())
+
+
 def test_an_error_tells_why_nothing_is_left_and_is_short():
     with pytest.raises(
         ConfigError, match="no tensor is left to prune; 0: its weight is computed from parametrizations"

@@ -77,7 +77,7 @@ def test_one_seed_has_no_standard_error_and_threads_are_those_of_all():
 
 def test_each_form_names_the_dense_network_of_its_runtime_and_the_state_of_malloc():
     there = {"timed_in": "in a fresh process"}
-    dense, pruned = cost_row("dense (onnx)", 1000, 1.0) | there, cost_row("pruned (onnx)", 400, 1.05) | there
+    dense, pruned = cost_row("dense (onnx)", 1000, 1.0) | there, cost_row("compact (onnx)", 400, 1.05) | there
     table = cost_tables.latencies(group([a_run(cost=[dense, pruned | {"against": "dense (onnx)"}])]))
     assert [row["against"] for row in table.rows] == ["", "dense (onnx)"]
     assert table.title.startswith("Latency of each form, and speed-up over the dense network in the same runtime; ")

@@ -12,7 +12,7 @@ from prunelab.report.curves import baselines, curves, final
 from prunelab.report.groups import group
 from prunelab.report.result_tables import layers, results
 from prunelab.report.run_folders import find_runs
-from prunelab.report.tables import Column, Table, count, share, words
+from prunelab.report.tables import Table, count, share, words
 
 
 def test_results_have_means_errors_and_the_dense_network(tmp_path):
@@ -37,8 +37,8 @@ def test_results_have_the_dense_network_that_was_trained_as_long(tmp_path):
 
 def test_layers_are_means_over_seeds(tmp_path):
     table = layers(group(find_runs([sweep(tmp_path, {"l1": lambda seed, s: 0.8})])))
-    assert table.csv().splitlines()[0] == "group,@conv.weight,@fc.weight"
-    assert table.rows[0]["@fc.weight"] == pytest.approx(0.488)
+    assert table.csv().splitlines()[0] == "group,sparsity of conv.weight,sparsity of fc.weight"
+    assert table.rows[0]["sparsity of fc.weight"] == pytest.approx(0.488)
 
 
 def test_a_table_escapes_for_each_of_its_forms():
@@ -49,9 +49,11 @@ def test_a_table_escapes_for_each_of_its_forms():
     assert list(csv.reader(io.StringIO(table.csv()))) == [["w", "s"], [hostile, "0.5"]]
 
 
-def test_a_spreadsheet_runs_no_formula():
-    table = Table("t", "", [Column("w", lambda row: "", words=True)], pd.DataFrame([{"w": "=HYPERLINK(1)", "n": -1.5}]))
-    assert table.csv().splitlines()[1] == "'=HYPERLINK(1),-1.5"
+@pytest.mark.parametrize("formula", ["=HYPERLINK(1)", "+1", "-1+x", "@SUM(1)", "\t=1", "＝1"])
+def test_a_spreadsheet_runs_no_formula(formula):
+    """In a cell, and as the name of a column: both may come from a received run."""
+    table = Table("t", "", [], pd.DataFrame([{formula: formula, "n": -1.5}]))
+    assert table.csv().splitlines() == [f"'{formula},n", f"'{formula},-1.5"]
 
 
 def test_a_table_of_dashes_is_left_out_and_so_is_a_column_of_them():

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from safetensors.torch import save
 from prunelab import compose, run
 from prunelab.cli import compact as compact_command
 from prunelab.cli import export as export_command
+from prunelab.cli import main as entry
 from prunelab.cli import report as report_command
 from prunelab.cli import search
 from prunelab.cli import stages as stages_command
@@ -179,6 +181,16 @@ def test_names_in_a_folder_make_no_path(name, gift, tmp_path):
     assert {path for path in tmp_path.parent.rglob("*") if not path.is_relative_to(tmp_path / "sweep")} == before
 
 
+def test_no_file_in_a_strangers_folder_stands_for_a_package(gift, monkeypatch):
+    """`cd gift && prunelab report .`, with a `jinja2.py` or a folder `hydra_plugins` in it: it is on no path."""
+    monkeypatch.chdir(gift)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(gift))])
+    before = list(sys.path)
+    for command in (["report", "."], ["compact", "."], ["stages", "list"]):
+        entry._subcommand(command[0], command[1:])
+        assert sys.path == before
+
+
 # Links
 
 
@@ -307,6 +319,8 @@ CONFIGS = {
     "no hydra": "hydra: null",
     "keys that are no texts": "hydra: {1: 2, true: {2.5: 3}}",
     "very deep": f"seed: {'[' * 3000}{']' * 3000}",
+    "aliases of aliases": "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 30))]),
+    "alias of itself": "a: &a [*a]",
     "package": "defaults:\n  - /other@hydra.callbacks.e: evil",
     "launcher of theirs": "defaults:\n  - override /hydra/launcher: evil",
 }
@@ -505,6 +519,29 @@ def test_the_trials_of_a_study_are_numbers(change, plant, capsys):
         database.commit()
     assert search.main(["--trials", "2"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_journal_of_a_received_study_deletes_no_file(plant, notes, capsys):
+    """SQLite rolls back what a killed process left; a journal may name a file that it deletes then."""
+    plant(["amount=interval(0.1,0.5)"])
+    path = Path("outputs/searches/search.db")
+    content = path.read_bytes()
+    with contextlib.closing(sqlite3.connect(path)) as database:  # as killed in the middle of a transaction
+        database.execute("pragma cache_size=1")
+        database.execute("begin")
+        database.execute(
+            "create table x as with recursive n(i) as (select 1 union all select i + 1 from n limit 999) "
+            "select i, zeroblob(3000) from n"
+        )
+        journal = Path(f"{path}-journal").read_bytes()
+    name = os.fsencode(notes / "notes")
+    numbers = [number.to_bytes(4, "big") for number in (2**30 // 4096 + 1, len(name), sum(name))]
+    journal += numbers[0] + name + numbers[1] + numbers[2]
+    path.write_bytes(content)
+    Path(f"{path}-journal").write_bytes(journal + bytes.fromhex("d9d505f920a163d7"))
+    assert search.main(["--trials", "1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "search.db-journal names another file, which SQLite would delete" in line
 
 
 def test_folders_and_trust_of_a_study_are_those_of_this_command_line(plant):

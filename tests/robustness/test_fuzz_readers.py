@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from prunelab import compose, run
 from prunelab.cli import report as report_command
 from prunelab.cli import stages as stages_command
+from prunelab.cli.runs import comparison, listing
 from prunelab.compaction import compact_files
 from prunelab.errors import ConfigError
 from prunelab.exports import finished_run
@@ -117,7 +119,10 @@ def attempt(read, tops):
 def report(folder):
     runs = find_runs([folder, folder.parent / "second"])
     frame(runs)
-    sweep_text([one for one in runs if one.folder.name.isdigit()])
+    sweep_text(runs)
+    listing(runs)
+    if runs:
+        comparison(runs[0], runs[-1])
     for one in runs:
         _ = (one.seed, one.seconds, one.error, one.final, one.rounds, one.epochs, one.layers, one.cost)
         mask_pictures.picture("label", one)
@@ -181,6 +186,63 @@ def test_a_changed_file_of_a_run(name, examples, gift, tmp_path, request):
     every()
     if is_full(request):
         record(f"fuzz {name}", examples=examples, tracebacks=0, written_outside=0)
+
+
+STRANGE = {
+    "pipe": os.mkfifo,
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+    "full": lambda path: path.symlink_to("/dev/full"),
+    "link to itself": lambda path: path.symlink_to(path.name),
+    "link to nothing": lambda path: path.symlink_to("nothing"),
+    "folder": Path.mkdir,
+    "unreadable": lambda path: path.symlink_to("/proc/self/mem"),
+}
+
+
+@pytest.mark.timeout(100, method="thread")  # a library that waits for a pipe hears no signal
+@pytest.mark.parametrize("what", STRANGE)
+def test_what_is_no_file_is_not_waited_for(what, gift, tmp_path):
+    """Each file of a run in turn."""
+    folder = tmp_path / "run"
+    shutil.copytree(gift / "run", folder)
+    for name, readers in READERS.items():
+        original = {one: (folder / one).read_bytes() for one in ("sweep.json", name)}
+        (folder / "sweep.json").unlink(missing_ok=name not in ("sweep.json", "tries.json", "multirun.yaml"))
+        (folder / name).unlink(missing_ok=True)
+        STRANGE[what](folder / name)
+        for read in readers:
+            attempt(functools.partial(read, folder), [folder])
+        (folder / name).rmdir() if what == "folder" else (folder / name).unlink()
+        for one, content in original.items():
+            (folder / one).write_bytes(content)
+
+
+@pytest.mark.timeout(100, method="thread")
+@pytest.mark.parametrize("what", list(STRANGE)[:-1])
+@pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors", "round.json", "checkpoint.pt"])
+def test_a_stage_with_what_is_no_file_is_set_aside(what, name, tmp_path, caplog):
+    stage = Stage("dense", None, {}, lambda work: State({"w": torch.ones(2)}, {}, row(0)))
+    folder = tmp_path / stage.name
+    Store(tmp_path).run(stage)
+    if name == "checkpoint.pt":
+        folder = tmp_path / f"{stage.name}.work" / "1"
+        files.write_folder(folder, {name: b""})
+    (folder / name).unlink()
+    STRANGE[what](folder / name)
+    if name == "checkpoint.pt":
+        assert Work(folder.parent, stage.name).load() is None
+    else:
+        assert Store(tmp_path).load(stage.name) is None
+    assert "set aside" in caplog.text
+    assert stages_command.main(["--outputs", str(tmp_path.parent), "list"]) == 0
+
+
+def test_aliases_of_aliases_in_a_yaml_file_are_not_written_out(tmp_path):
+    """30 lines that stand for 2**30 values."""
+    lines = ["hydra: {overrides: {hydra: [], task: [*a29]}}", "a0: &a0 [x]"]
+    lines[1:1] = [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(29, 0, -1)]
+    (tmp_path / "multirun.yaml").write_text("\n".join(reversed(lines)))
+    assert sweep_command(tmp_path) is None
 
 
 @pytest.mark.parametrize("examples", sizes(1, 40)[1:])

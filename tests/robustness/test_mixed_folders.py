@@ -23,6 +23,7 @@ from prunelab.errors import ConfigError
 from prunelab.stages import files
 from prunelab.sweeps import notes
 from prunelab.tracking import run_lock
+from prunelab.tracking.run_folder import RunFolder
 
 ROUND = ("schedule.rounds=1", "threads=1")
 LIST = "strategy=l1,erk"
@@ -34,6 +35,7 @@ REFUSED = {
     "the same strategies with another amount": ("-m", LIST, "amount=0.3", "hydra.sweep.dir=sweep"),
     "a sweep into the folder of a run": ("-m", LIST, "hydra.sweep.dir=run"),
     "a sweep whose jobs share one folder": ("-m", LIST, "hydra.sweep.dir=new", "hydra.sweep.subdir=x"),
+    "a sweep into a folder of a sweep": ("-m", LIST, "hydra.sweep.dir=sweep/more"),
     "a run into the folder of a sweep": ("strategy=l1", "hydra.run.dir=sweep"),
     "a run into the folder of a job": ("strategy=l1", "hydra.run.dir=sweep/0"),
     "a run into a new folder of a sweep": ("strategy=l1", "hydra.run.dir=sweep/mine"),
@@ -96,6 +98,44 @@ def test_a_folder_in_which_nothing_was_planned_can_be_used_again(tmp_path):
         folder.mkdir()
         (folder / "summary.json").write_text(json.dumps({"status": "failed", **rest}))
         run_lock.claim(folder, {"seed": 2}).release()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_run_removes_no_file_of_the_users(times, tmp_path):
+    """`hydra.run.dir=.` beside the user's code, networks and logs, and above the folders of other runs."""
+    others = ("model.py", "compact.py", "model.pth", "model.txt", "events.out.tfevents.1", "x/events.out.tfevents.1")
+    others += ("outputs/2026-11-26/10-00-00/lr=1/events.out.tfevents.1", "x/summary.json", "x/rounds.csv")
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    for _ in range(times):
+        prunelab.run("model=lenet_300_100", *overrides(tmp_path, *ROUND), folder=tmp_path)
+    assert all((tmp_path / name).read_text() == "mine" for name in others)
+    assert len(list(tmp_path.glob("*/events.out.tfevents.*"))) == 2  # the board's own, and theirs
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard's writer
+@pytest.mark.parametrize("what", ["moved", "replaced", "replaced by a link", "removed"])
+def test_a_folder_that_is_another_one_during_the_run_is_left_alone(what, tmp_path, monkeypatch):
+    """Somebody renames it and starts another run there, for example."""
+    folder, mine, begin = tmp_path / "run", tmp_path / "mine", RunFolder.begin
+
+    def swap(self, round, stage):
+        if round == 1:
+            folder.rename(tmp_path / "moved")
+            mine.mkdir()
+            (mine / "summary.json").write_text("mine")
+            {"replaced": mine.rename, "replaced by a link": lambda to: to.symlink_to(mine)}.get(what, bool)(folder)
+            if what == "removed":
+                shutil.rmtree(tmp_path / "moved")
+        begin(self, round, stage)
+
+    monkeypatch.setattr(RunFolder, "begin", swap)
+    with pytest.raises(files.StorageError, match=r"moved or replaced during the run|No such file"):
+        prunelab.run(composed(tmp_path, *ROUND), folder)
+    others = folder if what == "replaced" else mine
+    assert (others / "summary.json").read_text() == "mine"
+    assert {path.name.split(".")[0] for path in others.iterdir()} <= {"summary", "events"}
 
 
 @pytest.mark.parametrize("damaged", ["", "[]", "{", '{"plan": 1, "config": 3}', "[" * 200_000])

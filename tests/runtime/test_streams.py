@@ -1,11 +1,15 @@
 """Streams that end no command: against pipes that nobody reads, full disks and narrow encodings."""
 
+import contextlib
 import io
 import os
+import shutil
 import sys
+import threading
 
 import pytest
 
+from prunelab.runtime import streams
 from prunelab.runtime.streams import Lasting, make_lasting
 
 
@@ -59,3 +63,20 @@ def test_the_stream_of_a_test_or_a_notebook_stays(monkeypatch):
     monkeypatch.setattr(sys, "stderr", ours)
     make_lasting()
     assert sys.stdout is ours
+
+
+def test_what_tensorboard_cannot_write_is_said_once(tmp_path, monkeypatch, capsys):
+    """Its thread raises the error in the main thread; a thread of anybody else's prints its own."""
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+    monkeypatch.setattr(threading, "excepthook", streams._exception_in_thread)
+    writer = tensorboard.SummaryWriter(str(tmp_path / "board"))
+    shutil.rmtree(tmp_path / "board")
+    writer.add_scalar("x", 1)
+    for flush in (writer.flush, writer.flush):  # by the second one, the thread has ended
+        with contextlib.suppress(OSError):
+            flush()
+    assert capsys.readouterr().err == ""
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    assert "ZeroDivisionError" in capsys.readouterr().err

@@ -51,11 +51,12 @@ def test_folders_are_those_that_hydra_chose(tmp_path, cli, subdir):
     assert "done:" not in again.stdout
 
 
-def test_two_jobs_in_one_folder_are_refused(tmp_path, cli):
-    where = [f"hydra.sweep.dir={tmp_path / 'out'}", "hydra.sweep.subdir=same"]
+@pytest.mark.parametrize("subdir", ["same", "${now:%f}"])
+def test_two_jobs_in_one_folder_are_refused(tmp_path, cli, subdir):
+    where = [f"hydra.sweep.dir={tmp_path / 'out'}", f"hydra.sweep.subdir={subdir}"]
     done = cli("-m", *overrides(tmp_path, "seed=3,4"), *where, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "prunelab: hydra.sweep.subdir=same: gives jobs 0 and 1 the same folder, same\n"
+    assert done.stderr.startswith(f"prunelab: hydra.sweep.subdir={subdir}: gives jobs 0 and 1 the same folder, ")
 
 
 @pytest.mark.slow

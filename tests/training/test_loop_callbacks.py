@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 from training_runs import adam, network, trained
 
 from prunelab.training.callbacks.base import Callback
+from prunelab.training.loop import train_step
 
 FEATURES, CLASSES = 8, 3
 
@@ -39,6 +41,30 @@ def test_the_hooks_are_called_in_order():
     trained(model, adam(model), callbacks=[Noted(calls, 2)], iterations=2)
     step = ["substitutes", "objective"]
     assert calls == ["begin", *step, "before 1", "after 1", *step, "before 2", "after 2", "substitutes"]
+
+
+class WritesOnSome(nn.Sequential):
+    """A network that writes on its inputs, in training, where an example begins with a positive number."""
+
+    def forward(self, x):
+        if self.training:
+            x.data[x[:, 0] > 0] = 0  # torch's version counter does not see it
+        return super().forward(x)
+
+
+def test_a_callback_sees_the_inputs_as_they_were():
+    seen = []
+
+    class Keeps(Callback):
+        def objective(self, loss, inputs, logits):
+            seen.append(inputs)
+            return loss
+
+    torch.manual_seed(0)
+    model = WritesOnSome(nn.Linear(FEATURES, CLASSES))
+    inputs, labels = torch.randn(20, FEATURES), torch.arange(20) % CLASSES
+    train_step(model.train(), adam(model), inputs.clone(), labels, 1, [Keeps()])
+    assert torch.equal(seen[0], inputs)
 
 
 def test_objectives_are_chained_and_the_record_has_the_cross_entropy_alone():

@@ -6,8 +6,7 @@ import dataclasses
 import statistics
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ import optuna
 from filelock import FileLock
 from optuna.exceptions import OptunaError
 from optuna.samplers import TPESampler
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -25,6 +23,7 @@ from prunelab.runtime.streams import say
 from prunelab.stages.checkpoint import UNREADABLE
 from prunelab.sweeps.notes import Plan, Tries, lock, locked
 from prunelab.sweeps.progress import in_words
+from prunelab.sweeps.search import database
 from prunelab.sweeps.search.space import Space, split
 from prunelab.sweeps.search.trial import COST, run
 from prunelab.text import percent
@@ -32,16 +31,6 @@ from prunelab.text import percent
 UNIT = {"nonzero": "nonzero", "macs": "MACs"}  # by objective
 KILLED = 3  # a trial whose process was killed so many times without a new epoch is given up
 REFUSED = 10  # a process gives up after so many refused trials, plus two for each completed one
-
-
-@contextmanager
-def database_errors(storage: str) -> Iterator[None]:
-    """Turn what SQLAlchemy and Optuna raise about a database, or its missing driver, into a ConfigError."""
-    try:
-        yield
-    except (SQLAlchemyError, OptunaError, ImportError) as error:
-        why = getattr(error, "orig", None) or error
-        raise ConfigError(f"--storage {storage}: {one_line(why)}") from error
 
 
 class Study:
@@ -76,9 +65,8 @@ class Study:
 
     def _open(self, storage: str, folder: Path, overrides: Sequence[str], objective: str | None) -> None:
         """Open the database, or make it, and read it once; anybody may have written it."""
-        wait = {"connect_args": {"timeout": 120}} if storage.startswith("sqlite") else {}
         with locked(folder, "study"):  # two processes at once would both make the tables
-            self.storage = RDBStorage(storage, engine_kwargs=wait)
+            self.storage = database.opened(storage)
             self.optuna = optuna.create_study(
                 study_name=folder.name, storage=self.storage, directions=["maximize", "minimize"], load_if_exists=True
             )
