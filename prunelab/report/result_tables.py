@@ -75,7 +75,8 @@ def differences(found: Sequence[Difference], name: str, title: str) -> Table:
     """Return paired differences with their confidence intervals, verdicts, and p-values corrected for their number."""
     fields = ["first", "second", "sparsity", "seeds", "mean", "low", "high", "p", "verdict"]
     rows = [{**asdict(difference), "verdict": difference.verdict} for difference in found]
-    title = f"{title}; corrected over all {tested(found)}"
+    tests = tested(found)
+    title += f"; p-values corrected over all {tests}" * (tests > 1)
     columns = [
         Column("A − B", lambda row: f"{row['first']} − {row['second']}", words=True),
         words("verdict", "verdict"),

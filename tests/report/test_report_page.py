@@ -92,6 +92,9 @@ def test_the_same_tables_lie_beside_the_page(page):
     assert [r["group"] for r in rows] == ["dense, 1 epoch (before pruning)", "l1", "global", "random"]
     assert float(rows[1]["test_accuracy"]) == pytest.approx(0.881 - 0.00488)
     markdown = (page.parent / "report.md").read_text()
+    heads = [line for line in markdown.splitlines() if "p-values corrected over all" in line]
+    assert [head.partition("aired differences")[0] for head in heads] == ["### P", "### Exploratory: p"]
+    assert [head.split()[-1] for head in heads] == ["2", "6"]  # l1 and global are equal, which is no test
     assert markdown.count("; the sampling of test images is not in it") == 1
     assert "| l1 | 87.61% ± 0.06% | 3 | 48.8% | 1.78× | 1.49× |" in markdown
     names = {path.stem.removeprefix("report_") for path in page.parent.glob("report_*.csv")}
