@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import functools
+import gc
 import os
 import signal
 import subprocess
@@ -168,15 +169,23 @@ def cli() -> Callable[..., subprocess.CompletedProcess]:
 def _quick() -> Iterator[None]:
     """Leave out what takes most of a run's time and what a few tests are about.
 
-    Runs in this process do not wait for the disk, which is for power cuts only; prove their files in it; and draw no
-    picture of their accuracy, as without matplotlib. The commands that tests start share one server for their proofs.
+    Runs in this process do not wait for the disk, which is for power cuts only; prove their files in it; read MNIST's
+    file once; and draw no picture of their accuracy, as without matplotlib. The commands that tests start share one
+    server for their proofs.
     """
+    import hydra
+    import quick_hydra
+
+    from prunelab.data import mnist
     from prunelab.experiment import proof
     from prunelab.runtime import fresh_process
     from prunelab.tracking import tensorboard
 
     fresh_process.share()
+    gc.set_threshold(50_000, 20, 20)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hydra, "compose", quick_hydra.compose)
+        patch.setattr(mnist, "decoded", functools.cache(mnist.decoded))
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(proof, "fresh_process", SimpleNamespace(call=lambda function, *given: function(*given)))
         patch.setattr(tensorboard, "accuracy_figure", lambda series: None)
@@ -198,6 +207,14 @@ def python() -> Callable[..., subprocess.CompletedProcess]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Callable[..., subprocess.CompletedProcess]:
+    """The same, seconds quicker, for code that does not mind what tests/preloaded.py has imported."""
+    import forked
+
+    return functools.partial(forked.run, module="-c")
 
 
 @pytest.fixture(scope="session")

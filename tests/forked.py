@@ -44,7 +44,10 @@ def call(target: object, *args: object, timeout: float = 120) -> None:
 
 
 class Command:
-    """`python -m <module> <args>`, started; `first` is called in its process before all else."""
+    """`python -m <module> <args>`, started; `first` is called in its process before all else.
+
+    As module "-c" it is `python -c <args>`.
+    """
 
     def __init__(
         self,
@@ -94,7 +97,10 @@ def _command(
     sys.argv = [module, *args]
     sys.path[:0] = [cwd]
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if module == "-c":
+            exec(args[0], {"__name__": "__main__"})
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except Exception:
         traceback.print_exc()
         sys.exit(1)

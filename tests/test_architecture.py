@@ -4,8 +4,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent / "prunelab"
 FLOORS = [  # each may import those below it
     {"__init__", "__main__", "compact", "export", "inspect", "search"},
@@ -29,8 +27,8 @@ FLOORS = [  # each may import those below it
 ]
 FLOOR = {room: number for number, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 FILES = sorted(ROOT.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
 LONGEST_FILE, LONGEST_FUNCTION = 250, 40  # lines
-every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def room(path: Path) -> str:
@@ -41,7 +39,7 @@ def room(path: Path) -> str:
 def imports(path: Path) -> Iterator[str]:
     """The full names of everything that a file imports from prunelab, inside functions too."""
     here = ("prunelab", *path.relative_to(ROOT).parts)
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(TREES[path]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "prunelab")
         elif isinstance(node, ast.ImportFrom):
@@ -67,36 +65,31 @@ def test_every_file_has_a_floor():
     assert len(FLOOR) == sum(map(len, FLOORS))
 
 
-@every_file
-def test_imports_only_go_down(path):
-    up = {name for name in imported_rooms(path) if FLOOR[name] >= FLOOR[room(path)]}
-    assert not up
+def test_imports_only_go_down():
+    up = {path: {name for name in imported_rooms(path) if FLOOR[name] >= FLOOR[room(path)]} for path in FILES}
+    assert {path: names for path, names in up.items() if names} == {}
 
 
-@every_file
-def test_a_file_says_what_it_is_for(path):
-    assert ast.get_docstring(ast.parse(path.read_text()))
+def test_a_file_says_what_it_is_for():
+    assert [path for path, tree in TREES.items() if not ast.get_docstring(tree)] == []
 
 
-@every_file
-def test_a_file_is_short(path):
-    assert len(path.read_text().splitlines()) <= LONGEST_FILE
+def test_a_file_is_short():
+    lines = {path: len(path.read_text().splitlines()) for path in FILES}
+    assert {path: number for path, number in lines.items() if number > LONGEST_FILE} == {}
 
 
-@every_file
-def test_functions_are_short(path):
-    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions(ast.parse(path.read_text()))}
-    assert {name: lines for name, lines in long.items() if lines > LONGEST_FUNCTION} == {}
+def test_functions_are_short():
+    lines = {(path, f.name): f.end_lineno - f.lineno + 1 for path, tree in TREES.items() for f in functions(tree)}
+    assert {name: number for name, number in lines.items() if number > LONGEST_FUNCTION} == {}
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"], ids=str)
-def test_an_init_only_exports(path):
+def test_an_init_only_exports():
     """But that of prunelab itself, which imports what it exports when it is first used."""
-    if path.parent == ROOT:
-        return
-    for node in ast.parse(path.read_text()).body[1:]:  # after the docstring
-        names = [target.id for target in node.targets] if isinstance(node, ast.Assign) else []
-        assert isinstance(node, (ast.Import, ast.ImportFrom)) or names == ["__all__"], ast.unparse(node)
+    for path in (path for path in FILES if path.name == "__init__.py" and path.parent != ROOT):
+        for node in TREES[path].body[1:]:  # after the docstring
+            names = [target.id for target in node.targets] if isinstance(node, ast.Assign) else []
+            assert isinstance(node, (ast.Import, ast.ImportFrom)) or names == ["__all__"], (path, ast.unparse(node))
 
 
 def test_pruning_training_and_costs_need_no_config():

@@ -18,22 +18,49 @@ SMALL = {
 }
 
 
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
 def test_each_notebook_has_its_small_sizes():
     assert {path.stem for path in NOTEBOOKS} == set(SMALL)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path, tmp_path):
+@pytest.fixture(scope="module")
+def notebooks():
+    """The script that executes and stores them."""
     spec = importlib.util.spec_from_file_location("scripts_notebooks", ROOT / "scripts" / "notebooks.py")
-    notebooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(notebooks)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+CELLS = """
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.history_manager.enabled = False
+for cell in {cells!r}:
+    shell.run_cell(cell).raise_error()
+"""
+
+
+@each
+def test_the_cells_of_a_notebook_run(path, notebooks, warm_python, tmp_path):
+    cells = [cell.source for cell in notebooks.read(path, SMALL[path.stem]).cells if cell.cell_type == "code"]
+    env = {"IPYTHONDIR": str(tmp_path / ".ipython"), "MPLBACKEND": "agg"}
+    done = warm_python(CELLS.format(cells=cells), cwd=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+@pytest.mark.slow
+@each
+def test_a_notebook_is_executed_with_its_outputs(path, notebooks, tmp_path):
     done = notebooks.executed(path, tmp_path, SMALL[path.stem])
     code = [cell for cell in done.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
     assert not [out for cell in code for out in cell.outputs if out.get("name") == "stderr"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each
 def test_a_notebook_has_outputs_and_no_path_of_a_machine(path):
     text = path.read_text()
     code = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]

@@ -24,7 +24,7 @@ def seed_all(*parts: int | str) -> None:
 
     A user's model may draw its weights, or its dropout, from any of them.
     """
-    _seed(derive(*parts))
+    _seed(derive(*parts), torch.accelerator.is_available())
 
 
 @contextmanager
@@ -74,10 +74,10 @@ class HostGenerators:
         random.setstate(self.python)
 
 
-def _seed(seed: int, gpu: bool = True) -> None:
+def _seed(seed: int, gpu: bool) -> None:
     if gpu:
         torch.manual_seed(seed)
-    else:
+    else:  # where there is none, `torch.manual_seed` keeps each seed, with a traceback, for one that may yet come
         torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)

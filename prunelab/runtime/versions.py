@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 
@@ -19,6 +20,7 @@ def versions() -> dict[str, str]:
     return {"prunelab": __version__, **packages, "python": platform.python_version()}
 
 
+@functools.cache
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)

@@ -7,9 +7,7 @@ import itertools
 import pytest
 
 import prunelab
-from prunelab.config.check import plain
-from prunelab.config.compose import compose_raw
-from prunelab.config.conf_folder import choices
+from prunelab.config.conf_folder import choices, content
 from prunelab.config.resolve import from_plain, resolve
 from prunelab.errors import ConfigError
 
@@ -19,9 +17,9 @@ def plains():
     """Of every choice of an axis, what it sets: cells are put together from these, without Hydra's seconds."""
     base = resolve(prunelab.compose()).plain
     axes = {}
-    for axis in ("criterion", "granularity", "allocation"):
+    for axis, common in (("criterion", {"iterations": 1}), ("granularity", {}), ("allocation", {})):
         for choice in choices(axis):
-            axes[axis, choice] = plain(compose_raw(f"{axis}={choice}"))[axis]
+            axes[axis, choice] = {**common, **content(axis, choice)[axis]}
     return base, axes
 
 

@@ -406,10 +406,10 @@ def test_what_is_missing():
         cost_card({"dense": two(), "onnx": Form(lambda x: x)}, INPUTS)
 
 
-def test_counting_does_not_import_the_compiler(python, tmp_path):
+def test_counting_does_not_import_the_compiler(warm_python, tmp_path):
     """That would take a second of every run."""
     code = (
         "import sys, torch; from prunelab.models.lenet import LeNet; from prunelab.costs.card import cost_card;"
         "cost_card({'dense': LeNet().eval()}, torch.zeros(1, 1, 28, 28), False); print('torch._dynamo' in sys.modules)"
     )
-    assert python(code, cwd=tmp_path).stdout == "False\n"
+    assert warm_python(code, cwd=tmp_path).stdout == "False\n"

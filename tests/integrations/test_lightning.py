@@ -8,29 +8,43 @@ from torch import nn
 
 from prunelab.errors import ConfigError
 
-pl = pytest.importorskip("lightning.pytorch", reason="needs the extra `lightning`", exc_type=ImportError)
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning's own
 
-from prunelab.integrations.lightning import PruningCallback  # noqa: E402
+
+@pytest.fixture(autouse=True, scope="module")
+def _library():
+    """Imported for these tests only: that takes as long as torch does, in every worker that collects them."""
+    pytest.importorskip("lightning.pytorch", reason="needs the extra `lightning`", exc_type=ImportError)
 
 
-class Net(pl.LightningModule):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.second = nn.Linear(10, 20), nn.Linear(20, 3)
-        self.seen = []
+def pruning(*args, **how):
+    from prunelab.integrations.lightning import PruningCallback
 
-    def forward(self, x):
-        return self.second(self.first(x).relu())
+    return PruningCallback(*args, **how)
 
-    def training_step(self, batch, index):
-        x, y = batch
-        self.seen.append(int((self.first.weight == 0).sum() + (self.second.weight == 0).sum()))
-        return nn.functional.cross_entropy(self(x), y)
 
-    def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=0.01, weight_decay=0.1)
+def net():
+    from lightning.pytorch import LightningModule
+
+    class Net(LightningModule):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second = nn.Linear(10, 20), nn.Linear(20, 3)
+            self.seen = []
+
+        def forward(self, x):
+            return self.second(self.first(x).relu())
+
+        def training_step(self, batch, index):
+            x, y = batch
+            self.seen.append(int((self.first.weight == 0).sum() + (self.second.weight == 0).sum()))
+            return nn.functional.cross_entropy(self(x), y)
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=0.01, weight_decay=0.1)
+
+    return Net()
 
 
 def loader():
@@ -40,25 +54,27 @@ def loader():
 
 
 def trainer(folder, callback, epochs):
+    from lightning.pytorch import Trainer
+
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "logger": False}
-    return pl.Trainer(max_epochs=epochs, callbacks=[callback], default_root_dir=folder, **quiet)
+    return Trainer(max_epochs=epochs, callbacks=[callback], default_root_dir=folder, **quiet)
 
 
 def test_it_prunes_every_so_many_epochs_and_the_zeros_stay(tmp_path):
-    model, callback = Net(), PruningCallback([0.5, 0.5], every=2, start=1, allocation="local")
+    model, callback = net(), pruning([0.5, 0.5], every=2, start=1, allocation="local")
     fitted = trainer(tmp_path, callback, 5)
     fitted.fit(model, loader())
     half, quarter = 200 // 2 + 60 // 2, 200 * 3 // 4 + 60 * 3 // 4
     assert model.seen == [0, 0, half, half, half, half, quarter, quarter, quarter, quarter]
     assert fitted.callback_metrics["sparsity"] == pytest.approx(0.75)
     assert not callback.pruner.masks.lost()
-    assert set(model.state_dict()) == set(Net().state_dict())
+    assert set(model.state_dict()) == set(net().state_dict())
 
 
 def test_training_that_continues_from_a_checkpoint_ends_the_same(tmp_path):
     def fit(folder, epochs, ckpt_path=None):
         torch.manual_seed(2)
-        model, callback = Net(), PruningCallback([0.5, 0.2, 0.2], granularity="weight")
+        model, callback = net(), pruning([0.5, 0.2, 0.2], granularity="weight")
         fitted = trainer(folder, callback, epochs)
         fitted.fit(model, loader(), ckpt_path=ckpt_path)
         fitted.save_checkpoint(folder / "end.ckpt")
@@ -77,7 +93,7 @@ def test_training_that_continues_from_a_checkpoint_ends_the_same(tmp_path):
 
 def test_options_reach_the_pruner(tmp_path):
     how = {"criterion": "taylor", "granularity": "channel", "data": loader(), "example": torch.zeros(1, 10)}
-    model, callback = Net(), PruningCallback([0.25], **how)
+    model, callback = net(), pruning([0.25], **how)
     trainer(tmp_path, callback, 1).fit(model, loader())
     assert (model.first.weight == 0).all(1).sum() == 5
     assert not (model.second.weight == 0).any()  # the output layer
@@ -87,4 +103,4 @@ def test_options_reach_the_pruner(tmp_path):
 def test_what_is_out_of_range(how):
     ((key, value),) = how.items()
     with pytest.raises(ConfigError, match=rf"{key}={value}: must be a whole number"):
-        PruningCallback([0.5], **how)
+        pruning([0.5], **how)

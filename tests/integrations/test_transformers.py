@@ -7,19 +7,23 @@ import torch
 
 from prunelab.errors import ConfigError
 
-for package in ("transformers", "accelerate"):
-    pytest.importorskip(package, reason="needs the extra `transformers`", exc_type=ImportError)
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries' own
 
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments  # noqa: E402
 
-from prunelab.integrations.transformers import FILE, PruningCallback  # noqa: E402
+@pytest.fixture(autouse=True, scope="module")
+def _libraries():
+    """Imported for these tests only, not by every worker that collects them."""
+    for package in ("transformers", "accelerate"):
+        pytest.importorskip(package, reason="needs the extra `transformers`", exc_type=ImportError)
+
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 AMOUNTS = [0.5, 0.5]
 
 
 def bert():
+    from transformers import BertConfig, BertForSequenceClassification
+
     torch.manual_seed(0)
     config = BertConfig(vocab_size=20, max_position_embeddings=8, hidden_dropout_prob=0.0, **SIZES)
     return BertForSequenceClassification(config)
@@ -33,19 +37,22 @@ def examples():
     ]
 
 
-class Seen(TrainerCallback):
-    """Notes the sparsity of the pruned matrices after each step."""
-
-    def __init__(self, pruning):
-        self.pruning, self.found = pruning, []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.found.append(self.pruning.pruner.masks.sparsity())
-
-
 def trainer(folder, steps, **how):
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from prunelab.integrations.transformers import PruningCallback
+
+    class Seen(TrainerCallback):
+        """Notes the sparsity of the pruned matrices after each step."""
+
+        def __init__(self):
+            self.found = []
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.found.append(pruning.pruner.masks.sparsity())
+
     pruning = PruningCallback(AMOUNTS, every=2, start=1, allocation="local", exclude=["classifier.*"], **how)
-    seen = Seen(pruning)
+    seen = Seen()
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -78,7 +85,7 @@ def test_it_prunes_every_so_many_steps_and_the_zeros_stay(tmp_path):
 def test_training_that_continues_from_a_checkpoint_ends_the_same(tmp_path):
     whole, expected, _ = trainer(tmp_path, 6)
     whole.train()
-    assert (tmp_path / "checkpoint-2" / FILE).exists()
+    assert (tmp_path / "checkpoint-2" / "pruning_masks.safetensors").exists()
     again, pruning, seen = trainer(tmp_path, 6)
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert seen.found == pytest.approx([0.5, 0.75, 0.75, 0.75])
@@ -89,7 +96,7 @@ def test_training_that_continues_from_a_checkpoint_ends_the_same(tmp_path):
 
 def test_a_checkpoint_without_masks_is_refused(tmp_path):
     trainer(tmp_path, 4)[0].train()
-    (tmp_path / "checkpoint-2" / FILE).unlink()
+    (tmp_path / "checkpoint-2" / "pruning_masks.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"resume_from_checkpoint: .*pruning_masks.safetensors is missing"):
         trainer(tmp_path, 4)[0].train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 

@@ -162,7 +162,7 @@ def test_no_summary_is_too_odd_for_a_page(tmp_path, junk):
     assert [a["id"] for tag, a in elements((folder / "report.html").read_text()) if tag == "section"] == SECTIONS
 
 
-@pytest.mark.parametrize("experiments", [50, pytest.param(250, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("experiments", [31, pytest.param(250, marks=pytest.mark.slow)])
 def test_a_thousand_runs_take_seconds(experiments, tmp_path):
     """Four seeds each: the figures must not grow with them."""
     for n in range(4 * experiments):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 from conftest import overrides, start
 from forked import PATIENCE
@@ -48,7 +49,19 @@ def test_a_stream_that_nobody_reads_stops_no_run(words, redirected, tmp_path):
     assert all(json.loads(path.read_text())["status"] == "completed" for path in summaries)
 
 
-@pytest.mark.parametrize("kind", ["cp1252", *(pytest.param(k, marks=pytest.mark.slow) for k in list(NARROW)[1:])])
+def narrow():
+    sys.stdout.reconfigure(encoding="ascii")
+    sys.stderr.reconfigure(encoding="ascii")
+
+
+def test_a_narrow_stdout_stops_no_run(tmp_path):
+    done = forked.run(*overrides(tmp_path, "strategy=channel", "schedule.rounds=1"), cwd=tmp_path, first=narrow)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\n?????  " in done.stdout  # the rule of a table
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", NARROW)
 def test_a_narrow_encoding_stops_no_run(kind, tmp_path):
     how = overrides(tmp_path, "strategy=channel", "schedule.rounds=1", "hydra.run.dir=run")
     words, environment = [sys.executable, "-m", "prunelab", *how], {**os.environ, **NARROW[kind]}

@@ -103,7 +103,7 @@ def test_global_step_hooks_run():
         handle.remove()
 
 
-def test_training_does_not_import_the_compiler(python, tmp_path):
+def test_training_does_not_import_the_compiler(warm_python, tmp_path):
     code = f"""
 import json, sys
 from prunelab import compose, run
@@ -115,7 +115,7 @@ optimizer = build_optimizer(torch.optim.Adam, torch.nn.Linear(2, 2))
 optimizer.load_state_dict(optimizer.state_dict())
 print(json.dumps([name for name in sys.modules if name in ("torch._dynamo", "torchvision", "torch._inductor")]))
 """
-    result = python(code, cwd=tmp_path)
+    result = warm_python(code, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout.splitlines()[-1]) == []
 

@@ -1,0 +1,38 @@
+"""Hydra's `compose` in less time: what the chosen files say is composed once, and values are set in copies of it."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+from collections.abc import Sequence
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from prunelab.config.conf_folder import folder
+
+IN_FULL = hydra.compose
+GROUPS = {path.name for path in folder().iterdir()}
+VALUE = re.compile(r"(?!hydra\.)(\w+)(\.\w+)*=")
+
+
+def compose(name: str, overrides: Sequence[str], **more: bool) -> DictConfig:
+    """Return what `hydra.compose` returns. It is asked for whatever is more than values of keys that there are."""
+    if more:
+        return IN_FULL(name, list(overrides), **more)
+    values = [item for item in overrides if (key := VALUE.match(item)) and key[0][:-1] not in GROUPS]
+    try:
+        config = copy.deepcopy(_chosen(name, *(item for item in overrides if item not in values)))
+        for override in OverridesParser.create().parse_overrides(values):
+            assert not override.is_sweep_override()
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+    except Exception:
+        return IN_FULL(name, list(overrides))
+    return config
+
+
+@functools.cache
+def _chosen(*given: str) -> DictConfig:
+    return IN_FULL(given[0], list(given[1:]))
