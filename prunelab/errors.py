@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+
+COLOUR = re.compile(r"\x1b\[[\d;]*m")  # codes for terminals, as in messages of torch's exporter
 
 
 class ConfigError(ValueError):
@@ -14,8 +17,8 @@ class ConfigError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message on one line; the name of its class if it has no message."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return an error's message on one line, without colours; the name of its class if it has no message."""
+    return " ".join(COLOUR.sub("", str(error)).split()) or type(error).__name__
 
 
 def check_number(key: str, value: object, allowed: str, fits: Callable[[float], bool]) -> None:

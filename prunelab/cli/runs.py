@@ -12,7 +12,7 @@ from prunelab.records import flat
 from prunelab.report.jobs import SIZES, names, sizes
 from prunelab.report.run_folders import Run, find_runs, read_run
 from prunelab.runtime.streams import say
-from prunelab.text import percent, table
+from prunelab.text import percent, table, visible
 
 DESCRIPTION = "Lists the runs in a folder, or compares two runs: the keys that differ, and the results."
 EPILOG = """\
@@ -27,14 +27,14 @@ def listing(runs: Sequence[Run]) -> str:
     rows = []
     listed = sorted(runs, key=lambda run: str(run.summary.get("started", "")))
     given = [run.given for run in listed]
-    shared = [item for item in given[0] if len(given) > 1 and all(item in items for items in given)]
+    shared = [item for item in next(iter(given), ()) if len(given) > 1 and all(item in items for items in given)]
     for run, name in zip(listed, names(given), strict=True):
         name = "–" if shared and not set(run.given).difference(shared) else name
         when = str(run.summary.get("started", ""))[:16].replace("T", " ")
         result = [percent(run.final.get("sparsity")), percent(run.final.get("test_accuracy"), 2)]
         rows.append([str(run.folder), when, run.status, name, *result])
     lines = table(["run", "started", "status", "overrides", "sparsity", "test accuracy"], rows, left=4)
-    return "\n".join([lines, *([f"all with {' '.join(shared)}"] if shared else [])])
+    return "\n".join([lines, *([f"all with {visible(' '.join(shared), '')}"] if shared else [])])
 
 
 def comparison(first: Run, second: Run) -> str:

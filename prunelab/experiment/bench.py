@@ -21,7 +21,7 @@ from prunelab.pruning import skipping
 from prunelab.pruning.adopted_zeros import AdoptedZeros, adopt_zeros
 from prunelab.pruning.criteria.base import Batch
 from prunelab.pruning.layer_removal import LayerRemoval
-from prunelab.pruning.torch_prune import check_plain
+from prunelab.pruning.plain_parameters import check_plain
 from prunelab.runtime.recurrent import in_one_piece
 from prunelab.runtime.seeding import permutation, seed_all, seeded
 from prunelab.runtime.user_code import explained
@@ -66,6 +66,8 @@ class Bench:
         self.copies_inputs = False  # whether the network writes on its inputs, and therefore gets copies
         self.live_model, self.live_data, self.stored = model, data, Stored()
         known = None if data is None else DataFacts(tuple(data.train.inputs.shape[1:]), class_count(data))
+        if model is not None:
+            check_plain(model)  # a copy may have memory of its own
         self.live_structure = None if model is None else live_identity.structure(model)
         self.facts = known or data_facts(spec.data)
         self.shape = self.facts.shape
@@ -92,8 +94,6 @@ class Bench:
     def new_model(self, draw: str = "init") -> nn.Module:
         """Return the model with initial weights drawn by (seed, `draw`), on the device."""
         seed_all(self.spec.seed, draw)
-        if self.live_model is not None:
-            check_plain(self.live_model)
         if self.live_model is not None and draw == "init":
             with explained(self.name, "cannot be copied"):
                 model = deepcopy(self.live_model)
@@ -160,7 +160,9 @@ class Bench:
         """Return a new optimizer, as each round needs one: old momentum belongs to other weights."""
         part = (self.spec.finetune.optimizer if round else None) or self.spec.optimizer
         try:
-            return build_optimizer(part.target, model or self.model, callbacks or [], self.spec.decay, **part.options)
+            return build_optimizer(
+                part.target, self.model if model is None else model, callbacks or [], self.spec.decay, **part.options
+            )
         except (ValueError, RuntimeError, TypeError) as error:
             raise ConfigError(f"{part}: {error}") from error
 

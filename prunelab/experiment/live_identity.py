@@ -14,6 +14,7 @@ from prunelab.config.source import code_digest, source_digest
 from prunelab.data.cache import digest
 from prunelab.data.dataset import Dataset, Split
 from prunelab.errors import ConfigError
+from prunelab.pruning.plain_parameters import check_plain
 from prunelab.runtime.user_code import explained
 
 NOT_SETTINGS = {*vars(nn.Module()), "training"}
@@ -64,6 +65,8 @@ def of(model: nn.Module | None, data: Dataset | None) -> tuple[str, dict[str, st
         A digest of both, empty if there are none; and the name of each in reports, by `model` and `data`: the model's
         class, or `live data`, with the start of a digest of its own.
     """
+    if model is not None:
+        check_plain(model)
     with explained(f"model={type(model).__name__}", "cannot be saved", only=ConfigError):
         own = None if model is None else [structure(model), digest(state(model))]
     names, held = dict[str, str](), None if data is None else content(data)

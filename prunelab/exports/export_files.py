@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.costs.latency import Run
-from prunelab.errors import ConfigError, one_line
+from prunelab.errors import ConfigError
 from prunelab.exports import fresh_outputs, network_files
 from prunelab.exports.checkpoint import MASKS
 from prunelab.exports.fingerprint import random_inputs
 from prunelab.exports.formats import FORMATS
 from prunelab.exports.network_files import Json, Network
+from prunelab.runtime.user_code import describe
 
 if TYPE_CHECKING:
     from prunelab.data.dataset import Split
@@ -156,7 +157,7 @@ def _write(
                 network_files.write_all(folder, {name: (work / name).read_bytes() for name in row.files})
             except Exception as error:  # exporters raise anything
                 told = isinstance(error, (ConfigError, OSError))
-                why = f"export={kind}: cannot be made: {type(error).__name__}: {one_line(error)[:300]}"
+                why = f"export={kind}: cannot be made: {describe(error)}"
                 failure = error if told else ConfigError(why)
                 if on_error is None:
                     raise failure from error.__cause__ if told else error

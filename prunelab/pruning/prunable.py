@@ -4,13 +4,12 @@ import inspect
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
-import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Pairs, named
-from prunelab.pruning.torch_prune import check_plain
+from prunelab.pruning.plain_parameters import check_plain
 
 SHOWN = 12  # names in a message
 PRUNABLE_TYPES = (nn.modules.conv._ConvNd, nn.Linear)
@@ -39,10 +38,9 @@ def select(
         output: names of modules whose parameters are not pruned.
 
     Raises:
-        ConfigError: for a pattern without a match, a lazy layer, parameters that share memory, or if nothing is left.
+        ConfigError: for a pattern without a match, a lazy layer without a shape, or if nothing is left to prune.
     """
     check_plain(model)
-    _check_memory(model)
     there = {name: (module, key) for name, module, key, _ in named(model)}
     default = {name for name, pair in there.items() if is_prunable(*pair)}
     lazy = [name for name, (module, key) in there.items() if is_lazy(getattr(module, key))]
@@ -97,31 +95,6 @@ def left_out(
         else:
             found[name] = f"a tensor of {type(module).__name__} is not pruned by default; prune.include can name it"
     return found
-
-
-def _check_memory(model: nn.Module) -> None:
-    """Raise ConfigError if elements of parameters share memory, since each parameter has a mask of its own.
-
-    Views of different elements of one tensor share none.
-    """
-    storages: dict[int, dict[str, nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not is_lazy(parameter) and parameter.layout is torch.strided:
-            storages.setdefault(parameter.untyped_storage().data_ptr(), {})[name] = parameter
-    storages.pop(0, None)  # without memory: empty, or on the device `meta`
-    for held in storages.values():
-        size, used = next(iter(held.values())).untyped_storage().nbytes(), sum(x.nbytes for x in held.values())
-        if len(held) == 1 and all(x.is_contiguous() for x in held.values()):
-            continue
-        written = torch.zeros(size, dtype=torch.bool)  # by byte
-        repeated = any(
-            stride == 0 and n > 1 for x in held.values() for stride, n in zip(x.stride(), x.shape, strict=True)
-        )
-        for x in () if repeated else held.values():
-            strides, offset = [stride * x.element_size() for stride in x.stride()], x.storage_offset()
-            written.as_strided((*x.shape, x.element_size()), (*strides, 1), offset * x.element_size()).fill_(True)
-        if int(written.sum()) < used:
-            raise ConfigError(f"model: elements of {_some(held)} share memory; share the parameter itself, or clone()")
 
 
 def _matching(names: Collection[str], key: str, patterns: Sequence[str]) -> set[str]:

@@ -1,10 +1,8 @@
 """Conversion to the form of torch.nn.utils.prune (`weight_orig`, `weight_mask`, a forward hook), and back."""
 
-import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Masks, named
 
 
@@ -44,16 +42,3 @@ def in_torch_form(model: nn.Module) -> list[tuple[str, nn.Module, str]]:
         for key, _ in module.named_buffers(recurse=False)
         if key.endswith("_mask") and hasattr(module, f"{key.removesuffix('_mask')}_orig")
     ]
-
-
-def check_plain(model: nn.Module) -> None:
-    """Raise ConfigError for a model whose weights torch.nn.utils.prune computes, or that is a ScriptModule."""
-    for path, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ConfigError(
-                f"model: {path or 'it'} is a ScriptModule, which takes no hooks; must be the plain module"
-            )
-    for name, _, _ in in_torch_form(model):
-        raise ConfigError(
-            f"model: {name} is in the form of torch.nn.utils.prune; call prunelab.from_torch_prune(model)"
-        )

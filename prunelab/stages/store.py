@@ -21,7 +21,7 @@ from prunelab.stages.checkpoint import Work, verified
 from prunelab.stages.files import StorageError
 from prunelab.stages.stage import Stage, State, name_of
 
-WAIT = 0.05  # seconds between two looks at a lock that another process holds
+WAIT = (0.05, 0.5)  # seconds between two looks at a lock that another process holds, at first and at most
 
 
 class Store:
@@ -79,10 +79,12 @@ class Store:
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Wait until no other process computes or removes the stage. The kernel releases a killed process's lock."""
+        wait, longest = WAIT
         try:
             while (lock := locks.hold(self.root / "locks" / f"{name}.lock")) is None:
                 self.interrupt()
-                turns.wait(WAIT)
+                turns.wait(wait)
+                wait = min(1.5 * wait, longest)  # many that wait would keep the one that computes from computing
         except OSError as error:
             raise StorageError(self.root, error) from error
         try:

@@ -54,55 +54,6 @@ def test_patterns_may_name_other_layers():
     assert selected(Net(), ["norm.weight"]) == ["norm.weight"]
 
 
-def memory(how):
-    """Two layers with weights [4, 4], of which `how` makes the second from the first."""
-    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    net[1].weight = nn.Parameter(how(net[0].weight.data))
-    return net
-
-
-@pytest.mark.parametrize(
-    "how",
-    [
-        lambda w: w,
-        lambda w: w.T,
-        lambda w: w[1:],
-        lambda w: w.view(-1)[::2].view(2, 4),
-        lambda w: w.view(torch.int32).view(torch.float32),
-        lambda w: torch.view_as_complex(w.view(4, 2, 2)),
-    ],
-)
-def test_parameters_that_share_memory_are_refused(how):
-    with pytest.raises(ConfigError, match=r"model: elements of 0\.weight, 1\.weight share memory; share the parameter"):
-        select(memory(how))
-
-
-@pytest.mark.parametrize(
-    "how", [lambda w: w[:1].expand(4, 4), lambda w: w.flatten().unfold(0, 4, 1), lambda w: torch.zeros(()).expand(2, 4)]
-)
-def test_a_parameter_whose_elements_share_memory_is_refused(how):
-    with pytest.raises(ConfigError, match=r"model: elements of 1\.weight share memory"):
-        select(memory(lambda w: how(w.clone())))
-
-
-def test_views_of_other_elements_and_empty_parameters_are_parameters_like_others():
-    flat = torch.arange(64.0)
-    net = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
-    for layer, part in zip(net, (flat[:16], flat[16:48:2], flat[17:48:2], flat[48:]), strict=True):
-        layer.weight = nn.Parameter(part.view(4, 4))
-        layer.bias = nn.Parameter(torch.empty(0))
-    net[3].weight = nn.Parameter(net[3].weight.T)
-    assert len(selected(net)) == 4
-    assert len(select(LeNet().to(memory_format=torch.channels_last).to("meta"))) == 5
-
-
-def test_a_script_is_refused():
-    with pytest.warns(FutureWarning):
-        script = torch.jit.script(nn.Linear(2, 2))
-    with pytest.raises(ConfigError, match="model: 0 is a ScriptModule, which takes no hooks; must be the plain module"):
-        select(nn.Sequential(script, nn.Linear(2, 2)))
-
-
 def test_patterns_are_case_sensitive():
     with pytest.raises(ConfigError):
         select(Net(), ["FC.weight"])

@@ -8,7 +8,7 @@ import user_parts
 from odd_networks import MLP, BatchNorm
 from torch import nn
 
-from prunelab.errors import ConfigError
+from prunelab.errors import ConfigError, one_line
 from prunelab.runtime.user_code import Part, UserCodeError, explained, is_users, user_code
 
 SCORE = Part("strategy.method=user_parts.score", user_parts.score)
@@ -102,6 +102,13 @@ def test_a_message_of_many_lines_is_one_line_and_not_too_long():
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 500
     assert str(error.value).startswith("key=1: cannot: ValueError: a b a b")
+
+
+def test_a_message_has_no_colours():
+    assert (
+        one_line(ValueError("\x1b[96mThis is step 3/3\x1b[0m\n of the\x1b[1;31m export"))
+        == "This is step 3/3 of the export"
+    )
 
 
 def test_the_module_of_a_network_is_named():
