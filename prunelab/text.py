@@ -59,3 +59,18 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     while round(100 * fraction, digits) == 100 and fraction < 1 and digits < 6:
         digits += 1
     return f"{100 * fraction:.{digits}f}%"
+
+
+def in_epochs(number: float) -> str:
+    """Return a number of epochs: 1 epoch, 8 epochs."""
+    return f"{number:.0f} epoch{'s' * (number != 1)}"
+
+
+def dense_name(epochs: float | None, told: str) -> str:
+    """Return the name of a dense network: `dense, 3 epochs (before pruning)`.
+
+    Args:
+        epochs: of its training; None if they are not known.
+        told: what tells it from other dense networks.
+    """
+    return f"dense{'' if epochs is None else f', {in_epochs(epochs)}'} ({told})"

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from prunelab.report.run_folders import read_sweep
-from prunelab.reproduce.reference import reference
+from prunelab.reproduce.reference import presets, reference
 from prunelab.reproduce.results_page import page
 from prunelab.reproduce.verdict import HEADER, measure
 
@@ -51,8 +51,14 @@ def _row(name: str, text: str) -> str:
         return ""
     first, paper = measured[0], re.match(r".*? \d{4}", text.splitlines()[2])  # authors and year
     counted = ", ".join(f"{number} {verdict}" for verdict, number in Counter(row["verdict"] for row in found).items())
-    values = [first["result"], first["published"], first["measured"], first["seeds"], counted]
+    unit = " points" if first["result"] in _differences(name) else ""
+    values = [first["result"], first["published"] + unit, first["measured"] + unit, first["seeds"], counted]
     return f"| [{name}](docs/results/{name}.md) | {paper[0] if paper else ''} | {' | '.join(values)} |\n"
+
+
+def _differences(name: str) -> list[str]:
+    """Return the results of a preset that are differences between two networks, in percentage points."""
+    return [value.name for value in reference(name).values if value.against] if name in presets() else []
 
 
 if __name__ == "__main__":

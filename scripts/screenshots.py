@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -61,20 +60,20 @@ def tensorboard(logdir: Path) -> Iterator[str]:
 
 
 def strategies(sweep: Path) -> str:
-    """Return a table of the strategies of a sweep, the most accurate first, and the finding of its report."""
+    """Return a table of fair baselines and strategies of a sweep, the most accurate first, and its report's finding."""
     runs = [run for run in read_sweep(sweep) if run.status == "completed"]
-    rows: dict[str, dict[object, Any]] = {}
+    report = Report(runs, [sweep])
+    rows = {line.name: line.rows for line in report.longer}
     for run in runs:
-        if not (name := str(choice(run, "strategy"))).startswith("lottery"):  # whose baseline is trained shorter
-            rows.setdefault("nothing pruned, the same epochs", {})[run.seed] = run.baseline
-        rows.setdefault(f"`{name}`", {})[run.seed] = run.result
+        rows[name] = {**rows.get(name := f"`{choice(run, 'strategy')}`", {}), run.seed: run.result}
     cells = {name: sizes(list(found.values())) for name, found in rows.items()}
     ordered = sorted(cells, key=lambda name: (name[0] == "`", -float(cells[name][-1].partition("%")[0])))
     lines = [["strategy", *SIZES], ["---"] * (1 + len(SIZES)), *([name, *cells[name]] for name in ordered)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     versions = runs[0].summary["versions"]
-    told = f"{len({run.seed for run in runs})} seeds, prunelab {versions['prunelab']}, torch {versions['torch']}"
-    return f"{table}\n\nMean ± standard error over {told}. {plain(Report(runs, [sweep]).finding)}\n"
+    told = f"over {len({run.seed for run in runs})} seeds, on one test set"
+    made = f"prunelab {versions['prunelab']}, torch {versions['torch']}"
+    return f"{table}\n\nMean ± standard error {told}; {made}. {plain(report.finding)}\n"
 
 
 def main() -> None:

@@ -188,7 +188,7 @@ def _quick() -> Iterator[None]:
         patch.setattr(mnist, "decoded", functools.cache(mnist.decoded))
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(proof, "fresh_process", SimpleNamespace(call=lambda function, *given: function(*given)))
-        patch.setattr(tensorboard, "accuracy_figure", lambda series: None)
+        patch.setattr(tensorboard, "accuracy_figure", lambda series, dense: None)
         yield
 
 

@@ -272,6 +272,13 @@ def test_the_table_of_results_has_a_row_for_each_page_of_five_seeds(tmp_path, mo
     assert lines[4:] == [f"| [snip](docs/results/snip.md) | {cells} |", "<!-- end of results -->", "b"]
 
 
+def test_a_result_that_is_no_error_has_its_unit():
+    (row,) = [line for line in README.splitlines() if line.startswith("| [obs_mlp]")]
+    assert re.search(r"gain of more than 20 points .*\| > 20 points \| [\d.]+ ± [\d.]+ points \|", row)
+    (row,) = [line for line in README.splitlines() if line.startswith("| [han_lenet300]")]
+    assert "points" not in row
+
+
 def test_the_criterion_of_contributing_scores_by_the_gradient():
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
     defined = {}

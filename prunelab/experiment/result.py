@@ -12,6 +12,7 @@ from prunelab.errors import optional
 from prunelab.records import RoundRecord, columns, csv_columns
 from prunelab.report.results_frame import NO_RESULTS
 from prunelab.text import table
+from prunelab.tracking.accuracy_figure import STYLES, dense_levels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,12 +32,14 @@ class Result:
         model: the final network, with zeros where it is pruned; the compact one with `compact=true`.
         folder: the run folder.
         problems: one line for each file that could not be made, and for a proof that failed; all else is there.
+        baseline: the dense network that was trained as long as the pruned one; None if there is none.
     """
 
     rounds: list[RoundRecord]
     model: nn.Module
     folder: Path
     problems: list[str]
+    baseline: RoundRecord | None = None
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.rounds, self.model, self.folder))
@@ -69,7 +72,7 @@ class Result:
         return pandas.DataFrame([{name: getattr(row, name) for name in names} for row in self.rounds], columns=names)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw test accuracy over sparsity, one point per round; the dense network's is a dashed line, too.
+        """Draw test accuracy over sparsity, one point per round; each dense network is a horizontal line.
 
         Args:
             ax: where to draw; by default a new figure.
@@ -80,7 +83,8 @@ class Result:
         pyplot: Any = optional("matplotlib.pyplot", "Result.plot()")
         found: Axes = pyplot.subplots()[1] if ax is None else ax
         accuracy = [100 * row.test_accuracy for row in self.rounds]
-        found.axhline(accuracy[0], color="grey", linestyle="--", label="dense network")
+        for (name, level), style in zip(dense_levels(self.rounds[0], self.baseline).items(), STYLES, strict=False):
+            found.axhline(100 * level, color="grey", linestyle=style, label=name)
         found.plot([100 * row.sparsity for row in self.rounds], accuracy, marker="o", label="pruned")
         found.set(xlabel="sparsity (%)", ylabel="test accuracy (%)")
         found.legend()

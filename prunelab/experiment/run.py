@@ -44,7 +44,7 @@ def run(
         final_round = train_and_prune(bench, rounds, store, report)
         final = finish(bench, report, report.rounds[final_round])
         report.finish()
-    return Result(report.rounds, final, folder, report.problems.lines)
+    return Result(report.rounds, final, folder, report.problems.lines, report.baseline)
 
 
 def train_and_prune(bench: Bench, rounds: Sequence[Round], store: Store, report: RunFolder) -> int:

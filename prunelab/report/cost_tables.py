@@ -55,7 +55,10 @@ def sizes(groups: Sequence[Group]) -> Table:
 
 
 def latencies(groups: Sequence[Group]) -> Table:
-    """Return the latency and speed-up of each form that was timed, or that cannot be faster than the dense network."""
+    """Return the latency and speed-up of each form that was timed, or that cannot be faster than the dense network.
+
+    The table is empty if nothing was timed.
+    """
     rows = []
     for (group, form), found in _forms(groups).groupby(["group", "form"], sort=False):
         timed = found[found["speedup_1"].notna()]
@@ -65,6 +68,7 @@ def latencies(groups: Sequence[Group]) -> Table:
             said = {key: " or ".join(sorted(set(filter(None, timed[key])))) for key in ("against", "timed_in")}
             row = {"group": group, "form": form, "seeds": len(timed), "threads": threads, "why_no_faster": why, **said}
             rows.append({**row, **timed[TIMED].mean(), **timed[TIMED].sem().add_suffix("_error")})
+    rows = rows if any(row["seeds"] for row in rows) else []
     measured = [field for key in TIMED for field in (key, f"{key}_error")]
     fields = ["group", "form", "seeds", "threads", *measured, "against", "why_no_faster", "timed_in"]
     columns = [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from prunelab.report.form_rows import Numbers
 from prunelab.report.groups import DOSES, Group, label
-from prunelab.report.jobs import mean_and_error
+from prunelab.text import dense_name
 
 SHOWN = 8  # number of curves that a panel of a figure shows in a colour; more colours cannot be told apart
 PANELS = 4  # number of panels at most, to limit the size of the page; tables and comparisons have every curve
@@ -123,10 +125,25 @@ def _coloured(found: list[Curve]) -> list[Curve]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The dense networks (one per seed) that one or more curves start from."""
+    """The dense networks (one per seed) that one or more curves start from, or are compared with.
+
+    Args:
+        told: what tells them from other dense networks.
+    """
 
     rows: Mapping[Seed, Numbers]
     curves: Sequence[Curve]
+    told: str = ""
+
+    @property
+    def epochs(self) -> float | None:
+        """For how many epochs they were trained; None if unknown."""
+        return next(iter(self.rows.values())).get("epochs")
+
+    @property
+    def name(self) -> str:
+        """Their name in tables and figures: `dense, 8 epochs (as l1, global)`."""
+        return dense_name(self.epochs, self.told)
 
     @property
     def point(self) -> Point:
@@ -142,9 +159,8 @@ def baselines(found: Iterable[Curve], longer: bool = False) -> list[Baseline]:
     """
     merged: list[tuple[dict[Seed, Numbers], list[Curve]]] = []
     for curve in found:
-        rows = dict(curve.points[0].rows) if curve.points and curve.points[0].round == 0 else {}
-        if longer:
-            rows = {run.seed: run.baseline for run in curve.last.group.runs if run.baseline}
+        runs = curve.last.group.runs
+        rows = {run.seed: row for run in runs if (row := run.baseline if longer else run.rounds.get(0))}
         rows = {s: row for s, row in rows.items() if row.get("epochs") != 0 and row.get("test_accuracy") is not None}
         if not rows:  # pruned at initialization: there is no trained dense network
             continue
@@ -156,7 +172,21 @@ def baselines(found: Iterable[Curve], longer: bool = False) -> list[Baseline]:
                 break
         else:
             merged.append((rows, [curve]))
-    return [Baseline(rows, members) for rows, members in merged]
+    return [Baseline(rows, members, _told(members, len(merged), longer)) for rows, members in merged]
+
+
+def _told(members: Sequence[Curve], lines: int, longer: bool) -> str:
+    """Return which experiments a dense network belongs to, one of several `lines`."""
+    names = ", ".join(c.label for c in members) if len(members) <= SHOWN else f"{len(members)} experiments"
+    if longer:
+        return "as the pruned one" if lines == len(members) == 1 else f"as {names}"
+    return "before pruning" + f": {names}" * (lines > 1)
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and its standard error (sample standard deviation ÷ √n); the error of one value is 0."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return statistics.fmean(values), error
 
 
 def pareto(candidates: Iterable[Point]) -> list[Point]:

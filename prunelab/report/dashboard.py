@@ -16,13 +16,14 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from prunelab.report.curves import Curve, Point, curves
+from prunelab.report.curves import Curve, Point, baselines, curves
 from prunelab.report.groups import group
 from prunelab.report.run_folders import find_runs
 from prunelab.stages.files import drop_link
 from prunelab.tracking.accuracy_figure import OVER_SPARSITY, Dot, accuracy_figure, axes
 
 FOLDER = "summary"
+LEVELS = 4  # dense networks of each kind that the picture shows at most
 MEANS = "mean_over_sparsity"  # not a job's tag: a chart of means would look for its bands in the jobs, too
 
 
@@ -44,7 +45,9 @@ def write(sweep: Path) -> list[Path]:
     found = curves(group(find_runs([sweep])))
     folders = _folders(top, [curve.label for curve in found])
     dots = {curve.label: _dots(curve) for curve in found}
-    drawn = accuracy_figure({label: line for label, line in dots.items() if line})
+    dense = {line.name: line.point for longer in (False, True) for line in baselines(found, longer)[:LEVELS]}
+    levels = {name: accuracy for name, point in dense.items() if (accuracy := point.mean("test_accuracy")) is not None}
+    drawn = accuracy_figure({label: line for label, line in dots.items() if line}, levels)
     page = [_page(_layout()), *([drawn] if drawn else [])]  # in the first run: one of its own would have no scalars
     for curve, folder in zip(found, folders, strict=True):
         shared = [Event(summary=Summary(value=page))] if curve is found[0] else []

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from prunelab.report.curves import Curve, Point
-from prunelab.report.jobs import mean_and_error
+from prunelab.report.curves import Curve, Point, mean_and_error
+from prunelab.report.groups import unlike
 
 SAME = 0.005  # sparsities that differ by at most half a percentage point count as equal
+NO_SPREAD = 1e-12  # differences between seeds that differ by at most so much count as equal
 LEVEL = 0.95  # of the confidence intervals
 EVERY_PAIR = 64  # up to so many curves, every two are compared; beyond that, each with the best one
 
@@ -23,7 +24,8 @@ class Difference:
     """The mean of test accuracy of `first` − `second`, with its confidence interval and p-value.
 
     Accuracies and sparsity are fractions. `p` is that of the two-sided paired t-test, which `holm` corrects for the
-    number of comparisons. `low`, `high` and `p` are None with fewer than two seeds.
+    number of comparisons. `low`, `high` and `p` are None with one seed, and where the difference is the same on all
+    seeds: accuracies are multiples of 1 / n, so that a few differences are equal by chance.
     """
 
     first: str
@@ -43,10 +45,11 @@ class Difference:
     @property
     def verdict(self) -> str:
         """The result of the comparison as a phrase."""
-        if self.low is None or self.high is None:
+        if self.seeds == 1:
             return "one seed: significance unknown"
-        if self.low == self.high == 0:
-            return f"equal on {self.seeds} seeds"
+        if self.p is None:
+            same = "equal" if abs(self.mean) <= NO_SPREAD else "the same difference"
+            return f"{same} on all {self.seeds} seeds: no spread to test"
         if not self.decided:
             return f"no significant difference ({self.seeds} seeds)"
         better = self.first if self.mean > 0 else self.second
@@ -54,8 +57,8 @@ class Difference:
 
 
 def in_points(fraction: float) -> str:
-    """Return a fraction in percentage points: 0.0041 gives 0.4; with more digits where it would read 0.0."""
-    digits = 1
+    """Return a fraction in percentage points: 0.0041 gives 0.41; with more digits where it would read 0.00."""
+    digits = 2
     while round(100 * fraction, digits) == 0 and fraction != 0 and digits < 4:
         digits += 1
     return f"{100 * fraction:.{digits}f}"
@@ -96,10 +99,10 @@ def difference(first: tuple[str, Point], second: tuple[str, Point], same: float 
     sparsity, _ = mean_and_error(sparsities)
     mean, error = mean_and_error(accuracies)
     freedom = len(accuracies) - 1
-    if not freedom:
-        return Difference(a, b, sparsity, 1, mean, None, None, None)
+    if max(accuracies) - min(accuracies) <= NO_SPREAD:
+        return Difference(a, b, sparsity, freedom + 1, mean, None, None, None)
     half = t_quantile(freedom) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
+    p = 2 * float(stats.t.sf(abs(mean) / error, freedom))
     return Difference(a, b, sparsity, freedom + 1, mean, mean - half, mean + half, p)
 
 
@@ -113,6 +116,11 @@ def holm(found: Iterable[Difference]) -> list[Difference]:
     known = [d.p for d in found if d.p is not None]
     corrected = iter(multipletests(known, method="holm")[1] if known else ())
     return [d if d.p is None else replace(d, p=float(next(corrected))) for d in found]
+
+
+def tested(found: Iterable[Difference]) -> int:
+    """Return the number of differences that have a p-value, which is what the p-values are corrected for."""
+    return sum(d.p is not None for d in found)
 
 
 def compare(first: Curve, second: Curve) -> Iterator[Difference]:
@@ -130,13 +138,44 @@ def _apart(a: Point, b: Point) -> float:
     return abs((a.mean("sparsity") or 0.0) - (b.mean("sparsity") or 0.0))
 
 
-def all_pairs(curves: Sequence[Curve]) -> list[list[Difference]]:
-    """Return the differences of each two curves that have a sparsity in common, the highest sparsity first.
+def best(curves: Sequence[Curve]) -> tuple[Curve, Point]:
+    """Return the curve with the best validation accuracy at the shared sparsity, and its point there."""
+    level = shared_level(curves)
+    at = [(curve, point) for curve in curves for point in at_level(curve, level)]
+    at = at or [(curve, curve.last) for curve in curves]
+    return max(at, key=lambda item: item[1].mean("val_accuracy") or 0.0)
 
-    With more than `EVERY_PAIR` curves, the pairs are the curve with the best validation accuracy and each other one.
+
+def shared_level(curves: Sequence[Curve]) -> float:
+    """Return the sparsity that most curves have; if several, the highest."""
+    levels = {round(point.mean("sparsity") or 0.0, 4) for curve in curves for point in curve.pruned}
+    return max(levels, key=lambda level: (sum(bool(at_level(c, level)) for c in curves), level), default=0.0)
+
+
+def at_level(curve: Curve, level: float) -> list[Point]:
+    """Return the curve's point nearest to a sparsity, in a list; an empty list if none is within `SAME` of it."""
+    near = [point for point in curve.pruned if abs((point.mean("sparsity") or 0.0) - level) <= SAME]
+    return sorted(near, key=lambda point: abs((point.mean("sparsity") or 0.0) - level))[:1]
+
+
+def all_pairs(curves: Sequence[Curve]) -> list[list[Difference]]:
+    """Return the differences of each two curves on the same data that share a sparsity, the highest sparsity first.
+
+    With more than `EVERY_PAIR` curves, the pairs are the best curve and each other one.
     """
     pairs: Iterable[tuple[Curve, Curve]] = itertools.combinations(curves, 2)
     if len(curves) > EVERY_PAIR:
-        best = max(curves, key=lambda curve: curve.last.mean("val_accuracy") or 0.0)
-        pairs = ((best, curve) for curve in curves if curve is not best)
-    return [found for a, b in pairs if (found := list(compare(a, b)))]
+        first, _ = best(curves)
+        pairs = ((first, curve) for curve in curves if curve is not first)
+    alike = ((a, b) for a, b in pairs if not unlike([curve.last.group.runs[0] for curve in (a, b)], "data"))
+    return [found for a, b in alike if (found := list(compare(a, b)))]
+
+
+def one_each(pairs: Iterable[Sequence[Difference]], level: float) -> list[Difference]:
+    """Return of each pair the difference at a sparsity, or else at the highest one; p-values corrected for all pairs.
+
+    Args:
+        level: the sparsity, a fraction.
+    """
+    chosen = (next((d for d in pair if abs(d.sparsity - level) <= SAME), pair[0]) for pair in pairs)
+    return holm(chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,30 +17,50 @@ from prunelab.text import percent
 ACCURACY = "Test accuracy, last epoch (%)"
 UNNAMED = 60  # grey curves that are drawn at most, to limit the size of the page
 EPOCHS = 400  # points that a training curve has at most
+DOTS, DASHES = (1.5, 3.0), (6.0, 3.0)  # lengths of line and gap
 
 
-def over_sparsity(curves: Sequence[Curve], dense: Sequence[Baseline]) -> Figure:
+class Level(NamedTuple):
+    """A dense network as a horizontal line of a figure; colour 0 is the grey of one that several curves share."""
+
+    line: Baseline
+    colour: int
+    dashes: tuple[float, float]
+
+
+def levels(curves: Sequence[Curve], dense: Sequence[Baseline], longer: Sequence[Baseline]) -> list[Level]:
+    """Return the dense networks of a panel's coloured curves: before pruning dotted, trained as long dashed."""
+    shown = {curve.label: curve.colour for curve in curves if curve.colour}
+    found = []
+    for lines, (length, gap) in ((dense, DOTS), (longer, DASHES)):
+        grey = 0
+        for line in lines:
+            colours = [shown[curve.label] for curve in line.curves if curve.label in shown]
+            own = colours[0] if colours and len(lines) > 1 and len(line.curves) == 1 else 0
+            grey += bool(colours) and not own
+            found += [Level(line, own, (length if own else length * grey, gap))] if colours else []
+    return found
+
+
+def over_sparsity(curves: Sequence[Curve], dense: Sequence[Level]) -> Figure:
     """Draw test accuracy over sparsity."""
     return _accuracy(Drawing("sparsity", "Test accuracy over sparsity"), curves, dense, "sparsity")
 
 
-def over_compression(curves: Sequence[Curve], dense: Sequence[Baseline]) -> Figure:
+def over_compression(curves: Sequence[Curve], dense: Sequence[Level]) -> Figure:
     """Draw test accuracy over compression ratio."""
     return _accuracy(Drawing("compression", "Test accuracy over compression ratio"), curves, dense, "compression_ratio")
 
 
-def _accuracy(drawing: Drawing, curves: Sequence[Curve], dense: Sequence[Baseline], key: str) -> Figure:
+def _accuracy(drawing: Drawing, curves: Sequence[Curve], dense: Sequence[Level], key: str) -> Figure:
     axes, sparse = drawing.axes, key == "sparsity"
     compression = "Compression ratio: all ÷ nonzero parameters (×, log scale)"
     drawing.labels("Sparsity of the prunable weights (%)" if sparse else compression, ACCURACY)
     if not sparse:
         _logarithmic(axes, [point.mean(key) or 1.0 for curve in curves for point in curve.points], "×")
-    for line in dense:
-        named = next((curve.colour for curve in line.curves if curve.colour), None)
-        if named is None:
-            continue
-        _level(axes, line.point, MUTED if len(dense) == 1 else colour(named), ":", "dense")
-        drawing.described.append(f"Dense network: {percent(line.point.mean('test_accuracy'), 2)}.")
+    for line, number, dashes in dense:
+        _level(axes, line.point, colour(number) if number else MUTED, (0, dashes), "dense")
+        drawing.described.append(f"{line.name}: {percent(line.point.mean('test_accuracy'), 2)}.")
     for curve in _ordered(curves):
         if curve.flat:
             _level(axes, curve.last, colour(curve.colour), "-.", "level")
@@ -73,7 +94,7 @@ def _line(axes: Axes, curve: Curve, key: str, unit: float) -> None:
         axes.fill_between(x, low, high, color=shade, alpha=0.18, linewidth=0, gid="pl-band")
 
 
-def _level(axes: Axes, point: Point, shade: str, style: str, name: str) -> None:
+def _level(axes: Axes, point: Point, shade: str, style: str | tuple[int, tuple[float, float]], name: str) -> None:
     accuracy = point.mean("test_accuracy")
     if accuracy is not None:
         axes.axhline(100 * accuracy, color=shade, linestyle=style, linewidth=1.4, gid=f"pl-{name}")
@@ -99,8 +120,13 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def front(curves: Sequence[Curve], chosen: Sequence[Point]) -> Figure:
-    """Draw test accuracy over nonzero parameters, with rings around the points of the Pareto front."""
+def front(curves: Sequence[Curve], longer: Sequence[Baseline], chosen: Sequence[Point]) -> Figure:
+    """Draw test accuracy over nonzero parameters, with rings around the points of the Pareto front.
+
+    Args:
+        longer: the dense networks that were trained as long as the pruned ones, which are candidates, too.
+        chosen: the points of the front.
+    """
     drawing = Drawing("front", "Test accuracy over nonzero parameters, with the Pareto front")
     drawing.labels("Nonzero parameters (log scale)", ACCURACY)
     axes = drawing.axes
@@ -112,6 +138,8 @@ def front(curves: Sequence[Curve], chosen: Sequence[Point]) -> Figure:
             x, y = zip(*places, strict=True)
             marker = MARKERS[curve.colour] if curve.colour else "."
             axes.plot(x, y, marker, color=colour(curve.colour), gid="pl-points")
+    for place in filter(None, (_place(line.point) for line in longer)):
+        axes.plot(*place, "p", color=MUTED, gid="pl-longer")
     ringed = [place for place in map(_place, chosen) if place]
     if ringed:
         x, y = zip(*ringed, strict=True)

@@ -23,6 +23,7 @@ DOSES = (  # keys that say how much is pruned
     "allocation.threshold", "tolerance",
 )
 # fmt: on
+TREATMENTS = ("init", "checkpoint", "label_noise")  # keys of model and data that leave network and test set the same
 # Keys whose value alone names them in a label.
 CHOICES = ("strategy", "model", "data", "schedule", "criterion", "granularity", "allocation", "experiment")
 
@@ -154,6 +155,19 @@ def choice(run: Run, key: str) -> str | None:
     if isinstance(value, Mapping):
         value = value.get("name") or str(value.get("_target_") or "").rpartition(".")[2] or None
     return None if value is None else str(value)
+
+
+def unlike(runs: Sequence[Run], part: str) -> bool:
+    """Return whether runs have unlike models or data, which cannot be compared; a key that some lack does not count.
+
+    Args:
+        part: `model` or `data`.
+    """
+    found = [
+        flat(value if isinstance(value, Mapping) else {"": value}) for run in runs if (value := run.config.get(part))
+    ]
+    shared = set.intersection(*map(set, found)) - set(TREATMENTS) if found else set()
+    return any(one[key] != found[0][key] for one in found for key in shared)
 
 
 def _value(run: Run, key: str) -> Any:

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import math
-import re
-import statistics
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from prunelab.report.curves import baselines, curves, mean_and_error
 from prunelab.report.form_rows import Numbers
+from prunelab.report.groups import group
 from prunelab.report.run_folders import Run
 from prunelab.text import percent, table, visible
 
-LONGER = "dense, trained as long"
-DENSE = ("data", "model", "optimizer", "lr_schedule", "regularizer", "train")  # what dense training depends on
 MEANING = (
     "Sparsity: zeros ÷ weights that may be pruned. Compression: all parameters ÷ nonzero ones. Theoretical speed-up: "
     "multiply-adds ÷ those on nonzero weights, not time. Test accuracy: after the last epoch"
 )
+ERROR = "over seeds, on this one test set; the sampling of test images is not in it"
 SIZES = ("sparsity", "compression", "theoretical speed-up", "test accuracy")
 
 
 def sweep_text(jobs: Sequence[Run]) -> str:
     """Return the table of a sweep's jobs, the means over seeds if there are several, and what failed."""
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    means = _seeds_table(jobs, common)
-    text = "\n\n".join(filter(None, [_jobs_table(jobs, common), means]))
-    spread = "; ± standard error of the mean over seeds" if "±" in text else ""
+    found = group(jobs)
+    lines = [line for longer in (False, True) for line in baselines(curves(found), longer)]
+    dense = {line.name: list(line.rows.values()) for line in lines}
+    seeds = max((len(one.runs) for one in found), default=0)
+    means = _seeds_table(jobs, common, dense) if seeds > 1 else ""
+    text = "\n\n".join(filter(None, [_jobs_table(jobs, common, dense), means]))
+    spread = f". ±: standard error of the mean {ERROR}" if means else ""
     if any(job.result for job in jobs):
-        text += "\n" + textwrap.fill(f"{MEANING}{spread}.", 120)
+        text += "\n" + textwrap.fill(f"{MEANING}{spread}. {few_seeds(seeds)}", 120)
     failed = [job for job in jobs if job.status != "completed"]
     for job in failed:
         said = f"job {job.number} {job.status}: {' '.join(job.overrides)}{job.error and f': {job.error}'}"
@@ -39,39 +41,29 @@ def sweep_text(jobs: Sequence[Run]) -> str:
     return text + (f"\n{len(failed)} of {len(jobs)} jobs did not complete" if failed else "")
 
 
-def _jobs_table(jobs: Sequence[Run], common: Collection[str]) -> str:
+def few_seeds(seeds: int) -> str:
+    """Return what two seeds are worth; an empty text for any other number."""
+    return "2 seeds: an interval means little; take 5." if seeds == 2 else ""
+
+
+def _jobs_table(jobs: Sequence[Run], common: Collection[str], dense: Mapping[str, Sequence[Numbers]]) -> str:
     """Return a table with one line per job, without the overrides that all jobs have in `common`; dense ones first."""
-    rows = [["", name, *sizes(found), "", ""] for name, found in _dense(jobs, common).items()]
+    rows = [["", name, *sizes(found), _seconds(found), ""] for name, found in dense.items()]
     for job in jobs:
         cells = [*sizes([job.result]), f"{job.seconds or 0:.1f}"] if job.result else [""] * (len(SIZES) + 1)
         status = "" if job.status == "completed" else job.status
         rows.append([str(job.number), _name(job.overrides, common), *cells, status])
-    for name, row in _baselines(jobs, common):
-        rows.append(["", f"{LONGER} {name}".strip(), *sizes([row]), f"{row.get('seconds') or 0:.1f}", ""])
     return table(["job", "overrides", *SIZES, "seconds", ""], rows, left=2)
 
 
-def _dense(jobs: Sequence[Run], common: Collection[str]) -> dict[str, list[Numbers]]:
-    """Return the dense networks by what they are trained from, one for each seed."""
-    found: dict[str, dict[object, Numbers]] = {}
-    for job in jobs:
-        if job.status == "completed" and (row := job.rounds.get(0)):
-            told = [o for o in job.overrides if o not in common and re.split(r"[.=]", o.lstrip("+"))[0] in DENSE]
-            found.setdefault(" ".join(["dense", *told]), {})[job.seed] = row
-    return {name: list(rows.values()) for name, rows in found.items()}
-
-
-def _seeds_table(jobs: Sequence[Run], common: Collection[str]) -> str:
-    """Return a table of means over seeds, test accuracy ± its standard error; an empty text if each has one seed."""
-    groups = dict(_dense(jobs, common))
+def _seeds_table(jobs: Sequence[Run], common: Collection[str], dense: Mapping[str, Sequence[Numbers]]) -> str:
+    """Return a table of means over seeds, test accuracy ± its standard error; dense networks first."""
+    groups = {name: list(rows) for name, rows in dense.items()}
     for job in jobs:
         if job.status == "completed":
             groups.setdefault(_name(job.overrides, common, seed=False), []).append(job.result)
-    for name, row in _baselines(jobs, common, seed=False):
-        groups.setdefault(f"{LONGER} {name}".strip(), []).append(row)
     rows = [[name, str(len(finals)), *sizes(finals)] for name, finals in groups.items()]
-    several = any(len(finals) > 1 for finals in groups.values())
-    return table(["overrides", "seeds", *SIZES], rows) if several else ""
+    return table(["overrides", "seeds", *SIZES], rows)
 
 
 def sizes(rows: Sequence[Numbers]) -> list[str]:
@@ -82,16 +74,9 @@ def sizes(rows: Sequence[Numbers]) -> list[str]:
     return [percent(_mean(rows, "sparsity")[0]), *ratios, percent(accuracy, 2) + spread]
 
 
-def _baselines(jobs: Sequence[Run], common: Collection[str], *, seed: bool = True) -> Iterator[tuple[str, Numbers]]:
-    """Yield each dense network that was trained as long as pruned ones, named by what the jobs that share it share."""
-    sharing: dict[object, list[Run]] = {}
-    for job in jobs:
-        if job.baseline and job.status == "completed":
-            sharing.setdefault(str(job.summary["baseline"].get("stage")), []).append(job)
-    for those in sharing.values():
-        shared = [item for item in those[0].overrides if all(item in job.overrides for job in those)]
-        told = [item for item in shared if item not in common and (seed or not item.startswith("seed="))]
-        yield " ".join(told if len(sharing) > 1 else []), those[0].baseline
+def _seconds(rows: Sequence[Numbers]) -> str:
+    seconds, _ = _mean(rows, "seconds")
+    return "" if seconds is None else f"{seconds:.1f}"
 
 
 def _mean(rows: Sequence[Numbers], key: str) -> tuple[float | None, float]:
@@ -116,9 +101,3 @@ def _name(overrides: Iterable[str], common: Collection[str], *, seed: bool = Tru
 
 def _times(ratio: float | None) -> str:
     return "–" if ratio is None else f"{ratio:.2f}×"
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and its standard error (sample standard deviation ÷ √n); the error of one value is 0."""
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return statistics.fmean(values), error

@@ -18,6 +18,7 @@ from prunelab.report import cost_tables, differences, figures, mask_pictures, re
 from prunelab.report.curves import Baseline, Curve, Point, baselines, curves, final, pareto
 from prunelab.report.drawing import Figure, style
 from prunelab.report.groups import Group, group
+from prunelab.report.jobs import ERROR
 from prunelab.report.mask_pictures import Picture
 from prunelab.report.run_folders import Run
 from prunelab.report.tables import Table, plain
@@ -59,7 +60,10 @@ class Report:
     def markdown(self) -> str:
         """Return the sentences, the tables and the commands as Markdown."""
         counted = ", ".join(f"{number} {status}" for status, number in self.counts.items())
-        text = ["# Pruning report", *map(plain, (self.compared, f"Runs: {counted}.", self.finding))]
+        text = [
+            "# Pruning report",
+            *map(plain, filter(None, [self.compared, f"Runs: {counted}.", self.finding, self.spread])),
+        ]
         text += [table.markdown() for table in self.tables.values() if table.columns and len(table.frame)]
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "".join(self.commands))), default=0))
         commands = "\n".join(" ".join(command.split()) for command in self.commands)
@@ -89,7 +93,12 @@ class Report:
     @cached_property
     def finding(self) -> str:
         """The main finding."""
-        return sentences.headline(self.curves, self.dense, self.longer)
+        return sentences.headline(self.curves, self.dense, self.longer, self.differences)
+
+    @property
+    def spread(self) -> str:
+        """What ± is over; an empty text if no experiment has several seeds."""
+        return f"± is the standard error {ERROR}." if any(curve.seeds > 1 for curve in self.curves) else ""
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -112,6 +121,16 @@ class Report:
         numbers = sorted({curve.panel for curve in self.curves}) or [0]
         return [[replace(c, colour=c.colour if c.panel == n else 0) for c in self.curves] for n in numbers]
 
+    @cached_property
+    def pairs(self) -> list[list[differences.Difference]]:
+        """The paired differences of each two curves, not corrected."""
+        return differences.all_pairs(self.curves)
+
+    @cached_property
+    def differences(self) -> list[differences.Difference]:
+        """One difference of each pair, with p-values corrected for the number of pairs."""
+        return differences.one_each(self.pairs, differences.shared_level(self.curves))
+
     @property
     def compared_with_best(self) -> bool:
         """Whether there are too many curves to compare every two of them."""
@@ -127,11 +146,17 @@ class Report:
         """The dense networks that were trained as long as the pruned ones."""
         return baselines(self.curves, longer=True)
 
+    def levels(self, panel: Sequence[Curve]) -> list[figures.Level]:
+        """The dense networks that the figures of a panel show as horizontal lines."""
+        return figures.levels(panel, self.dense, self.longer)
+
     @cached_property
     def front(self) -> list[tuple[str, Point]]:
         """The Pareto front of all points of all curves, with their names."""
-        points = [point for curve in self.curves for point in curve.points]
-        return [("dense network" if point.round == 0 else point.group.label, point) for point in pareto(points)]
+        dense = [(line.name, line.point) for line in (*self.dense, *self.longer)]
+        named = [*dense, *((point.group.label, point) for curve in self.curves for point in curve.pruned)]
+        names = {id(point): name for name, point in named}
+        return [(names[id(point)], point) for point in pareto(point for _, point in named)]
 
     @cached_property
     def pictures(self) -> list[Picture]:
@@ -147,9 +172,9 @@ class Report:
                 (number, figure)
                 for number, panel in enumerate(self.panels)
                 for figure in (
-                    figures.over_sparsity(panel, self.dense),
-                    figures.over_compression(panel, self.dense),
-                    figures.front(panel, [point for _, point in self.front]),
+                    figures.over_sparsity(panel, self.levels(panel)),
+                    figures.over_compression(panel, self.levels(panel)),
+                    figures.front(panel, self.longer, [point for _, point in self.front]),
                     *figures.training(panel),
                 )
             ]
@@ -166,15 +191,15 @@ class Report:
 
         Empty tables, tables of dashes and columns of dashes are left out.
         """
-        pairs = differences.all_pairs(self.curves)
-        highest = "Paired differences in test accuracy at the highest sparsity that both experiments have"
-        each = "Paired differences in test accuracy at each sparsity that both experiments have"
+        every = differences.holm(itertools.chain.from_iterable(self.pairs))
+        one = "Paired differences in test accuracy at the sparsity that most have, or else the highest that both have"
+        each = "Exploratory: paired differences in test accuracy at each sparsity that both experiments have"
         ends = [(group, final(group)) for group in self.groups]
         made = [
             result_tables.results(ends, self.dense, self.longer),
             result_tables.pareto(self.front),
-            result_tables.differences((pair[0] for pair in pairs), "differences", highest),
-            result_tables.differences(itertools.chain.from_iterable(pairs), "differences_all", each),
+            result_tables.differences(self.differences, "differences", one),
+            *(result_tables.differences(every, "differences_all", each) for _ in every[len(self.differences) :][:1]),
             result_tables.layers(self.groups),
             result_tables.masks(self.pictures),
             cost_tables.sizes(self.groups),

@@ -8,13 +8,12 @@ from dataclasses import asdict
 import pandas as pd
 
 from prunelab.report.curves import SHOWN, Baseline, Point
-from prunelab.report.differences import Difference, holm, in_points
+from prunelab.report.differences import Difference, in_points, tested
 from prunelab.report.groups import Group
 from prunelab.report.mask_pictures import Picture
 from prunelab.report.run_folders import Run
 from prunelab.report.tables import AT_MOST, Column, Table, count, share, times, words
 
-LONGER = "dense network, trained as long"
 MEASURED = ("sparsity", "nonzero", "compression_ratio", "theoretical_speedup", "val_accuracy", "test_accuracy")
 REASONS = {
     "missing": "no summary.json: the run never started, or was killed at once",
@@ -42,11 +41,7 @@ def results(ends: Sequence[tuple[Group, Point]], dense: Sequence[Baseline], long
     """
     if len(ends) > AT_MOST:
         ends = sorted(ends, key=lambda end: end[1].mean("val_accuracy") or 0.0, reverse=True)
-    start = [
-        (_dense_name(line, len(lines), which), line.point)
-        for which, lines in (("dense network", dense), (LONGER, longer))
-        for line in lines
-    ]
+    start = [(line.name, line.point) for line in (*dense, *longer)]
     pruned = [(group.label, point) for group, point in ends]
     points = start + pruned if len(dense) <= SHOWN else pruned + start
     columns = [
@@ -59,10 +54,6 @@ def results(ends: Sequence[tuple[Group, Point]], dense: Sequence[Baseline], long
     ]
     title = "Results after the last epoch, mean ± standard error over seeds"
     return Table("results", title, columns, _measured(points))
-
-
-def _dense_name(line: Baseline, lines: int, which: str) -> str:
-    return which if lines == 1 else f"{which} of {', '.join(curve.label for curve in line.curves)}"
 
 
 def pareto(front: Sequence[tuple[str, Point]]) -> Table:
@@ -80,10 +71,11 @@ def pareto(front: Sequence[tuple[str, Point]]) -> Table:
     return Table("pareto", title, columns, _measured(front))
 
 
-def differences(found: Iterable[Difference], name: str, title: str) -> Table:
+def differences(found: Sequence[Difference], name: str, title: str) -> Table:
     """Return paired differences with their confidence intervals, verdicts, and p-values corrected for their number."""
     fields = ["first", "second", "sparsity", "seeds", "mean", "low", "high", "p", "verdict"]
-    rows = [{**asdict(difference), "verdict": difference.verdict} for difference in holm(found)]
+    rows = [{**asdict(difference), "verdict": difference.verdict} for difference in found]
+    title = f"{title}; corrected over all {tested(found)}"
     columns = [
         Column("A − B", lambda row: f"{row['first']} − {row['second']}", words=True),
         words("verdict", "verdict"),

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from prunelab.report.curves import Baseline, Curve, Point
-from prunelab.report.differences import SAME, Difference, difference, holm, in_points
-from prunelab.report.groups import Group, choice, in_order, overrides
+from prunelab.report.differences import (
+    SAME,
+    Difference,
+    at_level,
+    best,
+    difference,
+    in_points,
+    shared_level,
+    tested,
+)
+from prunelab.report.groups import Group, choice, in_order, overrides, unlike
+from prunelab.report.jobs import few_seeds
 from prunelab.report.run_folders import Run
-from prunelab.text import percent
+from prunelab.text import in_epochs, percent
 
 MANY = 8  # names that a sentence lists at most; more are counted
 PARTS = ("model", "data", "schedule")
@@ -57,36 +68,48 @@ def counts(runs: Sequence[Run]) -> Counter[str]:
     return Counter({"completed": 0, "failed": 0, "missing": 0} | Counter(run.status for run in runs))
 
 
-def headline(curves: Sequence[Curve], dense: Sequence[Baseline], longer: Sequence[Baseline] = ()) -> str:
+def headline(
+    curves: Sequence[Curve], dense: Sequence[Baseline], longer: Sequence[Baseline], found: Sequence[Difference]
+) -> str:
     """Return the main finding. The best experiment is chosen by validation accuracy and reported by test accuracy.
 
     Args:
-        longer: the dense networks that were trained as long as the pruned ones.
+        dense, longer: the dense networks before pruning, and those that were trained as long as the pruned ones.
+        found: the differences of the table, whose verdicts are repeated.
     """
     if not curves:
         return "No run completed, so there is nothing to compare."
-    level = _shared_level(curves)
-    at = [(curve, point) for curve in curves for point in _at(curve, level)]
-    at = at or [(curve, curve.last) for curve in curves]
-    curve, best = max(at, key=lambda item: item[1].mean("val_accuracy") or 0.0)
-    reached = _reached(best) + _against_unpruned(curve, best, curves, dense, longer)
-    start = f"At {percent(best.mean('sparsity'))} sparsity ({best.mean('compression_ratio') or 1:.1f}× compression) "
-    if len(at) == 1:
-        return f"{start}{curve.label} reaches {reached}."
-    text = f"{start}{curve.label} has the best validation accuracy and reaches {reached}."
-    return text + _against([difference((curve.label, best), (c.label, p)) for c, p in at if c is not curve])
+    runs = [run for curve in curves for run in curve.last.group.runs]
+    if parts := [part for part in ("model", "data") if unlike(runs, part)]:
+        return f"These experiments differ in {' and '.join(parts)}; no best one is named."
+    curve, point = best(curves)
+    level = shared_level(curves)
+    at = [(c, p) for c in curves for p in at_level(c, level)] or [(c, c.last) for c in curves]
+    reached = _reached(point) + _against_unpruned(curve, point, curves, dense, longer)
+    text = f"At {percent(point.mean('sparsity'))} sparsity ({point.mean('compression_ratio') or 1:.1f}× compression) "
+    text += f"{curve.label} {'has the best validation accuracy and ' * (len(at) > 1)}reaches {reached}."
+    shared = [_seen_from(curve.label, d) for d in found if abs(d.sparsity - level) <= SAME]
+    text += _against([d for d in shared if d], tested(found)) + _lengths(at, longer)
+    return f"{text} {few_seeds(len(point.rows))}".strip()
 
 
-def _shared_level(curves: Sequence[Curve]) -> float:
-    """Return the sparsity that most curves have; if several, the highest."""
-    levels = {round(point.mean("sparsity") or 0.0, 4) for curve in curves for point in curve.pruned}
-    return max(levels, key=lambda level: (sum(bool(_at(c, level)) for c in curves), level), default=0.0)
+def _seen_from(name: str, d: Difference) -> Difference | None:
+    """Return a difference with `name` first; None if it is another pair's."""
+    if name == d.second:
+        d = replace(d, first=d.second, second=d.first, mean=-d.mean)
+    return d if name == d.first else None
 
 
-def _at(curve: Curve, level: float) -> list[Point]:
-    """Return the curve's point nearest to a sparsity, in a list; an empty list if none is within `SAME` of it."""
-    near = [point for point in curve.pruned if abs((point.mean("sparsity") or 0.0) - level) <= SAME]
-    return sorted(near, key=lambda point: abs((point.mean("sparsity") or 0.0) - level))[:1]
+def _lengths(at: Sequence[tuple[Curve, Point]], longer: Sequence[Baseline]) -> str:
+    """Return for how many epochs the networks were trained, if some were trained longer than others."""
+    found: dict[float, list[str]] = {}
+    for curve, point in at:
+        as_long = [line.epochs for line in longer if curve in line.curves and point.round == curve.last.round]
+        epochs = as_long[0] if as_long else _epochs(point)
+        if epochs is not None:
+            found.setdefault(epochs, []).append(curve.label)
+    told = "; ".join(f"{_and(names)} for {in_epochs(epochs)}" for epochs, names in found.items())
+    return f" They were not trained equally long: {told}." if len(found) > 1 else ""
 
 
 def _reached(point: Point) -> str:
@@ -106,17 +129,20 @@ def _against_unpruned(
     level = [(c.label, c.last) for c in flat]
     if best.round == curve.last.round:
         level = [("the dense network", line.point) for line in longer if curve in line.curves] or level
-    if len(level) == 1:
-        d = difference((curve.label, best), level[0], same=1.0)
-        if d is not None:
-            verdict = "" if d.low is None or d.decided else ", a difference that is not significant"
-            return f", {_apart(d.mean)} {d.second}, which was trained for as many epochs and not pruned{verdict}"
-    there, own = best.mean("test_accuracy"), dense[0].point.mean("test_accuracy") if len(dense) == 1 else None
-    if there is None or own is None:
-        return ""
-    first, all_ = _epochs(dense[0].point), trained
-    fewer = f" (trained for {all_ - first:.0f} epochs fewer)" if first and all_ and first < all_ else ""
-    return f", {_apart(there - own)} the dense network that it started from{fewer}"
+    told = ", which was trained for as many epochs and not pruned"
+    if len(level) != 1:
+        level = [("the dense network that it started from", line.point) for line in dense if curve in line.curves]
+        fewer = (trained or 0) - (_epochs(level[0][1]) or 0) if level else 0
+        told = f", trained for {in_epochs(fewer)} fewer" if fewer > 0 else ""
+    d = difference((curve.label, best), level[0], same=1.0) if level else None
+    return "" if d is None else f", {_apart(d.mean)} {d.second}{told} ({_tested(d)})"
+
+
+def _tested(d: Difference) -> str:
+    """Return the result of the paired t-test of one difference, which is not corrected for the number of others."""
+    if d.p is None:
+        return "one seed: may be chance" if d.seeds == 1 else d.verdict
+    return f"{'' if d.decided else 'not significant, '}p = {d.p:.2g} by a paired t-test"
 
 
 def _apart(difference: float) -> str:
@@ -132,18 +158,24 @@ def _epochs(point: Point) -> float | None:
     return sum(known) if len(known) == len(rows) else None
 
 
-def _against(found: Sequence[Difference | None]) -> str:
-    """Return how the other experiments compare, one sentence for each kind of verdict."""
-    known = holm(d for d in found if d is not None)
+def _against(known: Sequence[Difference], tests: int) -> str:
+    """Return how the other experiments compare.
+
+    Args:
+        known: the difference from each of them.
+        tests: the number of comparisons that p-values are corrected for.
+    """
     better = [d for d in known if d.decided and d.mean > 0]
     worse = [d for d in known if d.decided and d.mean < 0]
-    unclear = [d.second for d in known if not d.decided and d.low is not None]
-    text = f" In test accuracy on the same seeds it is better than {_by(better)}." if better else ""
-    text += f" In test accuracy it is worse than {_by(worse)}." if worse else ""
-    text += f" The difference from {_and(unclear)} is not significant." if unclear else ""
-    return text + (
-        " With one seed, no statement on significance is possible." if any(d.low is None for d in known) else ""
-    )
+    unclear = [d.second for d in known if not d.decided and d.p is not None]
+    same = [d.second for d in known if d.p is None and d.seeds > 1]
+    said = [f"it is {how} than {_by(those)}" for how, those in (("better", better), ("worse", worse)) if those]
+    said += [f"its difference from {_and(unclear)} is not significant"] if unclear else []
+    said += [f"its difference from {_and(same)} is the same on all seeds, with no spread to test"] if same else []
+    corrected = f" (Holm over all {tests} comparisons)" if tests > 1 else ""
+    text = f" In test accuracy on the same seeds{corrected} {'; '.join(said)}." if said else ""
+    one = any(d.seeds == 1 for d in known)
+    return f"{text} With one seed, no statement on significance is possible." if one else text
 
 
 def _by(found: Sequence[Difference]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from prunelab.report.curves import mean_and_error
 from prunelab.report.form_rows import Numbers
-from prunelab.report.jobs import mean_and_error
 from prunelab.report.run_folders import Run
 from prunelab.reproduce.reference import Point, Reference, Value
 from prunelab.text import table

@@ -29,7 +29,7 @@ WIDTH = 120
 FIRST_PORT = 6006
 ROUNDS = (  # the columns of the table of rounds, with their widths
     *(("round", 5), ("sparsity", 8), ("nonzero", 11), ("compression", 11), ("theoretical speed-up", 20)),
-    *(("val accuracy", 12), ("test accuracy", 13), ("seconds", 7), ("", 6)),
+    *(("val accuracy", 12), ("test accuracy", 13), ("seconds", 7), ("stage", 6)),
 )
 MEANING = (
     "Sparsity: zeros ÷ weights that may be pruned. Nonzero, compression: of all parameters, biases included. "

@@ -213,7 +213,7 @@ class RunFolder:
     def finish(self) -> None:
         """Complete the summary and TensorBoard, and print where they are."""
         with self.problems.part("TensorBoard"), files.writing(self.folder):
-            self.board.finish(self.rounds, self.final, picture=not self.origin.quiet)
+            self.board.finish(self.rounds, self.final, self.baseline, picture=not self.origin.quiet)
         with self.problems.part("tables"):
             self._close()
         self.summary |= {

@@ -17,7 +17,7 @@ from prunelab.costs.form_cost import FormCost
 from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.records import EpochRecord, LayerRecord, RoundRecord, flat, tags
 from prunelab.tracking import cost_table
-from prunelab.tracking.accuracy_figure import OVER_SPARSITY, Dot, accuracy_figure, axes
+from prunelab.tracking.accuracy_figure import OVER_SPARSITY, Dot, accuracy_figure, axes, dense_levels
 
 ALWAYS_COMPARED = ("seed", "strategy", "amount")  # TensorBoard shows the first five, in alphabetical order
 SHOWN = ("round", "amount", "sparsity", "nonzero", "compression_ratio", "val_accuracy", "test_accuracy", "seconds")
@@ -75,14 +75,17 @@ class TensorBoard:
         """Write the cost card as text."""
         self.writer.add_text("cost", cost_table.markdown(rows))
 
-    def finish(self, rounds: Sequence[RoundRecord], final: int, *, picture: bool = True) -> None:
+    def finish(
+        self, rounds: Sequence[RoundRecord], final: int, longer: RoundRecord | None = None, *, picture: bool = True
+    ) -> None:
         """Write the table of rounds as text, and the numbers of the `final` one for the hparams page.
 
         Args:
+            longer: the dense network that was trained as long as the pruned one.
             picture: draw accuracy over sparsity, too.
         """
         dots = [Dot(row.sparsity, row.test_accuracy) for row in rounds]
-        if picture and (drawn := accuracy_figure({"this run": dots})):
+        if picture and (drawn := accuracy_figure({"this run": dots}, dense_levels(rounds[0], longer))):
             self.events.add_summary(Summary(value=[drawn]))
         self.writer.add_text("rounds", markdown(rounds))
         for name in METRICS:

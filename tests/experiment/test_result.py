@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,6 +116,23 @@ def test_it_is_drawn_over_sparsity(result):
     assert list(line.get_ydata()) == [100 * row.test_accuracy for row in result.rounds]
     other = result.plot()
     assert other is not given
+    pyplot.close("all")
+
+
+def test_both_dense_networks_are_lines_of_their_own(result):
+    """Before pruning, and trained as long as the pruned one, which has one round of fine-tuning more."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    longer = replace(result.rounds[-1], epochs=8, test_accuracy=0.97)
+    ax = replace(result, baseline=longer).plot()
+    drawn = {text.get_text() for text in ax.get_legend().get_texts()}
+    epochs = result.rounds[0].epochs
+    before = f"dense, {epochs} epoch{'s' * (epochs != 1)} (before pruning)"
+    assert drawn == {before, "dense, 8 epochs (as the pruned one)", "pruned"}
+    level = {line.get_label(): line.get_ydata()[0] for line in ax.lines}
+    assert level["dense, 8 epochs (as the pruned one)"] == pytest.approx(97.0)
+    assert level[before] == 100 * result.rounds[0].test_accuracy
+    assert result.baseline is None
+    assert len(result.plot().get_legend().get_texts()) == 2
     pyplot.close("all")
 
 

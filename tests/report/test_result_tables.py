@@ -20,7 +20,7 @@ def test_results_have_means_errors_and_the_dense_network(tmp_path):
     groups = group(runs)
     table = results([(g, final(g)) for g in groups], baselines(curves(groups)))
     dense, l1 = list(csv.DictReader(io.StringIO(table.csv())))
-    assert (dense["group"], dense["sparsity"]) == ("dense network", "0.0")
+    assert (dense["group"], dense["sparsity"]) == ("dense, 1 epoch (before pruning)", "0.0")
     assert (float(l1["test_accuracy"]), float(l1["test_accuracy_error"])) == pytest.approx((0.82, 0.02 / math.sqrt(3)))
     assert "82.00% ± 1.15%" in table.markdown()
 
@@ -30,7 +30,7 @@ def test_results_have_the_dense_network_that_was_trained_as_long(tmp_path):
     groups = group(find_runs([sweep(tmp_path, {n: lambda seed, s: 0.8 for n in ("l1", "global")}, baseline=trained)]))
     found = curves(groups)
     table = results([(g, final(g)) for g in groups], baselines(found), baselines(found, longer=True))
-    names = ["dense network", "dense network, trained as long", "l1", "global"]
+    names = ["dense, 1 epoch (before pruning)", "dense, 1 epoch (as l1, global)", "l1", "global"]
     assert list(table.frame["group"]) == names
     assert table.frame["test_accuracy"][1] == pytest.approx(0.91)
 
