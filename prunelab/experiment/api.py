@@ -59,7 +59,7 @@ def run(
 
     with unchanged(), step_hooks_removed(), _silent() if quiet else nullcontext():
         settings = compose.compose(*overrides) if given is None else given
-        live = tuple(None if key in named else value for key, value in (("model", model), ("data", data)))
+        live = (None if isinstance(model, (str, Mapping)) else model), (None if "data" in named else data)
         told = (overrides, compose.command(overrides)) if given is None else (compose.telling(), compose.command())
         return _run(settings, folder or where, live, told, quiet)
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from prunelab.tracking.tensorboard import TensorBoard
 
 READABLE = 64  # masks are printed if they have at most so many entries together
-REPLACED = ("masks.safetensors", "model.safetensors", "model.*.safetensors", "model.json", "model.*.json")
-REPLACED += ("model.pt2", "model.onnx", "compact.safetensors", "compact.json")  # the user may have a model.py there
+NETWORKS = ("model.safetensors", "model.*.safetensors", "model.json", "model.*.json", "model.pt2", "model.onnx")
+REPLACED = ("masks.safetensors", *NETWORKS, "compact.safetensors", "compact.json")  # the user may have a model.py there
 EXPLAINED = (ConfigError, OSError, ArithmeticError, InterruptedRun)  # whose messages say enough
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prunelab.runtime.seeding import seeded, seeded_by
+from prunelab.runtime.seeding import derive, seed_all, seeded, seeded_by
 
 
 def test_what_is_drawn_is_a_function_of_the_parts_and_the_generator_goes_on():
@@ -19,6 +19,13 @@ def test_what_is_drawn_is_a_function_of_the_parts_and_the_generator_goes_on():
         assert torch.equal(torch.rand(3), one)
     with seeded(0, "b"):
         assert not torch.equal(torch.rand(3), one)
+
+
+def test_all_is_seeded_as_torch_does_it():
+    seed_all(3, "x")
+    drawn = torch.rand(3)
+    torch.manual_seed(derive(3, "x"))
+    assert torch.equal(torch.rand(3), drawn)
 
 
 @pytest.mark.gpu
