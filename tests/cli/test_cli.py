@@ -252,7 +252,7 @@ def test_a_run_shows_the_plan_the_table_and_three_lines(normal):
     assert lines[3] == ["2", "20.0%", "36.0%", "38,296"]
     assert lines[4] == []
     lines = lines[5:]
-    columns = "round sparsity nonzero compression theoretical speed-up val accuracy test accuracy seconds"
+    columns = "round sparsity nonzero compression theoretical speed-up val accuracy test accuracy seconds stage"
     assert lines[0] == columns.split()
     assert [line[:3] for line in lines[2:5]] == [
         ["0", "0.0%", "60,074"],
