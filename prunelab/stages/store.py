@@ -21,7 +21,7 @@ from prunelab.stages.checkpoint import Work, verified
 from prunelab.stages.files import StorageError
 from prunelab.stages.stage import Stage, State, name_of
 
-WAIT = (0.05, 0.5)  # seconds between two looks at a lock that another process holds, at first and at most
+WAIT = (0.05, 0.5)  # seconds to wait before trying a lock again that another process holds: the first wait, the longest
 
 
 class Store:
