@@ -40,11 +40,15 @@ def at_least_one(key: str, value: int) -> int:
     return value
 
 
-def need(caller: str, extra: str, *packages: str) -> None:
-    """Raise ConfigError, which names `caller` and the extra to install, if one of the packages is missing."""
+def need(extra: str, *packages: str, caller: str = "") -> None:
+    """Raise ConfigError, which names the extra to install, if one of its packages is missing.
+
+    Args:
+        caller: what needs them; by default what the extra is named after.
+    """
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        raise ConfigError(f'{caller} needs {", ".join(missing)}: pip install "prunelab[{extra}]"')
+        raise ConfigError(f'{caller or extra} needs {", ".join(missing)}: pip install "prunelab[{extra}]"')
 
 
 def optional(module: str, caller: str) -> ModuleType:

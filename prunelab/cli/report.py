@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunelab.cli.arguments import failed, parser
+from prunelab.errors import ConfigError, need
 from prunelab.report.run_folders import find_runs
 from prunelab.runtime.streams import say
 from prunelab.stages import files
@@ -34,12 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit(failed(f"{folders}: no runs found (no sweep.json, summary.json or rounds.csv)"))
     out = options.out or options.folders[0] / "report.html"
     try:
-        from prunelab.report.page import Report  # imported late: needs the packages of the extra
-    except ModuleNotFoundError as error:
-        package = (error.name or "").split(".")[0]
-        if package not in NEEDED:
-            raise
-        sys.exit(failed(f'the report needs {package}: pip install "prunelab[report]"'))
+        need("report", *NEEDED, caller="the report")
+    except ConfigError as error:
+        sys.exit(failed(error))
+    from prunelab.report.page import Report  # imported late: needs the packages of the extra
+
     report = Report(runs, options.folders)
     try:
         hint = "--out chooses another"

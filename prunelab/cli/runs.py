@@ -41,7 +41,7 @@ def comparison(first: Run, second: Run) -> str:
     """Return the keys of the config in which two runs differ, and the rows of their results."""
     configs: list[Mapping[str, object]] = [flat(run.config) for run in (first, second)]
     keys = sorted(key for key in {*configs[0], *configs[1]} if key.split(".")[0] not in IRRELEVANT)
-    differing = [key for key in keys if configs[0].get(key) != configs[1].get(key)]
+    differing = [key for key in keys if configs[0].get(key, "–") != configs[1].get(key, "–")]
     rows = [[key.removesuffix("._target_"), *(_value(key, config) for config in configs)] for key in differing]
     cells = [sizes([run.final] if run.final else []) for run in (first, second)]
     rows += [[name, one, other] for name, one, other in zip(SIZES, *cells, strict=True)]

@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_intermixed_args(argv)
     logging.raiseExceptions = False  # on a full disk a log that cannot be written is no second error
     try:
-        need("a search", "search", "optuna")
+        need("search", "optuna", caller="a search")
         with interrupt.noted() as check:
             return search(arguments, check)
     except (ConfigError, OSError) as error:

@@ -30,7 +30,7 @@ def need_packages(wanted: Finish) -> None:
         ("quantize", ("torchao",), f"quantize={wanted.quantize}" if wanted.quantize is not None else ""),
     ):
         if asked:
-            need(asked, extra, *packages)
+            need(extra, *packages, caller=asked)
 
 
 def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:

@@ -76,7 +76,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        need("onnx", "onnx", "onnxruntime")
+        need("onnx", "onnxruntime")
         with quiet():
             import onnxruntime
 
@@ -97,7 +97,7 @@ def save_onnx(folder: Path, network: Network) -> None:
     Raises:
         ConfigError: from `program`, or if onnx, onnxscript or onnxruntime is not installed.
     """
-    need("onnx", "onnx", "onnx", "onnxscript", "onnxruntime")
+    need("onnx", "onnx", "onnxscript", "onnxruntime")
     made = program(network)
     with quiet():
         torch.onnx.export(

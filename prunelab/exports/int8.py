@@ -122,7 +122,7 @@ def convert(model: nn.Module, kind: str, layers: Iterable[str]) -> None:
     """
     if kind not in KINDS:
         raise ConfigError(f"quantize={kind}: must be null, {' or '.join(KINDS)}")
-    need("quantize", "quantize", "torchao")
+    need("quantize", "torchao")
     wanted = set(layers)
     with quiet():  # torchao logs while it is imported
         from torchao import quantization

@@ -192,6 +192,7 @@ class Report:
         Empty tables, tables of dashes and columns of dashes are left out.
         """
         every = differences.holm(itertools.chain.from_iterable(self.pairs))
+        several = len(every) > len(self.differences)  # sparsities in common, for some pair
         one = "Paired differences in test accuracy at the sparsity that most have, or else the highest that both have"
         each = "Exploratory: paired differences in test accuracy at each sparsity that both experiments have"
         ends = [(group, final(group)) for group in self.groups]
@@ -199,7 +200,7 @@ class Report:
             result_tables.results(ends, self.dense, self.longer),
             result_tables.pareto(self.front),
             result_tables.differences(self.differences, "differences", one),
-            *(result_tables.differences(every, "differences_all", each) for _ in every[len(self.differences) :][:1]),
+            *([result_tables.differences(every, "differences_all", each)] if several else []),
             result_tables.layers(self.groups),
             result_tables.masks(self.pictures),
             cost_tables.sizes(self.groups),

@@ -130,7 +130,7 @@ def folders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[str]:
             hydra.set_config(job)  # which `${hydra:…}` reads
             folder = Path(str(job.hydra.sweep.dir), str(job.hydra.sweep.subdir))
             found.append(os.path.relpath(folder, config.hydra.sweep.dir))
-            OmegaConf.copy_cache(from_config=job, to_config=config)  # `${now:…}` is now the same for every job
+            OmegaConf.copy_cache(from_config=job, to_config=config)  # so `${now:…}` is the same time for all jobs
     finally:
         hydra.cfg = before
     for number, name in enumerate(found):
@@ -160,7 +160,7 @@ def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
         try:
             job = composing.settings(composed[number] if number in composed else _composed(config, overrides))
             check(job)
-            stored = job.model.get("checkpoint")
+            stored = OmegaConf.select(job, "model.checkpoint")
             if stored is None or Path(str(stored)).exists():
                 return
             refused.append(ConfigError(f"model.checkpoint={stored}: no such file"))
