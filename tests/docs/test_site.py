@@ -60,7 +60,8 @@ def test_pages_and_styles_load_nothing_from_another_host(site):
         parser.feed(page.read_text("utf-8"))
         assert parser.found
         assert [address for address in parser.found if re.match(r"\s*(https?:)?//", address)] == [], page
-        assert "cdn" not in page.read_text("utf-8").lower(), page
+        written = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=\s]+", "", page.read_text("utf-8"))  # any letters
+        assert "cdn" not in written.lower(), page
     for style in site.rglob("*.css"):
         assert re.findall(r"(?:@import|url\()\s*['\"]?(?:https?:)?//[^)'\"]*", style.read_text("utf-8")) == [], style
 
