@@ -19,15 +19,21 @@ else:
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 
 
+CAPPED = {"hydra-core": "1.3.9", "pymdown-extensions": "12.1"}  # which have a highest version
+
+
 @pytest.fixture
 def installed(monkeypatch):
     """As if this project had been installed with all its extras, each package in a high version; `versions` changes."""
     versions: dict[str, str | None] = {}
     extras = PROJECT["optional-dependencies"]
-    lines = [*PROJECT["dependencies"], *(f"{one}; extra == '{name}'" for name in extras for one in extras[name])]
+    lines = [*PROJECT["dependencies"]]
+    for name, those in extras.items():
+        for package, _, marker in (one.partition("; ") for one in those):
+            lines.append(f"{package}; {f'({marker}) and ' if marker else ''}extra == '{name}'")
 
     def version(name):
-        found = versions.get(name, "1.3.9" if name == "hydra-core" else "999")
+        found = versions.get(name, CAPPED.get(name, "999"))
         if found is None:
             raise metadata.PackageNotFoundError(name)
         return found
