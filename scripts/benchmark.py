@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 QUICK, TRIES = 320, 5  # examples of each split in a smoke test; number of timings of the start-up
 BASELINES = {"baseline, 0 workers": 0, "baseline, 2 workers": 2}
 STRATEGIES, SEEDS = "l1,global,ln_structured,random,lottery_ticket", 4  # a sweep of 20 jobs with 4 dense networks
+BARE = {"lenet": 64, "lenet_300_100": 100}  # batch sizes of the comparison with a bare loop
 TIMES = {"whole": "whole process", "processor": "processor", "loop": "loop"}
 Figures = dict[str, Any]
 
@@ -142,6 +143,16 @@ def bookkeeping(bench: Bench) -> Figures:
     return {**json.loads(ran.output.splitlines()[-1]), "loop": loop_seconds(ran.folder)}
 
 
+def loops(bench: Bench) -> dict[str, Figures]:
+    """Return the seconds per step of prunelab's loop, of a bare one and of the matrix products alone, on one thread."""
+    script, size = str(ROOT / "scripts" / "bare_loop.py"), min(bench.limit or 20_000, 20_000)
+    found = {}
+    for model, batch in BARE.items():
+        ran = bench.call(script, f"--model={model}", f"--batch-size={batch}", f"--examples={size}", OMP_NUM_THREADS="1")
+        found[model] = json.loads(ran.output)
+    return found
+
+
 def first_batch(bench: Bench) -> float:
     """Return the seconds from the command to the first training batch."""
     started = {"PROBE_STARTED": repr(time.time())}
@@ -202,6 +213,11 @@ def report(figures: Figures) -> str:
         "",
         *bookkeeping_lines(figures["bookkeeping"]),
     ]
+    lines += ["", f"{'milliseconds per step, one thread':<36}{'time':>8}{'÷ bare loop':>14}"]
+    for model, each in figures["loops"].items():
+        lines += [
+            f"{f'{model}, {name}':<36}{1000 * took:>8.3f}{took / each['bare']:>14.2f}" for name, took in each.items()
+        ]
     if "sweep" in figures:
         took = figures["sweep"]
         lines += ["", f"sweep of {took['jobs']} jobs, all cores, one thread each: {took['pool']:.1f} s"]
@@ -275,6 +291,7 @@ def main() -> None:
         figures["runs"] = compare(bench, args.repeats)
         figures["ratios"] = {what: ratio(figures["runs"], what) for what in TIMES}
         figures["bookkeeping"] = bookkeeping(bench)
+        figures["loops"] = loops(bench)
         if args.sweep:
             plain = min(median(run["whole"] for run in figures["runs"][name]) for name in BASELINES)
             figures["sweep"] = sweep(bench, 1 if args.quick else SEEDS, plain)

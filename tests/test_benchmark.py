@@ -25,6 +25,8 @@ def test_a_quick_benchmark_prints_ratios_accuracies_and_bookkeeping(tmp_path: Pa
         assert re.search(rf"^ratio, {name}: +{NUMBER} \(\d+\.\d s\)$", done.stdout, re.M), done.stdout
     for name in ("prunelab", "baseline, 0 workers", "baseline, 2 workers"):
         assert re.search(rf"^{name}( +{NUMBER} s){{3}} +{NUMBER}% +67\.2%$", done.stdout, re.M), done.stdout
+    for name in ("lenet, bare", "lenet, prunelab, masked", "lenet_300_100, prunelab", "lenet_300_100, matrix products"):
+        assert re.search(rf"^{name} +\d+\.\d{{3}} +{NUMBER}$", done.stdout, re.M), done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
     took = json.loads((tmp_path / "figures.json").read_text())["bookkeeping"]
     assert all(took[key] > 0 for key in ("tracking", "storage", "tensorboard_start", "loop")), took

@@ -200,7 +200,7 @@ class Config:
         choices=DEVICES,
     )
     threads: Optional[int] = key(
-        None, "CPU threads; null: OMP_NUM_THREADS, else the number of cores, at most 4", "null or a whole number ≥ 1"
+        None, "CPU threads; null: OMP_NUM_THREADS, else 1; more help large networks", "null or a whole number ≥ 1"
     )
     outputs: str = key("outputs", "folder of run folders and stages", "a folder")
     reuse: bool = key(True, "use finished stages; false: compute every stage anew")

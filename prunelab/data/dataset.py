@@ -40,8 +40,15 @@ class Split:
         return len(self.labels)
 
     def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Return inputs, float32 [batch, …], and labels of some examples: copies, which a user's code may write on."""
-        inputs = self.inputs[index]
+        """Return inputs, float32 [batch, …], and labels of some examples: copies, which a user's code may write on.
+
+        Args:
+            index: a slice, or int64 [batch].
+        """
+        if isinstance(index, slice) or not self.inputs.is_contiguous():
+            inputs = self.inputs[index]
+        else:
+            inputs = self.inputs.index_select(0, index)  # for uint8 eight times as fast as the line above
         if inputs.dtype == torch.uint8:
             inputs = inputs.float().sub_(255 * self.mean).mul_(1 / (255 * self.std))
         elif isinstance(index, slice):

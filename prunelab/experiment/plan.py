@@ -15,10 +15,12 @@ from prunelab.pruning.rules import Group
 from prunelab.pruning.schedules import Round
 from prunelab.pruning.units import Count
 from prunelab.records import PlannedRound
+from prunelab.runtime import device
 from prunelab.runtime.seeding import seeded
 from prunelab.text import percent
 
 MOST_NOTES = 12
+LARGE = 1_000_000  # parameters from which on several threads may help
 
 
 def plan(bench: Bench, rounds: Sequence[Round]) -> list[PlannedRound]:
@@ -200,8 +202,12 @@ def _sparsity_of_compression(bench: Bench, target: float) -> float:
 
 
 def notes(bench: Bench) -> list[str]:
-    """Return what the table of the plan does not show: weights that are pruned already, layers that are left out."""
+    """Return what the table of the plan does not show, such as weights that are pruned already, or layers left out."""
     adopted, places, said = bench.adopted, bench.stored.places, list[str]()
+    large = sum(parameter.numel() for parameter in bench.model.parameters()) >= LARGE
+    if large and bench.device.type == "cpu" and bench.spec.threads is None:
+        threads = device.threads(None)
+        said.append(f"threads={threads}: a network of this size may train faster with more, where cores are idle")
     if len(places) > 1:
         said.append(f"model.checkpoint: weights that fit are under {', '.join(places)}; the first are taken")
     if adopted is not None:

@@ -18,8 +18,14 @@ def two_cores(monkeypatch):
 
 
 @pytest.mark.usefixtures("two_cores")
+def test_one_thread_by_default_on_any_machine_so_that_runs_and_sweeps_share_stages(monkeypatch):
+    assert [device.threads(wanted) for wanted in (1, 2, None)] == [1, 2, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert device.threads(None) == 2
+
+
+@pytest.mark.usefixtures("two_cores")
 def test_more_threads_than_cores_are_refused():
-    assert [device.threads(wanted) for wanted in (1, 2, None)] == [1, 2, 2]
     for wanted in (3, 64, 10**6):
         with pytest.raises(ConfigError, match=rf"^threads={wanted}: must be at most 2, "):
             device.threads(wanted)
