@@ -21,7 +21,7 @@ def test_a_quick_benchmark_prints_ratios_accuracies_and_bookkeeping(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     for name in ("whole process", "processor", "loop"):
         assert re.search(rf"^ratio, {name}: +{NUMBER} \({NUMBER} to {NUMBER}\)$", done.stdout, re.M), done.stdout
-    for name in ("one job after the other", "as many plain scripts"):
+    for name in ("one after the other, all threads", "as many plain scripts"):
         assert re.search(rf"^ratio, {name}: +{NUMBER} \(\d+\.\d s\)$", done.stdout, re.M), done.stdout
     for name in ("prunelab", "baseline, 0 workers", "baseline, 2 workers"):
         assert re.search(rf"^{name}( +{NUMBER} s){{3}} +{NUMBER}% +67\.2%$", done.stdout, re.M), done.stdout
