@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from prunelab.experiment.result import Result
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
-for name in ("HYDRA_FULL_ERROR", "PYTHONWARNINGS"):
+for name in ("HYDRA_FULL_ERROR", "PYTHONDONTWRITEBYTECODE", "PYTHONWARNINGS"):
     os.environ.pop(name, None)
 # Other folders and processes find the prunelab that is tested here, installed or not.
 ABOVE = str(Path(prunelab.__file__).resolve().parent.parent)

@@ -64,6 +64,7 @@ def test_fish(environment):
     assert said_by("fish", "-N", "-c", code, environment=environment) == OFFERED
 
 
+@pytest.mark.slow
 def test_zsh_at_a_terminal(environment):
     needs("zsh")
     needs("setsid")

@@ -66,6 +66,7 @@ def test_pages_and_styles_load_nothing_from_another_host(site):
         assert re.findall(r"(?:@import|url\()\s*['\"]?(?:https?:)?//[^)'\"]*", style.read_text("utf-8")) == [], style
 
 
+@pytest.mark.slow
 def test_a_browser_asks_for_nothing_else(site, browser):  # noqa: F811
     """With formulas, figures, code and the search, whose index is read by a worker."""
     quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})

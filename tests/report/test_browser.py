@@ -83,6 +83,7 @@ def test_every_run_has_scalars(address):
     assert set(found[0]) == {run for run, tags in found[1].items() if tags}
 
 
+@pytest.mark.slow
 def test_a_sweep_of_one_shot_jobs_is_a_curve(sweep, address, page):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     url = f"{address}data/plugin/scalars/scalars?tag=mean_over_sparsity%2Ftest_accuracy&run=summary%2Fl1"
@@ -96,6 +97,7 @@ def test_a_sweep_of_one_shot_jobs_is_a_curve(sweep, address, page):
     page.get_by_text("Matches (8)").first.wait_for()
 
 
+@pytest.mark.slow
 def test_the_hparams_page_has_a_row_a_job_and_what_was_swept(sweep, address, page):
     page.goto(f"{address}#hparams")
     for word in ("Parallel Coordinates View", "Scatter Plot Matrix View"):
@@ -106,6 +108,7 @@ def test_the_hparams_page_has_a_row_a_job_and_what_was_swept(sweep, address, pag
     assert page.get_by_text(re.compile(r"^\d/strategy")).count() == 8
 
 
+@pytest.mark.slow
 def test_masks_are_pictures(address, page):
     page.goto(f"{address}#images")
     page.get_by_text("mask/conv1.weight").first.wait_for()

@@ -23,6 +23,7 @@ from prunelab.report import mask_pictures
 
 HOSTILE = '</style></title><script>alert(1)</script><img src=x onerror=alert(1)>"|```$E=mc^2$'
 CSS = (Path(mask_pictures.__file__).parent / "templates" / "page.css").read_text()
+SCHEMES = ["light", pytest.param("dark", marks=pytest.mark.slow)]
 SECTIONS = ["accuracy", "results", "pareto", "differences", "inside", "failed", "origin"]
 
 
@@ -422,7 +423,7 @@ def edge(tab, part):
     return found
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_table_that_goes_on_beyond_the_edge_shows_it(opened, scheme):
     tab, _, _ = opened(viewport={"width": 400, "height": 844}, color_scheme=scheme)
     before, after = edge(tab, 0), edge(tab, 1)
@@ -451,7 +452,7 @@ LAYOUT = """figure => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", [400, 1280])
 def test_each_figure_can_be_read(opened, width, scheme):
     """No text is cut off, lies over another, or is too small, and something is drawn in a colour that can be seen."""

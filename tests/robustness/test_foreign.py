@@ -254,6 +254,7 @@ def test_a_run_and_a_sweep_replace_links(cli, tmp_path, notes):
     assert not [path for path in (tmp_path / "gift").rglob("*") if path.is_symlink()]
 
 
+@pytest.mark.slow
 def test_a_run_and_a_sweep_replace_second_names_of_files(cli, tmp_path, notes):
     """Hard links, in a folder on a shared disk: what is opened in place, and what is replaced."""
     small = ["data.limit=60", "train.epochs=0", "finetune.epochs=0", "schedule.rounds=1", "threads=1"]

@@ -1,6 +1,7 @@
 """Processes of the pool killed: the sweep goes on, and ends with the table of an undisturbed one."""
 
 import contextlib
+import importlib.util
 import os
 import random
 import signal
@@ -79,22 +80,43 @@ def test_killed_workers_lose_nothing(jobs, tmp_path, request):
         record("sweeps", jobs=jobs, killed=killed, missing=0)
 
 
+def epochs(sweep):
+    """The number of epochs that the jobs of a sweep have written."""
+    tables = [path.read_text().count("\n") - 1 for path in sweep.glob("*/epochs.csv")]
+    return sum(count for count in tables if count > 0)
+
+
 @pytest.mark.slow
-def test_a_sweep_killed_as_a_whole_goes_on_when_run_again(tmp_path):
-    how = command(tmp_path / "outputs", "seed=0,1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}")
-    process = subprocess.Popen(how, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    first = tmp_path / "sweep" / "0" / "summary.json"
-    while not first.exists() or '"completed"' not in first.read_text():
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    done = [job.number for job in report.read_sweep(tmp_path / "sweep") if job.status == "completed"]
-    assert 0 in done
-    written = first.stat().st_mtime_ns
-    again = subprocess.run(how, capture_output=True, text=True)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("launcher", ["basic", "pool", "submitit_local", "ray"])
+def test_a_sweep_killed_at_random_under_any_launcher_ends_as_an_undisturbed_one(launcher, tmp_path):
+    """Killed four times, each time started again at once, while workers of the killed command may still be there."""
+    package = f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher"
+    if launcher in ("submitit_local", "ray") and importlib.util.find_spec(package) is None:
+        pytest.skip(f"{launcher} is not installed")
+
+    def words(name, launcher):
+        few = [f"hydra/launcher={launcher}", "seed=0,1", "amount=0.2,0.5", f"hydra.sweep.dir={tmp_path / name}"]
+        long = [*settings(tmp_path / f"outputs-{name}", "schedule.rounds=3"), "data.limit=2000"]
+        return [sys.executable, "-m", "prunelab", "-m", *few, *long]
+
+    subprocess.run(words("undisturbed", "basic"), check=True, capture_output=True)
+    draw, sweep = random.Random(launcher), tmp_path / "killed"
+    for least in (1, 4, 7, 10):  # of 16 epochs in all, less those that are shared
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(words("killed", launcher), **quiet)
+        while epochs(sweep) < least and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.5))
+        process.kill()
+        process.wait()
+    done = [path for path in sweep.glob("*/summary.json") if '"completed"' in path.read_text()]
+    written = {path: path.stat().st_mtime_ns for path in done}
+    again = subprocess.run(words("killed", launcher), capture_output=True, text=True, timeout=600 * PATIENCE)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert all(job.status == "completed" for job in report.read_sweep(tmp_path / "sweep"))
-    assert first.stat().st_mtime_ns == written  # only what was missing
+    for number in range(4):
+        assert result(sweep / str(number)) == result(tmp_path / "undisturbed" / str(number))
+    assert written == {path: path.stat().st_mtime_ns for path in done}  # what was complete is not written again
 
 
 DEADLY = """
