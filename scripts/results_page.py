@@ -43,13 +43,14 @@ def with_table(readme: str) -> str:
 
 
 def _row(name: str, text: str) -> str:
-    """Return the row of a page: its first measured result, and the number of each verdict; none if preliminary."""
+    """Return the row of a page: its first comparable result, and the number of each verdict; none if preliminary."""
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     found = [dict(zip(HEADER, row, strict=True)) for row in cells if row[0] != HEADER[0] and row[-1].strip("-")]
     measured = [row for row in found if row["seeds"] != "0"]
     if not measured or "Preliminary: " in text:
         return ""
-    first, paper = measured[0], re.match(r".*? \d{4}", text.splitlines()[2])  # authors and year
+    first = min(measured, key=lambda row: row["verdict"] == "not comparable")  # of all that can be compared
+    paper = re.match(r".*? \d{4}", text.splitlines()[2])  # authors and year
     counted = ", ".join(f"{number} {verdict}" for verdict, number in Counter(row["verdict"] for row in found).items())
     unit = " points" if first["result"] in _differences(name) else ""
     values = [first["result"], first["published"] + unit, first["measured"] + unit, first["seeds"], counted]
