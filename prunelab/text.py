@@ -21,7 +21,7 @@ def visible(text: str, keep: str = "\n\t") -> str:
 
 
 def _controls(character: str) -> bool:
-    """Return whether a character is none that is seen: control, format, half of a pair, unassigned, end of a line."""
+    """Return whether a character is invisible: control, format, surrogate, private use, unassigned or a line break."""
     kind = unicodedata.category(character)
     return kind.startswith("C") or kind in ("Zl", "Zp")
 

@@ -208,7 +208,7 @@ def _reason(group: Group, unit: int, found: list[tuple[Member, str]], given: Con
         return "the same channels are also written by", alive
     readers = tuple(member.name for member, _ in found)
     if not any(reader in given for reader in readers):
-        return "nothing is known about the values where the weights are used without calling", readers
+        return "the values are unknown, since the network reads the weights without calling the layer", readers
     return "the values vary, or differ between positions, where they are read by", readers
 
 

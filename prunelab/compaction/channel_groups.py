@@ -35,7 +35,7 @@ class Member:
 
 @dataclass
 class Group:
-    """Layers that share channels. A unit is what can only be cut together: one channel of several layers, or more.
+    """Layers that share channels. A unit is a set of channels, of one or several layers, that must be cut together.
 
     Attributes:
         units: numbers, as in `Links`.

@@ -7,7 +7,7 @@ from torch import nn
 from prunelab.compaction.channel_groups import Group, Member
 from prunelab.compaction.layer_weights import Rounding, groups, is_depthwise, multiple
 
-EVEN, FASTER = "the groups of {} must stay equal", "channels by {} are faster"
+EVEN, FASTER = "the groups of {} must stay equal", "a multiple of {} channels is faster"
 
 
 def in_groups(group: Group) -> bool:

@@ -29,7 +29,7 @@ class Proof:
             networks do not run in float64.
         largest_output: the largest absolute output of the first network.
         inputs: how many inputs were compared.
-        agree: same classes, and outputs within 1e-5; relative to the largest output if that is greater than 1.
+        agree: same classes, and outputs within 1e-5 (half precision: 1e-2), relative to the largest output if above 1.
     """
 
     largest_difference: float

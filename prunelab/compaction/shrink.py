@@ -94,7 +94,7 @@ class _Trial:
             change(candidate)
             found = probes.outputs(in_one_piece(candidate), self.inputs)
         except probes.FAILS:
-            return "the network's code needs all of them, as where it takes them apart in fixed sizes"
+            return "the network's code fails without them, for example where it splits tensors into fixed sizes"
         if [x.shape for x in found] != [x.shape for x in self.expected]:
             return "they are part of the network's output"
         if not probes.agree(self.expected, found, probes.tolerance(candidate)):
@@ -104,7 +104,7 @@ class _Trial:
 
 
 def _trial(dense: nn.Module, inputs: list[Inputs], outputs: list[Tensor]) -> _Trial:
-    """In float64, where a rounding error is not mistaken for a difference, if the model runs there."""
+    """Return a trial in float64, where rounding hides no difference; in the model's type if it does not run there."""
     model = deepcopy(dense)
     try:
         double = [probes.double(x) for x in inputs]

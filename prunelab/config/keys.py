@@ -82,7 +82,7 @@ PART_KEYS = (
     Key(
         "criterion.iterations",
         1,
-        "scorings and prunings within a round, in equal ratios",
+        "number of steps of a round; each computes the scores anew and removes the same fraction of what is left",
         "a whole number ≥ 1, at most 1000",
     ),
     Key("criterion.examples", None, "training examples that the criterion sees", "a whole number of examples ≥ 1"),

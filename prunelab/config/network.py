@@ -1,4 +1,4 @@
-"""Building the network that a config names."""
+"""Build the network and load the data set that a config names, and list the user's own parts."""
 
 from __future__ import annotations
 

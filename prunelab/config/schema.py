@@ -35,7 +35,7 @@ class Train:
     )
     ema: Optional[float] = key(
         None,
-        "decay of a moving average of the weights, which each training ends with and validation measures",
+        "decay of an exponential moving average of the weights, which is validated and replaces them in the end",
         "null or a fraction in (0, 1)",
     )
     precision: Optional[str] = key(
@@ -67,18 +67,18 @@ class Finetune:
     )
     lr: Optional[str] = key(
         None,
-        "last: the learning rate at the end of dense training; rewind: its schedule again; null: as the weights",
+        "last: the last learning rate of dense training; rewind: its schedule again; null: rewind if weights rewind",
         "null, last or rewind",
         choices=("last", "rewind"),
     )
     optimizer: Any = key(
         None,
-        "options of the optimizer that are others in fine-tuning, such as {lr: 0.01}",
+        "optimizer options that differ in fine-tuning, such as {lr: 0.01}",
         "null or a mapping of options",
     )
     lr_schedule: Any = key(
         None,
-        "the same of lr_schedule; with either of the two, the schedule runs once over each fine-tuning",
+        "lr_schedule options of fine-tuning; with these or finetune.optimizer it runs over each fine-tuning",
         "null or a mapping of options",
     )
     distill: Distill = field(default_factory=Distill)
@@ -90,7 +90,7 @@ class Prune:
 
     include: Optional[list[str]] = key(
         None,
-        "name patterns of prunable tensors; null: all weights of layers",
+        "name patterns of prunable tensors; null: weights of Conv, Linear, recurrent and attention layers",
         "null or a list of name patterns such as [fc*.weight]",
     )
     exclude: list[str] = key(
@@ -98,7 +98,7 @@ class Prune:
     )
     output_layer: Optional[bool] = key(
         None,
-        "whether the layer that gives the classes may be pruned; null: unless channels are removed",
+        "whether the output layer may be pruned; null: yes, unless output channels are removed",
         "null, true or false",
     )
     adopt_zeros: bool = key(True, "zeros of a model.checkpoint or a live model count as pruned, and stay zero")
@@ -119,7 +119,7 @@ class Strategy:
         "the first of these rules that matches a tensor prunes it; empty: all tensors are pruned alike",
         "a list of rules such as {match: Conv2d, granularity: channel, allocation: local, amount: 0.2}",
     )
-    layers: bool = key(False, "remove whole layers: those without which the validation loss is least")
+    layers: bool = key(False, "remove whole layers: those whose removal gives the lowest validation loss")
     count: Optional[int] = key(None, "strategy=layer: layers to remove each round", "null or a whole number ≥ 1")
     threshold: Optional[float] = key(
         None, "strategy=layer: nats of validation loss that a round may cost", "null or a number ≥ 0"
@@ -136,7 +136,7 @@ class Config:
 
     seed: int = key(0, "same seed, device, threads and versions: bit-identical results", "a whole number in [0, 2**63)")
     amount: Optional[float] = key(
-        None, "fraction of the unpruned units that a round removes", "a fraction in [0, 1), of the weights still there"
+        None, "fraction of the unpruned units that a round removes", "a fraction in [0, 1), of the units still there"
     )
     reconstruct: Optional[str] = key(
         None,
@@ -150,10 +150,12 @@ class Config:
     )
     rewind: Any = key(
         None,
-        "weights where fine-tuning starts: null (current), 0 (initial), 2ep, 500it (of then)",
+        "weights that fine-tuning starts from: null: current; 0: initial; 2ep, 500it: then in dense training",
         "null, 0, epochs such as 2ep, or iterations such as 500it",
     )
-    control: Optional[str] = key(None, "what a ticket is compared with, trained under the same masks", choices=CONTROLS)
+    control: Optional[str] = key(
+        None, "network to compare a ticket with: other weights, or other masks", choices=CONTROLS
+    )
     baseline: Optional[bool] = key(
         None,
         "also train the dense network for as many epochs as the pruned one; null: only in a sweep",

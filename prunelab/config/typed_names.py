@@ -1,4 +1,4 @@
-"""Classes and functions that the user names on the command line: that is the user's word, and needs no `trusted`."""
+"""Dotted names that the user types on the command line; they need no `trusted`."""
 
 from __future__ import annotations
 

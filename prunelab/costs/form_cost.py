@@ -129,7 +129,7 @@ def _runtimes(rows: Sequence[FormCost]) -> Iterator[str]:
 
 
 def _allocator(rows: Sequence[FormCost]) -> Iterator[str]:
-    """Yield where times are others with malloc as it is by default."""
+    """Yield a note for each batch size at which malloc's default setting changes the times."""
     for n in timed(rows):
         said = []
         for row in rows:

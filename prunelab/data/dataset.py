@@ -40,7 +40,9 @@ class Split:
         return len(self.labels)
 
     def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Return inputs, float32 [batch, …], and labels of some examples: copies, which a user's code may write on.
+        """Return inputs and labels of some examples; the inputs are a copy, which a user's code may write on.
+
+        Inputs are [batch, …], float32 if they are stored as uint8.
 
         Args:
             index: a slice, or int64 [batch].

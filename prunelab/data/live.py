@@ -27,8 +27,8 @@ def as_dataset(
     Args:
         data: a `prunelab.data.Dataset`; or (train, validation, test), (train, test) or one set, each of which is a
             `torch.utils.data.Dataset` of (input, label) pairs, a pair of tensors or NumPy arrays (inputs [n, …],
-            labels [n]), or a `Split`. Without a validation split, a tenth of the training examples is held out, in
-            equal proportions; without a test split, another tenth before. Arrays of float64 become float32, torch's
+            labels [n]), or a `Split`. Without a validation split, a tenth of the training examples is held out, the
+            classes in proportion; without a test split, another tenth before. Arrays of float64 become float32, torch's
             default dtype.
         key: of the config, for messages.
         shape: of one example, if it is known.

@@ -67,7 +67,7 @@ def run(
 def _arguments(
     config: Sequence[DictConfig | Spec | str | Path | None], keys: Mapping[str, Any]
 ) -> tuple[list[str], DictConfig | Spec | None, str | Path | None]:
-    """Return the overrides, or the config and the folder, that positional arguments and keys are."""
+    """Return (overrides, None, None), or ([], config, run folder), from the arguments of `run`."""
     overrides = [item for item in config if isinstance(item, str)]
     if len(overrides) == len(config):
         return [*overrides, *python_values.overrides(keys)], None, None

@@ -13,7 +13,7 @@ from prunelab.tracking.run_folder import RunFolder
 
 
 def rounds(bench: Bench, pruned: int) -> int:
-    """Return how many rounds of `longer` make the dense network one that was trained as long as the pruned one.
+    """Return how many `longer` stages train the dense network for as many iterations as the pruned one.
 
     Args:
         pruned: rounds of the pruned one.

@@ -63,7 +63,7 @@ class Bench:
     ) -> None:
         self.spec, self.device, self.hooks = spec, device, hooks or Hooks()
         self.name = str(spec.model) if model is None else f"model={type(model).__name__}"  # for messages
-        self.copies_inputs = False  # whether the network writes on its inputs, and therefore gets copies
+        self.copies_inputs = False  # whether the network modifies its inputs in place, and therefore gets copies
         self.live_model, self.live_data, self.stored = model, data, Stored()
         known = None if data is None else DataFacts(tuple(data.train.inputs.shape[1:]), class_count(data))
         if model is not None:

@@ -20,7 +20,7 @@ from prunelab.training.spec import Position, TrainSpec
 
 
 def choose(bench: Bench, rounds: Sequence[Round]) -> tuple[str | None, Steps]:
-    """Return how this experiment takes its steps: a name that names its stages, null for one by one, and the function.
+    """Return the function that takes the training steps, and before it its name in stage names; None unless batched.
 
     A job that cannot be trained with others tells its sweep why.
     """
@@ -46,7 +46,7 @@ def choose(bench: Bench, rounds: Sequence[Round]) -> tuple[str | None, Steps]:
 
 
 def _own_ways(bench: Bench, rounds: Sequence[Round]) -> str | None:
-    """Return the key by which the experiment does more in a step than an optimizer's step."""
+    """Return a sentence that names a key which adds work to a training step, such as `train.ema`; None: no such key."""
     spec = bench.spec
     keys = {
         "train.validate_every": spec.train.validate_every,

@@ -1,4 +1,4 @@
-"""The gate before training: second networks show what this network, or a kind of files of it, cannot do."""
+"""Checks on second networks before training: that one can be built again, trained, evaluated and written to files."""
 
 import tempfile
 import warnings
@@ -29,7 +29,7 @@ SPARSE = 20  # in the trial of CSR files, one in so many weights is left
 def check(bench: Bench, round: Round) -> None:
     """Raise ConfigError if the network cannot be built again, trained, evaluated, or written as the config asks.
 
-    The network and all random generators are left as they were: a second network is trained for one step, and a third
+    The network and all random generators are left as they were: a second network is trained for two steps, and a third
     one must compute the same with its weights. If the network writes on its inputs, it gets copies from here on.
 
     Args:
@@ -69,7 +69,7 @@ def _check_output(bench: Bench, model: nn.Module, inputs: Tensor, finite: bool =
     classes, given = class_count(bench.data), f"{str(inputs.dtype).removeprefix('torch.')} {list(inputs.shape)}"
     with explained(bench.name, f"cannot take the data's {given}", model):
         output = _run(bench, model, inputs)
-    wanted = f"must return logits, float32 [{len(inputs)}, {classes}]"
+    wanted = f"must return logits, float32 or float64, [{len(inputs)}, {classes} or more]"
     if not isinstance(output, Tensor):
         raise ConfigError(f"{bench.name}: returns {type(output).__name__} for {len(inputs)} examples; {wanted}")
     fits = output.dim() == 2 and len(output) == len(inputs) and output.shape[1] >= classes

@@ -167,7 +167,7 @@ def _callbacks(bench: Bench, phase: Phase, plan: Round | None, pruned: Pruning) 
 def _lr_factor(bench: Bench, round: int, iterations: int) -> Callable[[int], float] | None:
     """Return the factor of the learning rate, a function of the iterations done in this phase; None: always 1.
 
-    A schedule of fine-tuning's own runs once over it. Else it continues at the last rate of dense training. If weights
+    `finetune.lr_schedule`, if set, runs once over the round. Else the rate stays as dense training ended. If weights
     or rate are rewound, the schedule runs again from the point that they are rewound to (Renda et al. 2020, arXiv
     2003.02389, section 3).
     """

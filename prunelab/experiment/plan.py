@@ -162,7 +162,7 @@ def prune_by_magnitude(bench: Bench, amount: float | None) -> None:
 
 
 def target_sparsity(bench: Bench) -> float | None:
-    """Return the sparsity that the rounds must reach, of the weights that they prune and that are not pruned yet.
+    """Return the fraction of the unpruned weights of the groups that all rounds together must prune.
 
     Returns None where `schedule.sparsity` itself is that sparsity, or there is none. Raises ConfigError if it cannot be
     reached.

@@ -31,7 +31,7 @@ TEST = "test.safetensors"
 def prove(bench: Bench, folder: Path, reported: RoundRecord, compact: bool) -> None:
     """Compare what a run reports with what its files hold.
 
-    A live module, or a network whose data have a class of the user's, is filled from them in this process.
+    A live module, or a network whose data set has a user's class, is filled from the files in this process.
 
     Args:
         folder: of the run, with the network in its files and the config in its summary.

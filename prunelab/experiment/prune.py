@@ -21,7 +21,7 @@ class Pruning:
     Attributes:
         amount: the fraction that was removed; None if the allocation sets its own sparsity.
         prune_ms: duration in milliseconds.
-        warnings: a sentence for each tensor that has only one unit left.
+        warnings: a sentence for each tensor that this pruning has left with one weight or one channel.
         losses: strategy=layer: validation losses by the names of the layers that were skipped, separated by spaces.
         layers_gone: names of the layers that were removed.
     """

@@ -44,7 +44,9 @@ def init(bench: Bench) -> Stage:
 
 
 def dense(bench: Bench, initial: State, on_epoch: OnEpoch, until: int | None = None) -> Stage:
-    """Return the stage of dense training, round 0; the same stage under every strategy.
+    """Return the stage of dense training, round 0.
+
+    It is the same under every strategy, unless there is a regularizer or a criterion that watches training.
 
     Args:
         until: number of iterations after which to stop, for late rewinding; None: train to the end.

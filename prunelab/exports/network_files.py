@@ -161,7 +161,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def put(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict without the versions of its modules, as files hold it. Some networks ask for them: MNASNet."""
+    """Load a state dict that lacks the versions of its modules, as in files: it gets the model's; MNASNet needs them."""
     own = model.state_dict()
     fits = own.keys() == state.keys()
     own.update(state)

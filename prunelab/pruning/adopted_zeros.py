@@ -17,7 +17,7 @@ class AdoptedZeros:
 
     Attributes:
         zeros: for each tensor that got a mask, the number of its zeros and of its weights.
-        empty: names of prunable tensors that are all zero, and got no mask: they are more likely to be initialised so.
+        empty: names of prunable tensors that are all zero and not adopted: it is rather their initial value.
     """
 
     zeros: Mapping[str, tuple[int, int]]
@@ -29,11 +29,11 @@ def adopt_zeros(masks: Masks, groups: Sequence[Group], known: Mapping[str, Tenso
     """Give prunable tensors that have zeros a mask of their nonzero weights.
 
     These are the tensors of the groups, and those that are prunable by default, which stay as sparse as they are even
-    where they are excluded. A bias stays zero if its whole output channel is. Other zeros, such as those of new biases
-    and norms, and tensors that are all zero, are no pruned weights, unless `known` says so.
+    where they are excluded. With granularity=channel, a bias stays zero if its channel is. Other zeros, such as those
+    of new biases and norms, and tensors that are all zero, are no pruned weights, unless `known` says so.
 
     Args:
-        known: masks by parameter name, of a file that has them, in the place of the zeros; their weights are zero.
+        known: masks by parameter name, read from a file, to use instead of the zeros.
     """
     known, seen, zeros, empty = known or {}, set[int](), dict[str, tuple[int, int]](), list[str]()
     chosen = {id(item.parameter) for group in groups for item in group.items}

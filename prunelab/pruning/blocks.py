@@ -45,7 +45,7 @@ def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
 
 
 def outermost(model: nn.Module, there: set[str]) -> list[str]:
-    """Return those modules that have prunable weights, are no containers and are not inside another one returned.
+    """Return the names in `there` of the outermost modules that have prunable weights and are no containers.
 
     A stack of layers, such as a transformer's whole encoder, counts as a container.
 

@@ -1,4 +1,4 @@
-"""Removal of whole layers: those without which the loss is least."""
+"""Removal of whole layers: those whose removal gives the lowest loss."""
 
 import math
 import warnings

@@ -9,7 +9,7 @@ from prunelab.pruning.torch_prune import in_torch_form
 
 
 def check_plain(model: nn.Module) -> None:
-    """Raise ConfigError for a model whose weights are no parameters that can be pruned each for itself."""
+    """Raise ConfigError if a weight is not a plain parameter with values and memory of its own."""
     for path, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ConfigError(

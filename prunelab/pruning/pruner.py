@@ -44,7 +44,7 @@ class Pruner:
 
     Args:
         model: any module.
-        criterion: how important a weight is: `magnitude`, `random`, `taylor`, `snip`, `grasp`, `synflow`, `obd`,
+        criterion: how important a weight is: `magnitude`, `random`, `taylor`, `snip`, `grasp`, `synflow`, `obd`, `obs`,
             `movement`, `wanda`, `magnitude_increase`, `same_sign`, or a function of `Evidence` that returns a score ≥ 0
             per weight.
         granularity: what is removed as one: `weight`, `channel`, `block`, `kernel`, or a `Granularity` with options.
@@ -64,7 +64,7 @@ class Pruner:
         rules: a granularity and an allocation for each group of tensors, in the place of those two arguments.
         method: a `torch.nn.utils.prune.BasePruningMethod` that decides in the place of criterion and allocation.
         adopt_zeros: whether weights that are zero already count as pruned and stay zero; see `pruning.adopted_zeros`.
-        initial: state dict before any training, for criteria that compare with it; default: the present weights.
+        initial: state dict before training, for criteria that need it; default, for a `Criterion`: the present weights.
         seed: seed of random scores.
 
     Raises:

@@ -38,7 +38,7 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class Summary:
-    """All prunable tensors of a model; printed as a table."""
+    """All masked tensors of a model, biases that are pruned with their channels included; printed as a table."""
 
     tensors: tuple[TensorReport, ...]
 
@@ -71,8 +71,8 @@ class PruneReport:
         milliseconds: duration, scoring included.
         kept: number of weights that the masks keep now.
         pruned: number of weights that this pruning removed.
-        size: number of weights of the prunable tensors.
-        warnings: a sentence for each tensor that has only one unit left.
+        size: number of weights of all masked tensors, biases that are pruned with their channels included.
+        warnings: a sentence for each tensor that this pruning has left with one weight or one channel.
     """
 
     amount: float | None

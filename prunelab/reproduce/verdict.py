@@ -22,7 +22,7 @@ class Measured:
     """What the runs gave for one value.
 
     Attributes:
-        mean, error: mean over seeds and its standard error, in percentage points; None without a run.
+        mean, error: mean over seeds and its standard error, in percentage points; without a run None and 0.
         seeds: number of seeds.
         nonzero: mean number of nonzero parameters, biases included.
         verdict: `reproduced`, `better`, `not reproduced`; for a goal `reached`, `missed`;

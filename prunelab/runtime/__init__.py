@@ -1,1 +1,1 @@
-"""Settings of the process: random seeds, device, threads and signals."""
+"""The process and its files: seeds, device, signals, standard streams, fresh processes, safe reading of files."""

@@ -1,4 +1,4 @@
-"""Call a function in a fresh process: it has imported torch and prunelab, and no code or state of the caller.
+"""Call a function in a fresh process, which has nothing of the caller but its path, working folder and environment.
 
 python -m prunelab.runtime.fresh_process [LISTENER ALIVE FOLDER]
 

@@ -1,4 +1,4 @@
-"""Standard streams that never end a command, and printing on them: no control character of a stranger's text."""
+"""Standard streams that survive errors of writing, and `say`, which prints control characters as escapes."""
 
 from __future__ import annotations
 

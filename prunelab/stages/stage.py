@@ -71,13 +71,13 @@ class Stage:
         return name_of(self.canonical())
 
     def canonical(self) -> bytes:
-        """Return all fields but `compute` as canonical JSON: sorted keys, no spaces, no nulls."""
+        """Return all fields but `compute` as canonical JSON: sorted keys, no spaces, no keys with a null."""
         content = {"format": FORMAT, "kind": self.kind, "parent": self.parent, "inputs": self.inputs}
         return canonical(content)
 
 
 def canonical(content: Mapping[str, Any]) -> bytes:
-    """Return plain data as canonical JSON: sorted keys, no spaces, no nulls."""
+    """Return plain data as canonical JSON: sorted keys, no spaces, no keys with a null."""
     return json.dumps(_without_nulls(content), sort_keys=True, separators=(",", ":")).encode()
 
 

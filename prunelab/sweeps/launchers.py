@@ -1,4 +1,4 @@
-"""Settings of launchers that run several jobs at once: prunelab's pool, submitit, Ray. Imports none of the last two."""
+"""Settings of launchers that run several jobs at once: prunelab's pool, submitit, Ray. Imports neither of the two."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KILLED = ("UncompletedJobError", "FailedJobError", "WorkerCrashedError", "NodeDi
 def prepare(config: DictConfig) -> None:
     """Set the environment that workers inherit, and better defaults of the launcher, in place in `config`.
 
-    Ends the process if the launcher is not installed, or is given a number of jobs that is none.
+    Ends the process if the launcher is not installed, or if `n_jobs` or `width` is not a whole number ≥ 1.
     """
     launcher, name = config.hydra.launcher, str(config.hydra.runtime.choices["hydra/launcher"])
     if name in POOLS:

@@ -92,7 +92,7 @@ class Pool:
             finally:
                 _stop([process for process, _ in running.values()])
         if killed:
-            raise WorkerKilledError("the process of a job was killed again and again")
+            raise WorkerKilledError("the process of a job was killed")
 
     def _start(self, job: Job) -> BaseProcess:
         process = self.processes.Process(target=_run, args=(job, self.context, self.task, self.config))

@@ -25,7 +25,7 @@ class Problems:
 
     @contextmanager
     def part(self, name: str, *, decisive: bool = False) -> Iterator[None]:
-        """Go on if this part of the run's end fails, with a problem more.
+        """Record an error in this part of the run's end as a problem, and go on.
 
         Args:
             name: what was asked for, such as `compact=true`.

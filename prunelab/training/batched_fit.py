@@ -39,7 +39,7 @@ class Epoch:
 
     @property
     def kind(self) -> Hashable:
-        """What epochs have in common that can be trained as one."""
+        """A key: epochs with equal keys can be trained together."""
         one, rule = self.training, batched_steps.rule_of(self.training.optimizer)
         assert rule is not None
         groups = [
@@ -72,10 +72,10 @@ def train(epochs: Sequence[Epoch], width: int, interrupt: Callable[[], None] = l
 
 
 def why_not(make: Callable[[], Training], width: int) -> str | None:
-    """Return why a training cannot be one of several, found by a step alone and the same one in a stack; None: it can.
+    """Return why a training cannot be batched, by comparing one step alone with the same step batched; None: it can.
 
     Args:
-        make: returns the training, anew at each call; its order is that of the examples.
+        make: returns a new, equal training at each call.
     """
     alone, other = make(), make()
     if type(alone.train) is not Split:
@@ -107,7 +107,7 @@ def why_not(make: Callable[[], Training], width: int) -> str | None:
     gradients = stack.first_gradients()
     expected = {name: parameters[name].grad for name in gradients} | dict(alone.model.named_buffers())
     found = gradients | dict(other.model.named_buffers())
-    return next((f"{name} comes out otherwise" for name in expected if not _close(expected[name], found[name])), None)
+    return next((f"{name} differs when batched" for name in expected if not _close(expected[name], found[name])), None)
 
 
 def _close(one: Tensor | None, other: Tensor) -> bool:

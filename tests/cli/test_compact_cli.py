@@ -26,7 +26,7 @@ def test_a_finished_run_is_compacted(finished, capsys):
     assert command.main([str(finished)]) == 0
     shown = capsys.readouterr().out
     assert "conv1: 2 of 6 channels" in shown
-    assert "conv1: 1 channel without weights stays: channels by 4 are faster" in shown
+    assert "conv1: 1 channel without weights stays: a multiple of 4 channels is faster" in shown
     assert "the same class for all" in shown
     said = json.loads((finished / "compact.json").read_text())
     assert said["tensors"]["conv2.weight"] == [8, 4, 3, 3]

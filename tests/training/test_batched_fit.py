@@ -271,4 +271,4 @@ def test_a_wrong_gradient_is_noticed(monkeypatch):
     real = F.cross_entropy
     monkeypatch.setattr("prunelab.training.batched_stack.F.cross_entropy", lambda *a, **k: 1.1 * real(*a, **k))
     monkeypatch.setattr("prunelab.training.loop.F", type("F", (), {"cross_entropy": staticmethod(real)}))
-    assert why_not(lambda: training(net(0)), 3) == "0.bias comes out otherwise"
+    assert why_not(lambda: training(net(0)), 3) == "0.bias differs when batched"

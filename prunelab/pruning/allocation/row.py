@@ -23,7 +23,7 @@ class Row(Allocation):
     evenly = True
 
     def check(self, name: str, units: tuple[int, ...]) -> None:
-        """Raise ConfigError where a row is a single unit."""
+        """Raise ConfigError for units in one dimension, such as channels: each row would be a single unit."""
         if len(units) < 2:
             raise ConfigError(
                 f"allocation=row: {name} has one unit in each row; needs granularity=weight, block or kernel"

@@ -73,7 +73,7 @@ class Evidence:
         return [self._initial[name].to(value.device) for name, value in zip(self.names, self.values, strict=True)]
 
     def batches(self, examples: int) -> Iterable[Batch]:
-        """Return batches of inputs and labels of the training split, never of validation or test.
+        """Return batches of inputs and labels from the pruner's `data`; in an experiment, from the training split.
 
         Args:
             examples: number of examples in all batches together, ≥ 1.

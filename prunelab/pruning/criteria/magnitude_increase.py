@@ -9,8 +9,8 @@ class MagnitudeIncrease(Criterion):
     """Score a weight by |w| − |w_initial|, shifted so that the smallest score is 0.
 
     w_initial is the weight before any training. Without training (train.epochs=0) all scores are equal, and the first
-    weights of each tensor are pruned. Scores are in float64; the shift is arbitrary, so they cannot be added up to
-    scores of channels.
+    weights of each ranking are pruned (by `global`, whole tensors). Scores are in float64; the shift is arbitrary, so
+    they cannot be added up to scores of channels.
 
     Use it for lottery tickets, as an alternative to `magnitude` that does not favour weights which were drawn
     large.

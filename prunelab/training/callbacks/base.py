@@ -39,7 +39,7 @@ class Callback:
         return None
 
     def check(self, optimizer: Optimizer) -> None:
-        """Raise ConfigError if the callback cannot work with an optimizer of this kind; called before any training."""
+        """Raise ConfigError for an optimizer that does not suit. Called for `sparse_training`, before any training."""
 
     def begin(self, optimizer: Optimizer) -> None:
         """Run before the first step of training, or before the first step after an interruption."""

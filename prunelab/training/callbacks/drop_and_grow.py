@@ -131,7 +131,7 @@ def drop_and_grow(item: MaskedTensor, scores: Tensor, drop: int, grow: int, opti
 def dense_gradients(phase: Phase, iteration: int, names: Sequence[str]) -> dict[str, Tensor]:
     """Return |∂L/∂w| of every weight, pruned ones included, for one batch of the training split.
 
-    The gradient is computed on a copy in training mode: the model, its buffers and torch's generators stay unchanged.
+    The gradient is computed on a copy in training mode, so the model stays unchanged. Dropout draws random numbers.
     """
     model = in_one_piece(copy.deepcopy(phase.model)).train()
     inputs, labels = phase.batch(iteration)

@@ -24,8 +24,8 @@ class SparseMomentum(DropAndGrow):
     What grows is shared out among the tensors in proportion to the mean |momentum| of their active weights; what a
     tensor has no room for goes to the others. So the number of active weights stays, but not that of each tensor. The
     optimizer gets the gradients of pruned weights, too, and so their momentum: SGD's buffer, or Adam's m ÷ (√v + 1e-8).
-    Weights that grow start at zero and keep it. A tensor with less than 20% pruned weights and a mean |momentum| above
-    the tensors' mean drops no larger a share than the share of its weights that is pruned.
+    Weights that grow start at zero and keep their momentum. A tensor with less than 20% pruned weights and a mean
+    |momentum| above the tensors' mean drops no larger a share than the share of its weights that is pruned.
 
     Differences from the authors' code: a weight that was just dropped cannot grow again at once; the number of active
     weights is kept exactly; the share falls to 0, not to 0.005.
@@ -33,7 +33,7 @@ class SparseMomentum(DropAndGrow):
     Use it in the place of `rigl` if no extra gradient may be computed: momentum says where weights grow.
 
     Args:
-        every: iterations between two moves, ≥ 1; in the paper an epoch, which 860 are for MNIST in batches of 64.
+        every: iterations between two moves, ≥ 1; in the paper an epoch: 860 for MNIST in batches of 64.
         until: fraction of the iterations, in (0, 1], after which no weights move.
         fraction: share of each tensor's active weights that is dropped (at first), in (0, 1).
         decay: of the share: `cosine` or `constant`.
