@@ -161,7 +161,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def put(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict that lacks the versions of its modules, as in files: it gets the model's; MNASNet needs them."""
+    """Load a state dict that lacks the versions of its modules, as in files: it gets the model's (for MNASNet)."""
     own = model.state_dict()
     fits = own.keys() == state.keys()
     own.update(state)

@@ -74,6 +74,7 @@ def test_killed_workers_lose_nothing(jobs, tmp_path, request):
             killed += 1
     output, _ = process.communicate(timeout=1200 * PATIENCE)
     assert process.returncode == 0, output
+    assert "WorkerKilledError" not in output  # what the second start has mended
     assert killed >= min(wanted, 1)
     assert final_table(tmp_path / "sweep") == final_table(reference)
     if is_full(request):
