@@ -9,7 +9,7 @@ from prunelab.records import flat
 from prunelab.stages.stage import canonical, name_of
 
 NEVER_COMPARED = ("outputs", "reuse", "trusted", "threads", "device", "latency", "baseline")  # keys of no experiment
-IRRELEVANT = ("outputs", "reuse", "trusted")  # keys that change no file of a run folder
+IRRELEVANT = ("outputs", "reuse", "trusted", "reference")  # keys that change no result
 
 
 def digest(config: Mapping[str, Any], live: str = "") -> str:

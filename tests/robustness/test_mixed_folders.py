@@ -328,11 +328,12 @@ def test_a_sweep_that_was_killed_goes_on_and_another_one_is_refused(tmp_path):
     assert [job.status for job in report.read_sweep(tmp_path / "sweep")] == ["completed"] * 3
 
 
-def test_the_digest_leaves_out_what_changes_no_file():
+def test_the_digest_leaves_out_what_changes_no_result():
     from prunelab.config.digest import digest
 
     config = plain(prunelab.compose())
-    for same in ({"outputs": "elsewhere"}, {"reuse": False}, {"trusted": ["mine"]}, {"key_of_tomorrow": None}):
+    same_results = {"outputs": "elsewhere", "reuse": False, "trusted": ["mine"], "reference": {"note": "mended"}}
+    for same in (*({key: value} for key, value in same_results.items()), {"key_of_tomorrow": None}):
         assert digest({**config, **same}) == digest(config)
-    for key in config.keys() - {"outputs", "reuse", "trusted"}:
+    for key in config.keys() - same_results.keys():
         assert digest({**config, key: "other"}) != digest(config)
