@@ -42,4 +42,4 @@ def test_the_table_of_help_has_ranges_meanings_and_the_real_defaults():
     text = "\n".join(lines)
     for part in ("[0, 1)", "≥ 1", "> 0", "default 0.2", "default 5", "default 0.001", "default 64"):
         assert part in text
-    assert allowed("amount") == "a fraction in [0, 1), of the weights still there"
+    assert allowed("amount") == "a fraction in [0, 1), of the units still there"

@@ -178,6 +178,6 @@ def test_a_notebook_becomes_a_page_with_its_outputs():
 
 
 def test_keys_that_every_choice_has_are_on_the_page_of_the_group(pages):
-    assert "| `criterion.iterations` | `1` | scorings and prunings" in pages["methods/criterion/index.md"]
+    assert "| `criterion.iterations` | `1` | number of steps of a round" in pages["methods/criterion/index.md"]
     assert "| `schedule.macs` |" in pages["methods/schedule/index.md"]
     assert "## Keys" not in pages["methods/granularity/index.md"]
