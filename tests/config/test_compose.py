@@ -78,7 +78,7 @@ def test_every_strategy_with_every_schedule():
 
 
 def test_what_a_key_may_be_is_told():
-    assert schema.allowed("amount") == "a fraction in [0, 1), of the weights still there"
+    assert schema.allowed("amount") == "a fraction in [0, 1), of the units still there"
     assert schema.allowed("amonut") is None
 
 
