@@ -20,7 +20,7 @@ from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.tracking.console import Console
 
 NARROW = {"cp1252": {"PYTHONIOENCODING": "cp1252"}, "ascii": {"PYTHONIOENCODING": "ascii"}}
-NARROW |= {"no locale": {"LC_ALL": "C", "PYTHONUTF8": "0"}, "POSIX": {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0"}}
+NARROW |= {name: {"LC_ALL": name, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"} for name in ("C", "POSIX")}
 REDIRECTED = (">&-", "2>&- >/dev/null", "<&- >&- 2>&-", "| head -1", "2>&1 | head -1", "| true", "> /dev/full")
 
 
