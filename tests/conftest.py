@@ -176,6 +176,7 @@ def _quick() -> Iterator[None]:
     import hydra
     import quick_hydra
 
+    import prunelab.experiment.run  # noqa: F401  before a test replaces a function that it would import
     from prunelab.data import mnist
     from prunelab.experiment import proof
     from prunelab.runtime import fresh_process
