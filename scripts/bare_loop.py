@@ -57,11 +57,11 @@ def bare(batch_size: int, train: Split, model: nn.Module) -> Callable[[], None]:
     return epoch
 
 
-def ours(batch_size: int, train: Split, model: nn.Module, validation: Split) -> Callable[[], None]:
+def ours(batch_size: int, train: Split, model: nn.Module, validation: Split) -> Callable[[], object]:
     """Return one epoch of `prunelab.training.loop.fit`, as experiments call it."""
     spec = TrainSpec(iterations=loop.batches(len(train), batch_size), batch_size=batch_size, seed=0)
     optimizer = adam(model)
-    return lambda: list(loop.fit(model, optimizer, train, validation, spec)).clear()
+    return lambda: list(loop.fit(model, optimizer, train, validation, spec))
 
 
 def products(batch_size: int, train: Split, model: nn.Module) -> Callable[[], None]:
@@ -81,7 +81,7 @@ def products(batch_size: int, train: Split, model: nn.Module) -> Callable[[], No
     return epoch
 
 
-def timed(call: Callable[[], None]) -> float:
+def timed(call: Callable[[], object]) -> float:
     """Return the seconds that a call takes."""
     start = time.perf_counter()
     call()
@@ -97,7 +97,7 @@ def main() -> None:
     masked = MODELS[args.model]()
     prunelab.Pruner(masked).prune(0.5)
     one_batch = Split(*data.validation.batch(slice(loop.EVALUATION_BATCH)))
-    loops = {
+    loops: dict[str, Callable[[], object]] = {
         "bare": bare(args.batch_size, data.train, MODELS[args.model]()),
         "prunelab": ours(args.batch_size, data.train, MODELS[args.model](), one_batch),
         "prunelab, masked": ours(args.batch_size, data.train, masked, one_batch),

@@ -167,10 +167,12 @@ def sweep(bench: Bench, seeds: int, plain: float) -> Figures:
         seeds: number of seeds, each under five strategies.
         plain: seconds of one plain script.
     """
+    from prunelab.runtime.device import cores
+
     words = ["-m", "prunelab", "-m", f"strategy={STRATEGIES}", f"seed=range({seeds})", *bench.overrides()[1:]]
     jobs = seeds * len(STRATEGIES.split(","))
     pool = bench.call(*words, OMP_NUM_THREADS="1").seconds
-    basic = bench.call(*words, "hydra/launcher=basic", OMP_NUM_THREADS=str(os.cpu_count())).seconds
+    basic = bench.call(*words, "hydra/launcher=basic", OMP_NUM_THREADS=str(cores())).seconds
     return {"jobs": jobs, "pool": pool, "basic": basic, "plain": jobs * plain}
 
 

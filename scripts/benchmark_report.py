@@ -56,7 +56,7 @@ def bookkeeping_lines(took: Figures) -> list[str]:
     """Return lines on the time that is not training."""
     both = took["tracking"] + took["storage"]
     return [
-        f"bookkeeping: {both / took['loop']:.1%} of the loop's {took['loop']:.2f} s (one run of its own)",
+        f"bookkeeping: {both / took['loop']:.1%} of the loop's {took['loop']:.2f} s (measured in a separate run)",
         f"  tracking   {took['tracking']:.2f} s  tables, TensorBoard, summary, log, screen",
         f"  storage    {took['storage']:.2f} s  checkpoints, stages, digests, final model",
         f"  and once   {took['tensorboard_start']:.2f} s  TensorBoard's import and opening, not in the share",

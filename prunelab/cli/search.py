@@ -40,8 +40,8 @@ examples:
 
 Each trial is a run folder, <outputs>/searches/<study>/<trial>/, and shares stages with all other runs. The study is
 stored in <outputs>/searches/<study>.db. The same command continues it after an interruption. Several processes may
-share it: together they complete --trials trials. In one process, the same seed gives the same
-trials. At the end, the test accuracy of the Pareto-optimal trials is shown; nothing is chosen by it."""
+share it: together they complete --trials trials. In one process, the same seed gives the same trials. At the end, the
+test accuracy of the Pareto-optimal trials is shown; nothing is chosen by it."""
 
 
 def _parser() -> argparse.ArgumentParser:

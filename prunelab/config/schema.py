@@ -150,7 +150,7 @@ class Config:
     )
     rewind: Any = key(
         None,
-        "weights that fine-tuning starts from: null: current; 0: initial; 2ep, 500it: then in dense training",
+        "weights that fine-tuning starts from; null: current; 0: initial; 2ep, 500it: after that much dense training",
         "null, 0, epochs such as 2ep, or iterations such as 500it",
     )
     control: Optional[str] = key(

@@ -20,7 +20,7 @@ from prunelab.training.spec import Position, TrainSpec
 
 
 def choose(bench: Bench, rounds: Sequence[Round]) -> tuple[str | None, Steps]:
-    """Return the function that takes the training steps, and before it its name in stage names; None unless batched.
+    """Return the executor's name for the names of stages (None unless batched), and the function that takes the steps.
 
     A job that cannot be trained with others tells its sweep why.
     """
@@ -46,7 +46,7 @@ def choose(bench: Bench, rounds: Sequence[Round]) -> tuple[str | None, Steps]:
 
 
 def _own_ways(bench: Bench, rounds: Sequence[Round]) -> str | None:
-    """Return a sentence that names a key which adds work to a training step, such as `train.ema`; None: no such key."""
+    """Return why jobs cannot share training steps, such as `train.ema acts in each step`; None: they can."""
     spec = bench.spec
     keys = {
         "train.validate_every": spec.train.validate_every,

@@ -20,8 +20,9 @@ def cores() -> int:
 def threads(wanted: int | None) -> int:
     """Return the number of CPU threads: `threads`, or OMP_NUM_THREADS, or 1.
 
-    One by default, since bits depend on the number: single runs and the jobs of sweeps share their stages, on machines
-    of all sizes. A second thread makes LeNet a third faster at best, and three times as slow beside a busy process.
+    The default is the same on every machine, because another number of threads gives other bits: so single runs and
+    the jobs of sweeps can share stages. A second thread speeds LeNet up by a third at most, and makes it two to three
+    times as slow beside a busy process.
 
     Raises:
         ConfigError: if `threads` is more than the number of cores.

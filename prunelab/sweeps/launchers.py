@@ -1,4 +1,4 @@
-"""Settings of launchers that run several jobs at once: prunelab's pool, submitit, Ray. Imports neither of the two."""
+"""Settings of prunelab's pool, submitit and Ray, which run several jobs at once. Imports neither submitit nor Ray."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Sweep:
         alone = f"job {self._turn[0]} alone, which may be what kills its worker"
         what = "the jobs that are missing" if clear else alone
         say(f"prunelab: {why}starting {what} again", error=True)
-        self.error = None  # said by this line
+        self.error = None  # the line above tells of it
         return True
 
     def arguments(self, given: Sequence[str]) -> list[str]:

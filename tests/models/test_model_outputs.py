@@ -14,7 +14,10 @@ from prunelab.training import loop
         ("(y, y)", "returns tuple for 2 examples"),
         ("{'y': y}", "returns dict"),
         ("None", "returns NoneType"),
-        ("y[:, :7]", r"returns float32 \[2, 7\] for 2 examples; must return .*, \[2, 10 or more\]"),
+        (
+            "y[:, :7]",
+            r"returns float32 \[2, 7\] for 2 examples; must return logits, float32 or float64, \[2, 10 or more\]",
+        ),
         ("y[:, :, None]", r"returns float32 \[2, 10, 1\]"),
         ("y.argmax(1)", r"returns int64 \[2\]"),
         ("y.half()", r"returns float16 \[2, 10\]"),
