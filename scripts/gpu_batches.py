@@ -99,9 +99,8 @@ def several(setting: Setting) -> Figures:
         alone = {how: step_ms(setting, name, how, steps)[0] for how in ("eager", "graph")[: 1 + (not setting.quick)]}
         for width in WIDTHS[: 2 if setting.quick else None]:
             for graph in (False, True)[: 1 + (setting.device == "cuda")]:
-                took = list[float]()
+                took, many = list[float](), trainings(setting, name, width, 10 + steps)
                 for count in (10, steps):
-                    many = trainings(setting, name, width, count)
                     asked = [Epoch(one, orders(setting, one, count), "", graph) for one in many]
                     with timed(setting.device, took):
                         batched_fit.train(asked, width)

@@ -26,7 +26,7 @@ from gpu_runs import ROOT, Figures, Setting, default_run, gpu_tests, kill_and_re
 
 Json = dict[str, Any]
 PARTS: dict[str, tuple[Callable[[Setting], Figures], int]] = {  # with the time limit in seconds
-    "gpu_tests": (gpu_tests, 120),
+    "gpu_tests": (gpu_tests, 300),
     "default_run": (default_run, 150),
     "kill_and_resume": (kill_and_resume, 90),
     "training_step": (training_step, 60),

@@ -139,6 +139,19 @@ PART_KEYS = (
         choices=("unit",),
         allowed="null or unit",
     ),
+    Key(
+        "data.shift",
+        None,
+        "training images move by up to so many pixels along each axis, anew in each step",
+        "null or a whole number of pixels ≥ 1",
+    ),
+    Key(
+        "data.flip",
+        None,
+        "half of the training images are mirrored left to right, anew in each step",
+        "null, true or false",
+        ("True", "False"),
+    ),
     Key("optimizer.lr", None, "learning rate", "a number > 0"),
     Key(
         "optimizer.decay",
@@ -152,8 +165,8 @@ PART_KEYS = (
     Key("data.limit", None, "examples of each split, at most; null: all", "null or a whole number of examples ≥ 10"),
 )
 ANY_CHOICE = (
-    *("data.validation", "data.label_noise", "data.scale", "model.checkpoint", "model.init", "optimizer.decay"),
-    *("criterion.iterations", "schedule.compression", "schedule.macs"),
+    *("data.validation", "data.label_noise", "data.scale", "data.shift", "data.flip", "model.checkpoint", "model.init"),
+    *("optimizer.decay", "criterion.iterations", "schedule.compression", "schedule.macs"),
 )
 
 

@@ -61,6 +61,8 @@ def _spec(config: dict[str, Any]) -> Spec:
         validation=config["data"].get("validation"),
         label_noise=config["data"].get("label_noise"),
         scale=config["data"].get("scale"),
+        shift=config["data"].get("shift"),
+        flip=config["data"].get("flip"),
         checkpoint=config["model"].get("checkpoint"),
         init=config["model"].get("init"),
         decay=config["optimizer"].get("decay"),

@@ -139,7 +139,7 @@ class Spec:
     """One experiment.
 
     Attributes:
-        validation, label_noise, scale: of `data`.
+        validation, label_noise, scale, shift, flip: of `data`.
         checkpoint, init: of `model`.
         decay: `optimizer.decay`.
         selection: `prune`.
@@ -154,6 +154,8 @@ class Spec:
     validation: float | None
     label_noise: float | None
     scale: str | None
+    shift: int | None
+    flip: bool | None
     model: Component
     checkpoint: str | None
     init: str | None

@@ -51,6 +51,8 @@ def _own_ways(bench: Bench, rounds: Sequence[Round]) -> str | None:
     keys = {
         "train.validate_every": spec.train.validate_every,
         "train.ema": spec.train.ema,
+        "data.shift": spec.shift,
+        "data.flip": spec.flip or None,
         "regularizer": spec.regularizer,
         "sparse_training": spec.sparse_training,
         "finetune.distill": spec.finetune.distill,

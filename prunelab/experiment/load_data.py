@@ -8,6 +8,7 @@ import torch
 
 from prunelab.config.network import dataset
 from prunelab.config.spec import Spec
+from prunelab.data.augment import augmented
 from prunelab.data.dataset import Dataset
 from prunelab.data.label_noise import with_label_noise
 from prunelab.data.scale import scaled
@@ -32,9 +33,10 @@ def load(spec: Spec, live: Dataset | None, device: torch.device) -> tuple[Datase
         limit = None if live is not None else spec.data.options.get("limit")
         data = hold_out(data, spec.validation, limit)
         data = scaled(with_label_noise(data, spec.label_noise, spec.seed), spec.scale)
-        return data.to(device), live_identity.content(data) if users else None
+        content = live_identity.content(data) if users else None
+        return augmented(data, spec.shift, spec.flip).to(device), content
 
     users = live is not None or spec.data.source is not None
     seed = spec.seed if users or spec.label_noise else None  # the user's code may draw by it
-    name = [spec.data.identity, spec.validation, spec.label_noise, spec.scale, seed, str(device)]
-    return turns.shared(json.dumps(name), make)
+    name = [spec.data.identity, spec.validation, spec.label_noise, spec.scale, spec.shift, spec.flip, seed]
+    return turns.shared(json.dumps([*name, str(device)]), make)

@@ -17,7 +17,10 @@ from prunelab.stages.checkpoint import Work
 from prunelab.stages.stage import Stage, State
 
 # The fields of the spec that name each kind of stage. `init` is named by the tensors and the source of the model.
-EVERY = ("seed", "data", "validation", "label_noise", "scale", "model", "optimizer", "decay", "lr_schedule", "train")
+EVERY = (
+    *("seed", "data", "validation", "label_noise", "scale", "shift", "flip"),
+    *("model", "optimizer", "decay", "lr_schedule", "train"),
+)
 DENSE = ("regularizer",)
 AXES = ("criterion", "iterations", "granularity", "allocation", "reconstruct")
 ROUND = (*AXES, "finetune", "strategy", "sparse_training", "rewind")

@@ -23,7 +23,7 @@ DOSES = (  # keys that say how much is pruned
     "allocation.threshold", "tolerance",
 )
 # fmt: on
-TREATMENTS = ("init", "checkpoint", "label_noise")  # keys of model and data that leave network and test set the same
+TREATMENTS = ("init", "checkpoint", "label_noise", "shift", "flip")  # of model and data; network and test set stay
 # Keys whose value alone names them in a label.
 CHOICES = ("strategy", "model", "data", "schedule", "criterion", "granularity", "allocation", "experiment")
 

@@ -51,8 +51,9 @@ def test_a_ticket_that_is_extended_goes_back_to_the_same_initial_weights(name, t
 
 
 @pytest.mark.parametrize("batch", [3, 5, 8])  # in the first epoch, at its end, in the round's
-def test_random_data_and_batches_are_the_same_after_an_interruption(batch, tmp_path):
-    more = ("data._target_=user_parts.noisy", "schedule.rounds=1")
+@pytest.mark.parametrize("data", [("data._target_=user_parts.noisy",), (*DATA, "data.shift=2", "data.flip=true")])
+def test_random_data_and_batches_are_the_same_after_an_interruption(data, batch, tmp_path):
+    more = (*data, "schedule.rounds=1")
 
     def experiment(folder):
         disturb()

@@ -35,6 +35,8 @@ CASES = [
     ["strategy=nm"],
     ["optimizer=sgd", "lr_schedule=cosine", "rewind=2it"],
     ["finetune.distill={}"],
+    ["data.shift=2", "data.flip=true"],
+    ["data.shift=2", "data.flip=true", "train.graph=true"],
 ]
 
 

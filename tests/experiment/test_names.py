@@ -95,6 +95,8 @@ SCHEMA = {
     "data.validation": ((), "data.validation=0.3", BOTH),
     "data.label_noise": ((), "data.label_noise=0.2", BOTH),
     "data.scale": (("data=mnist", "data.limit=100"), "data.scale=unit", BOTH),
+    "data.shift": ((), "data.shift=1", BOTH),
+    "data.flip": ((), "data.flip=true", BOTH),
     "model.init": ((), "model.init=orthogonal", {"init"}),
     "optimizer.decay": ((), "optimizer.decay=weights", BOTH),
     "model.checkpoint": ((), "model.checkpoint=FILE", {"init", "dense"}),
