@@ -109,6 +109,10 @@ class EpochRecord:
     seconds: float = column("Duration of the epoch, validation included", "s", ".1f")
     stage: str = column("Name of the stage that the epoch belongs to", default="")
     reused: bool = column("Whether an earlier run has trained the epoch", default=False)
+    test_accuracy: float | None = column(
+        "Accuracy on the test split after the epoch, with train.test=true", format=".2%", default=None
+    )
+    early_stop_accuracy: float | None = column("Accuracy on the test split at `early_stop`", csv=False, default=None)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,14 @@ class RoundRecord:
     stage: str = column("Name of the stage", default="")
     reused: bool = column("Whether an earlier run has computed the stage", default=False)
     early_stop: int | None = column("Iteration with the smallest validation loss", tag=True, default=None)
+    early_stop_accuracy: float | None = column(
+        "Accuracy on the test split at that iteration, with train.test=true", format=".2%", default=None
+    )
+    best_test_accuracy: float | None = column(
+        "Highest accuracy on the test split after an epoch, with train.test=true; prunelab chooses nothing by it",
+        format=".2%",
+        default=None,
+    )
     prune_ms: float = column("Duration of pruning", "ms", ".2f", csv=False, default=0.0)
     warnings: tuple[str, ...] = column("What the pruning warned of", csv=False, default=())
     losses: dict[str, float] = field(

@@ -90,22 +90,21 @@ def in_process(name: str, setting: Setting) -> Json:
 
 def page(results: Json) -> str:
     """Return docs/gpu.md."""
-    about = results["machine"]
-    lines = [
-        "# Measured on a GPU",
-        "",
-        f"`python scripts/gpu_check.py` on one {about['GPU']}: torch {about['torch']}, CUDA {about['CUDA']}, Python "
-        f"{about['Python']}, {about['cores']} CPU cores, float32. It writes this page.",
-    ]
+    lines = ["# Measured on a GPU", "", "By `python scripts/gpu_check.py`, in float32; it writes this page."]
     for name in PARTS:
         found, text = results["parts"].get(name), inspect.getdoc(PARTS[name][0]) or ""
         lines += ["", f"## {TITLES.get(name) or name.replace('_', ' ').capitalize()}", "", text, ""]
         if found is None:
             lines += ["Not measured yet."]
-        elif "error" in found:
-            lines += [f"Failed: {found['error']}"]
+            continue
+        about = found["machine"]
+        where = f"One {about['GPU']}, {about['cores']} CPU cores, torch {about['torch']}, Python {about['Python']}"
+        if "error" in found:
+            lines += [f"{where}. Failed: {found['error']}"]
         else:
             lines += [
+                f"{where}.",
+                "",
                 "| figure | value |",
                 "|---|---|",
                 *(f"| {key} | {value} |" for key, value in found["figures"].items()),
@@ -132,9 +131,9 @@ def main() -> None:
     work = (args.work or Path(tempfile.mkdtemp(prefix="prunelab-gpu-"))).resolve()
     work.mkdir(parents=True, exist_ok=True)
     results: Json = json.loads(args.json.read_text()) if args.json.exists() else {"parts": {}}
-    results["machine"] = machine(args.device)
+    about = machine(args.device)
     for name in args.only.split(",") if args.only else PARTS:
-        found = results["parts"][name] = in_process(name, Setting(args.device, args.quick, work))
+        found = results["parts"][name] = in_process(name, Setting(args.device, args.quick, work)) | {"machine": about}
         print(f"{name}, {found['seconds']} s: {found.get('error') or json.dumps(found['figures'])}", flush=True)
         args.json.write_text(json.dumps(results, indent=2) + "\n")  # what is measured is kept, whatever comes
         args.page.write_text(page(results))

@@ -12,7 +12,7 @@ from pathlib import Path
 from prunelab.report.run_folders import read_sweep
 from prunelab.reproduce.reference import presets, reference
 from prunelab.reproduce.results_page import page
-from prunelab.reproduce.verdict import HEADER, measure
+from prunelab.reproduce.verdict import measure
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.DOTALL)
@@ -45,7 +45,8 @@ def with_table(readme: str) -> str:
 def _row(name: str, text: str) -> str:
     """Return the row of a page: its first comparable result, and the number of each verdict; none if preliminary."""
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    found = [dict(zip(HEADER, row, strict=True)) for row in cells if row[0] != HEADER[0] and row[-1].strip("-")]
+    head, _, *body = cells
+    found = [dict(zip(head, row, strict=True)) for row in body]
     measured = [row for row in found if row["seeds"] != "0"]
     if not measured or "Preliminary: " in text:
         return ""

@@ -37,9 +37,9 @@ def rows(preset: str) -> list[tuple[str, str, str, str]]:
     if has_page(preset):
         lines = (DOCS / "results" / f"{preset}.md").read_text("utf-8").splitlines()
         cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-        start = cells.index(list(HEADER))
+        start = next(number for number, row in enumerate(cells) if row[: len(HEADER)] == list(HEADER))
         wanted = [HEADER.index(column) for column in ("result", "published", "measured", "verdict")]
-        found = [row for row in cells[start + 1 :] if len(row) == len(HEADER) and not row[0].startswith("---")]
+        found = [row for row in cells[start + 1 :] if len(row) >= len(HEADER) and not row[0].startswith("---")]
         return [(row[wanted[0]], row[wanted[1]], row[wanted[2]], row[wanted[3]]) for row in found]
     values = reference(preset).values
     return [(v.name, "–" if v.published is None else f"{v.published:.2f}", "–", "not measured") for v in values]

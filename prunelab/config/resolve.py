@@ -62,7 +62,7 @@ def _spec(config: dict[str, Any]) -> Spec:
         label_noise=config["data"].get("label_noise"),
         scale=config["data"].get("scale"),
         shift=config["data"].get("shift"),
-        flip=config["data"].get("flip"),
+        flip=config["data"].get("flip") or None,
         checkpoint=config["model"].get("checkpoint"),
         init=config["model"].get("init"),
         decay=config["optimizer"].get("decay"),
@@ -85,7 +85,7 @@ def _spec(config: dict[str, Any]) -> Spec:
 def _train(config: Mapping[str, Any]) -> Train:
     """Return the section `train`; what its defaults say too is null, so that it changes no stage's name."""
     precision = None if config["precision"] == "fp32" else config["precision"]
-    return Train(**{**config, "precision": precision, "graph": config["graph"] or None})
+    return Train(**{**config, "precision": precision, "graph": config["graph"] or None, "test": config["test"] or None})
 
 
 def _finetune(config: Mapping[str, Any], trusted: Iterable[str]) -> Finetune:

@@ -33,6 +33,11 @@ class Train:
     validate_every: Optional[int] = key(
         None, "iterations between validations; null: one after each epoch", "null or a whole number of iterations ≥ 1"
     )
+    test: Optional[bool] = key(
+        None,
+        "measure the test split after each epoch too, beside what papers report that choose by it; null: false",
+        "null, true or false",
+    )
     ema: Optional[float] = key(
         None,
         "decay of an exponential moving average of the weights, which is validated and replaces them in the end",

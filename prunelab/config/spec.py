@@ -60,6 +60,7 @@ class Train:
     epochs: int | str
     batch_size: int
     validate_every: int | None
+    test: bool | None  # null is false too
     ema: float | None
     precision: str | None  # null is fp32 too
     graph: bool | None  # null is false too

@@ -98,6 +98,7 @@ def _fit(
         steps=bench.steps,
         position=position,
         lr_factor=_lr_factor(bench, phase.round, phase.iterations),
+        test=bench.data.test if train.test else None,
     )
 
 
@@ -213,6 +214,8 @@ def _measure(bench: Bench, round: int, rows: list[EpochRecord], pruned: Pruning)
         test_accuracy=test.accuracy,
         test_loss=test.loss,
         early_stop=last.early_stop if last else None,
+        early_stop_accuracy=last.early_stop_accuracy if last else None,
+        best_test_accuracy=max((row.test_accuracy for row in rows if row.test_accuracy is not None), default=None),
         epochs=len(rows),
         seconds=sum(row.seconds for row in rows) + pruned.prune_ms / 1000,
         amount=pruned.amount,

@@ -64,6 +64,8 @@ class Reference:
         where: table or figure.
         claim: one sentence.
         selected: how the paper chose the network that it reports.
+        choice: the column of `rounds.csv` with the accuracy by that choice, `best_test_accuracy` or
+            `early_stop_accuracy`; None: it is the last epoch's, or not known.
         note: where recipe, paper and the paper's code differ.
         minutes: time of one seed, all jobs, on one thread of a quiet CPU core.
         quick: overrides of `--quick`.
@@ -79,6 +81,7 @@ class Reference:
     minutes: float
     quick: tuple[str, ...]
     values: tuple[Value, ...]
+    choice: str | None = None
 
 
 def presets() -> list[str]:

@@ -15,6 +15,7 @@ SIZE_MARGIN = 1.1  # ratio of the weights kept within which two networks are of 
 MARGIN = 0.15  # percentage points of test error within which a result counts as reproduced
 QUICK = "quick run"
 HEADER = ("result", "published", "measured", "seeds", "difference", "nonzero", "verdict")
+CHOICE = "by the paper's choice"  # the head of the column that follows where it was measured
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Measured:
         mean, error: mean over seeds and its standard error, in percentage points; without a run None and 0.
         seeds: number of seeds.
         nonzero: mean number of nonzero parameters, biases included.
+        by_choice: mean and standard error of what the paper's choice of an epoch gives; None if it was not measured.
         verdict: `reproduced`, `better`, `not reproduced`; for a goal `reached`, `missed`;
             `not comparable`; `not measured`; `quick run`.
     """
@@ -35,6 +37,7 @@ class Measured:
     seeds: int
     nonzero: float | None
     verdict: str
+    by_choice: tuple[float, float] | None = None
 
     @property
     def difference(self) -> float | None:
@@ -44,27 +47,38 @@ class Measured:
         return None if self.mean is None or self.value.published is None else self.mean - self.value.published
 
     def cells(self) -> list[str]:
-        """Return a row under `HEADER`."""
+        """Return a row under `header`, without the last cell where no row has it."""
         value, mean = self.value, self.mean
         published = f"> {value.more_than:g}" if value.published is None else f"{value.published:.2f}"
         published = f"≤ {published}" if value.goal else published
         spread = "" if value.spread is None else f" ± {value.spread:g}"
-        shown = "–" if mean is None else f"{mean:.2f}" + (f" ± {self.error:.2f}" if self.seeds > 1 else "")
+        shown = "–" if mean is None else self._with_error(mean, self.error)
         apart = "" if self.difference is None else f"{self.difference:+.2f}"
         nonzero = "" if self.nonzero is None else f"{self.nonzero:,.0f}"
-        return [value.name, published + spread, shown, str(self.seeds), apart, nonzero, self.verdict]
+        chosen = [] if self.by_choice is None else [self._with_error(*self.by_choice)]
+        return [value.name, published + spread, shown, str(self.seeds), apart, nonzero, self.verdict, *chosen]
+
+    def _with_error(self, mean: float, error: float) -> str:
+        return f"{mean:.2f} ± {error:.2f}" if self.seeds > 1 else f"{mean:.2f}"
 
 
 def measure(reference: Reference, runs: Sequence[Run], *, quick: bool = False) -> list[Measured]:
     """Return what the completed runs of a sweep gave for each value; `quick` runs get no verdict."""
     done = [run for run in runs if run.status == "completed"]
-    measured = [_measured(value, done) for value in reference.values]
+    measured = [_measured(value, done, reference.choice) for value in reference.values]
     return [replace(row, verdict=QUICK) for row in measured] if quick else measured
+
+
+def rows(measured: Sequence[Measured]) -> list[list[str]]:
+    """Return the rows of the table of published and measured values, the head first."""
+    head = [*HEADER, *([CHOICE] if any(row.by_choice for row in measured) else [])]
+    return [head, *([*row.cells(), ""][: len(head)] for row in measured)]
 
 
 def text(measured: Sequence[Measured]) -> str:
     """Return the table that `prunelab reproduce` ends with."""
-    return table(HEADER, [row.cells() for row in measured])
+    head, *body = rows(measured)
+    return table(head, body)
 
 
 def judge(value: Value, mean: float | None, error: float, seeds: int) -> str:
@@ -86,22 +100,19 @@ def judge(value: Value, mean: float | None, error: float, seeds: int) -> str:
     return "better" if gain > 0 else "not reproduced"
 
 
-def _measured(value: Value, runs: Sequence[Run]) -> Measured:
-    rows = _rows(value.point, runs)
-    found = {seed: _error(row) for seed, row in rows.items()}
-    if value.against is not None:
-        other = {seed: _error(row) for seed, row in _rows(value.against, runs).items()}
-        found = {seed: other[seed] - error for seed, error in found.items() if seed in other}
+def _measured(value: Value, runs: Sequence[Run], choice: str | None) -> Measured:
+    rows, found = _rows(value.point, runs), _errors(value, runs, "test_accuracy")
     if not found:
         return Measured(value, None, 0.0, 0, None, judge(value, None, 0.0, 0))
-    mean, error = mean_and_error(list(found.values()))
+    mean, error = mean_and_error(found)
+    chosen = _errors(value, runs, choice) if choice else []
     nonzero = [size for row in rows.values() if (size := row.get("nonzero")) is not None]
     size = mean_and_error(nonzero)[0] if nonzero else None
     verdict = judge(value, mean, error, len(found))
     if value.kept is not None:
         sparsity, _ = mean_and_error([row.get("sparsity") or 0.0 for row in rows.values()])
         verdict = of_one_size(verdict, 100 * (1 - sparsity), value.kept)
-    return Measured(value, mean, error, len(found), size, verdict)
+    return Measured(value, mean, error, len(found), size, verdict, mean_and_error(chosen) if chosen else None)
 
 
 def of_one_size(verdict: str, kept: float, published: float) -> str:
@@ -115,9 +126,18 @@ def of_one_size(verdict: str, kept: float, published: float) -> str:
     return "not comparable" if excused else verdict
 
 
-def _error(row: Numbers) -> float:
-    """Return the test error in percent."""
-    return 100 * (1 - (row.get("test_accuracy") or 0.0))
+def _errors(value: Value, runs: Sequence[Run], accuracy: str) -> list[float]:
+    """Return the test error of each seed in percent, or the differences of a value that compares; by a column."""
+
+    def of(point: Point) -> dict[int | str, float]:
+        found = {seed: row.get(accuracy) for seed, row in _rows(point, runs).items()}
+        return {seed: 100 * (1 - known) for seed, known in found.items() if known is not None}
+
+    own = of(value.point)
+    if value.against is None:
+        return list(own.values())
+    other = of(value.against)
+    return [other[seed] - error for seed, error in own.items() if seed in other]
 
 
 def _rows(point: Point, runs: Sequence[Run]) -> dict[int | str, Numbers]:

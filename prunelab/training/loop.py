@@ -54,6 +54,7 @@ def fit(
     lr_factor: Callable[[int], float] | None = None,
     on_batch: Callable[[], None] = lambda: None,
     steps: Steps | None = None,
+    test: Split | None = None,
 ) -> Iterator[EpochRecord]:
     """Train with cross-entropy, and yield a record after each epoch.
 
@@ -66,6 +67,7 @@ def fit(
         lr_factor: function from the number of steps done to a factor of the initial learning rate; None: constant.
         on_batch: called before each batch; if it raises, model, optimizer and position are consistent.
         steps: takes the steps of an epoch; None: `one_by_one`.
+        test: measured after each epoch, too, and chooses nothing; None: the records have no test accuracies.
 
     Yields:
         The record of each epoch. `train_loss` is the cross-entropy alone, without what callbacks add.
@@ -73,7 +75,7 @@ def fit(
     Raises:
         DivergedError: if a loss or a weight is NaN or infinite; names round, step and learning rate.
     """
-    how = (position or Position(), lr_factor, on_batch, steps or one_by_one)
+    how = (position or Position(), lr_factor, on_batch, steps or one_by_one, test)
     phase = Training(model, optimizer, train, validation, spec, callbacks, *how)
     for callback in callbacks:
         callback.begin(optimizer)
@@ -147,6 +149,7 @@ class Training:
     lr_factor: Callable[[int], float] | None
     on_batch: Callable[[], None]
     steps: Steps
+    test: Split | None = None
 
     @property
     def per_epoch(self) -> int:
@@ -162,8 +165,7 @@ class Training:
         """Train to the end of the epoch, and validate."""
         start = time.perf_counter()
         train_loss = self.train_epoch()
-        measured = evaluate(self.model, self.validation, self.callbacks, self.spec.precision)
-        self.position.see(min(self.done, self.spec.iterations), measured.loss)
+        measured, tested = self.measure(min(self.done, self.spec.iterations), test=True)
         return EpochRecord(
             round=self.spec.round,
             epoch=self.position.epoch,
@@ -173,7 +175,22 @@ class Training:
             early_stop=self.position.early_stop,
             lr=float(self.optimizer.param_groups[0]["lr"]),
             seconds=time.perf_counter() - start,
+            test_accuracy=tested,
+            early_stop_accuracy=self.position.early_stop_accuracy,
         )
+
+    def measure(self, iteration: int, *, test: bool = False) -> tuple[Evaluation, float | None]:
+        """Measure the validation split, and remember the iteration if the loss is the smallest so far.
+
+        The accuracy on the test split, if there is one, is measured then, and where `test` asks for it.
+        """
+        measured = evaluate(self.model, self.validation, self.callbacks, self.spec.precision)
+        smallest, tested = self.position.see(iteration, measured.loss), None
+        if self.test is not None and (smallest or test):
+            tested = evaluate(self.model, self.test, self.callbacks, self.spec.precision).accuracy
+        if smallest:
+            self.position.early_stop_accuracy = tested
+        return measured, tested
 
     def train_epoch(self) -> float:
         """Train to the end of the epoch and return its mean loss. The losses stay on the device until then."""
@@ -205,7 +222,7 @@ class Training:
             self.model, self.optimizer, *self.train.batch(index), number, self.callbacks, self.spec.precision
         )
         if self.spec.validate_every and number % self.spec.validate_every == 0:
-            self.position.see(number, evaluate(self.model, self.validation, self.callbacks, self.spec.precision).loss)
+            self.measure(number)
             self.model.train()
         return loss
 

@@ -43,6 +43,7 @@ class Position:
         device_rng: state of the device's generator in the middle of an epoch.
         host_rng: states of NumPy's and Python's generators in the middle of an epoch; the fields of `HostGenerators`.
         early_stop: iteration with the smallest validation loss so far.
+        early_stop_accuracy: accuracy on the test split at that iteration, if `fit` has a test split.
         least_loss: that loss, in nats.
     """
 
@@ -53,6 +54,7 @@ class Position:
     device_rng: Tensor | None = None
     host_rng: dict[str, tuple[Any, ...]] | None = None
     early_stop: int | None = None
+    early_stop_accuracy: float | None = None
     least_loss: float = math.inf
 
     def begin_epoch(self, spec: TrainSpec, length: int, device: torch.device) -> Tensor:
@@ -76,10 +78,12 @@ class Position:
         self.epoch, self.batch = self.epoch + 1, 0
         self.losses = self.rng = self.device_rng = self.host_rng = None
 
-    def see(self, iteration: int, loss: float) -> None:
-        """Remember a validation loss if it is the smallest so far."""
-        if loss < self.least_loss:
+    def see(self, iteration: int, loss: float) -> bool:
+        """Remember a validation loss if it is the smallest so far; return whether it is."""
+        smallest = loss < self.least_loss
+        if smallest:
             self.early_stop, self.least_loss = iteration, loss
+        return smallest
 
     def remember_generators(self, device: torch.device) -> None:
         """Store the states of all generators, after an interruption in the middle of an epoch."""

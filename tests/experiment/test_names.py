@@ -67,6 +67,7 @@ SCHEMA = {
     "train.graph": ((), "train.graph=true", BOTH),
     "train.batch_size": ((), "train.batch_size=32", BOTH),
     "train.validate_every": ((), "train.validate_every=5", BOTH),
+    "train.test": ((), "train.test=true", BOTH),
     "finetune.epochs": ((), "finetune.epochs=2", {"round"}),
     "finetune.lr": ((), "finetune.lr=rewind", {"round"}),
     "finetune.optimizer": ((), "finetune.optimizer={lr:0.01}", {"round"}),

@@ -1,5 +1,6 @@
 """Tickets and their controls: what they share, bit for bit, and the one thing in which they differ."""
 
+import csv
 from contextlib import contextmanager
 
 import pytest
@@ -138,6 +139,17 @@ def test_the_iteration_of_the_least_validation_loss_is_recorded(tmp_path, monkey
     few = overrides(tmp_path, "train.epochs=2", "schedule.rounds=1", "train.validate_every=2")
     result = prunelab.run(prunelab.compose(*few))
     assert result.rounds[0].early_stop == 10
+
+
+def test_the_test_accuracies_by_the_papers_choices_are_in_the_rounds(tmp_path):
+    result = run(tmp_path, "train.test=true", "train.validate_every=1", "schedule.rounds=1", "finetune.epochs=3")
+    rows = list(csv.DictReader((result.folder / "epochs.csv").read_text().splitlines()))
+    for round in result.rounds:
+        found = [float(row["test_accuracy"]) for row in rows if row["round"] == str(round.round)]
+        assert found[-1] == round.test_accuracy
+        assert max(found) == round.best_test_accuracy
+        assert 0 < round.early_stop_accuracy <= 1
+    assert all(row.best_test_accuracy is None for row in run(tmp_path, "schedule.rounds=1").rounds)
 
 
 def test_looking_at_the_validation_loss_changes_nothing_else(tmp_path):

@@ -1,5 +1,7 @@
 """Means, paired differences and verdicts, of summaries that are written by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from prunelab.report.run_folders import Run
@@ -73,6 +75,24 @@ def test_the_page_says_what_was_run_and_what_was_not(tmp_path):
     assert "Not completed: seed=2 (unfinished)." in said
     assert "Preliminary: fewer than five seeds." in said
     assert "somebody" not in said
+
+
+def test_the_papers_choice_stands_beside_the_last_epoch(tmp_path):
+    def chosen(seed, error, best):
+        summary = run(tmp_path, seed, error=error).summary
+        summary["final"]["best_test_accuracy"] = 1 - best / 100
+        return Run(tmp_path, (f"seed={seed}",), "completed", summary)
+
+    known = replace(of(Value("dense", Point(), published=1.6)), choice="best_test_accuracy")
+    runs = [chosen(0, 2.4, 1.5), chosen(1, 2.6, 1.7)]
+    measured = measure(known, runs)
+    assert measured[0].verdict == "not reproduced"  # by the last epoch
+    said = page("preset", known, runs, measured)
+    assert "| nonzero | verdict | by the paper's choice |\n| --- |" in said
+    assert "| 2.50 ± 0.10 | 2 | +0.90 | 1,000 | not reproduced | 1.60 ± 0.10 |" in said
+    assert "`by the paper's choice`: at the epoch of the lowest test error" in said
+    without = measure(known, [run(tmp_path, 0, error=2.0)])
+    assert "choice" not in text(without)
 
 
 def test_a_quick_run_is_neither_judged_nor_compared(tmp_path):

@@ -28,7 +28,8 @@ from prunelab.training.loop import evaluate
 
 ROUNDS = (
     "round,amount,sparsity,sparsity_total,nonzero,parameters,compression_ratio,macs,macs_nonzero,theoretical_speedup,"
-    "train_loss,val_accuracy,test_accuracy,test_loss,epochs,seconds,stage,reused,early_stop"
+    "train_loss,val_accuracy,test_accuracy,test_loss,epochs,seconds,stage,reused,early_stop,"
+    "early_stop_accuracy,best_test_accuracy"
 )
 TENSORS = ("conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "fc3.weight")
 RUN = ("schedule.rounds=2", "amount=0.3", "finetune.epochs=2", "seed=3")

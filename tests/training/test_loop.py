@@ -114,6 +114,19 @@ def test_early_stop_is_the_iteration_of_the_smallest_validation_loss():
     assert trained(network(), adam(network()), iterations=0) == []
 
 
+def test_a_test_split_is_measured_after_each_epoch_and_changes_nothing():
+    model, other = network(), network()
+    test, accuracies, early = split(30, 5), [], None
+    for number, record in enumerate(fit(model, adam(model), split(50), split(20, 1), SPEC, test=test), 1):
+        accuracies.append(evaluate(model, test).accuracy)
+        assert record.test_accuracy == accuracies[-1]
+        early = accuracies[-1] if record.early_stop == min(7 * number, SPEC.iterations) else early
+        assert record.early_stop_accuracy == early
+    without = trained(other, adam(other))
+    assert {(row.test_accuracy, row.early_stop_accuracy) for row in without} == {(None, None)}
+    assert all(map(torch.equal, model.parameters(), other.parameters()))
+
+
 class Recorder(Callback):
     """Notes the validation loss after every step."""
 
