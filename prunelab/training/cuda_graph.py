@@ -93,8 +93,8 @@ def capturing(optimizer: Optimizer) -> Iterator[None]:
 
 def graphed(training: Training, order: Sequence[Tensor]) -> None:
     """Take the steps of an epoch: those of whole batches by a CUDA graph, with the bits that they have one by one."""
-    if training.callbacks or training.spec.validate_every:
-        log.info("train.graph=true: callbacks and validations between steps run one kernel at a time")
+    if (why := _why_not(training)) is not None:
+        log.info("train.graph=true: %s; steps run one kernel at a time", why)
         one_by_one(training, order)
         return
     graph, position = Graph(training.step, captured), training.position
@@ -106,3 +106,16 @@ def graphed(training: Training, order: Sequence[Tensor]) -> None:
             rates = tuple(float(group["lr"]) for group in training.optimizer.param_groups)
             position.losses[position.batch] = graph(index, key=rates)
             position.batch += 1
+
+
+def _why_not(training: Training) -> str | None:
+    """Return why the steps of an epoch are no repetitions of one; None: they are."""
+    if training.callbacks:
+        return f"{type(training.callbacks[0]).__name__} acts in each step"
+    if training.spec.validate_every:
+        return "train.validate_every validates between steps"
+    factor, done = training.lr_factor, training.done
+    more = done + 1 < training.spec.iterations
+    if factor is not None and more and factor(done) != factor(done + 1):  # a graph has one learning rate
+        return "lr_schedule changes the learning rate at every step"
+    return None

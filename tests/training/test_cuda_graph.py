@@ -10,6 +10,7 @@ import pytest
 import torch
 from many_trainings import IMAGES, OPTIMIZERS, lenet, net, training
 from torch import nn
+from training_runs import SPEC
 
 import prunelab
 from prunelab import Pruner
@@ -87,16 +88,24 @@ def test_a_step_that_draws_on_the_host_is_not_captured(caplog):
     assert "random numbers on the host" in caplog.text
 
 
-def test_callbacks_run_one_by_one_and_the_log_says_so(caplog):
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"callbacks": [Callback()]}, "Callback acts in each step"),
+        ({"lr_factor": lambda done: 1 / (done + 1)}, "lr_schedule changes the learning rate at every step"),
+        ({"spec": dataclasses.replace(SPEC, seed=0, validate_every=3)}, "train.validate_every validates between steps"),
+    ],
+)
+def test_steps_that_differ_run_one_by_one_and_the_log_says_so(how, said, caplog):
     caplog.set_level(logging.INFO)
     ends = []
     for steps in (None, graphed):
         one = training(net(0))
-        one = dataclasses.replace(one, callbacks=[Callback()], **({} if steps is None else {"steps": steps}))
+        one = dataclasses.replace(one, **how, **({} if steps is None else {"steps": steps}))
         one.train_epoch()
         ends.append([p.tolist() for p in one.model.parameters()])
     assert ends[0] == ends[1]
-    assert "callbacks" in caplog.text
+    assert f"train.graph=true: {said}; steps run one kernel at a time" in caplog.text
 
 
 def test_a_graph_needs_a_gpu():
