@@ -113,9 +113,11 @@ def cut(model: nn.Module, goes: Mapping[Key, list[int]]) -> None:
     """Cut indices out of tensors, in place.
 
     Args:
-        goes: the indices, by the name of a tensor and its dimension.
+        goes: the indices, by the name of a tensor and its dimension. The bias of a layer loses what its weight loses,
+            also where it is not named: `add_to_bias` may have made it after the network was traced.
     """
     held = owners(model)
+    goes = _biases(held, goes) | dict(goes)
     dims: dict[str, dict[int, set[int]]] = {}
     for (name, dim), indices in goes.items():
         dims.setdefault(name, {}).setdefault(dim, set()).update(indices)
@@ -133,6 +135,16 @@ def cut(model: nn.Module, goes: Mapping[Key, list[int]]) -> None:
             setattr(other.module, other.tensor, new)
     for module in {id(o.module): o.module for name in dims for o in held.get(name, ())}.values():
         _fit(module)
+
+
+def _biases(held: Mapping[str, list[Owner]], goes: Mapping[Key, list[int]]) -> dict[Key, list[int]]:
+    """Return what the biases of layers lose with the channels that their weights write."""
+    found = {}
+    for (name, dim), indices in goes.items():
+        owner = held[name][0] if name in held else None
+        if owner and owner.side(dim) == WRITES and isinstance(getattr(owner.module, "bias", None), Tensor):
+            found[f"{name.removesuffix('weight')}bias", 0] = indices
+    return found
 
 
 def _left(owner: Owner, old: Tensor, sides: Mapping[int, set[int]]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -132,10 +133,12 @@ def _not_run(model: nn.Module) -> dict[str, str]:
 def _channels(trial: _Trial, round_to: Rounding) -> list[str]:
     """Cut channels and hidden units until nothing more can go: each cut may make others possible. Return why some stay.
 
-    The loop ends, since every accepted cut leaves fewer channels or fewer nonzero weights, and no cut is tried again
-    after it was refused.
+    All groups are cut at once; if that changes the outputs, one alone, and after each success twice as many. The
+    network is traced anew each time, since a cut moves the indices of others. The loop ends, since every accepted cut
+    leaves fewer channels or fewer nonzero weights, and no cut is tried again after it was refused alone.
     """
     refused: dict[str, str] = {}
+    size = sys.maxsize
     while True:
         try:
             decided = list(_decide(trial, round_to))
@@ -145,12 +148,15 @@ def _channels(trial: _Trial, round_to: Rounding) -> list[str]:
         if not cuts:
             said = [*refused.values(), *(sentence for _, sentences in decided for sentence in sentences)]
             return list(dict.fromkeys(said))  # a layer may be in several groups
-        if trial.attempt(partial(channel_cuts.apply, cuts=cuts)):
-            for cut in cuts:  # find those that change the outputs
-                why = trial.attempt(partial(channel_cuts.apply, cuts=[cut]))
-                if why is not None:
-                    what = "hidden units" if isinstance(trial.model.get_submodule(cut.root), nn.RNNBase) else "channels"
-                    refused[cut.root] = f"{cut.root}: {what} that could go ({len(cut.units)}) stay: {why}"
+        cut, *others = cuts[:size]
+        why = trial.attempt(partial(channel_cuts.apply, cuts=[cut, *others]))
+        if why is None:
+            size *= 2
+        elif others:
+            size = 1
+        else:
+            what = "hidden units" if isinstance(trial.model.get_submodule(cut.root), nn.RNNBase) else "channels"
+            refused[cut.root] = f"{cut.root}: {what} that could go ({len(cut.units)}) stay: {why}"
 
 
 def _decide(trial: _Trial, round_to: Rounding) -> Iterator[tuple[Cut, list[str]]]:

@@ -43,6 +43,25 @@ def test_a_constant_goes_into_the_next_bias(activation, bias, constant):
     assert torch.allclose(small.second.bias, torch.tensor([0.1 + 4 * constant, 0.2 - 8 * constant]), atol=1e-7)
 
 
+@pytest.mark.parametrize("layer", [nn.Conv2d, nn.ConvTranspose2d])
+def test_a_layer_that_gets_its_bias_by_a_constant_loses_channels_too(layer):
+    """As the 1×1 shortcuts of a ResNet: no bias, a constant to read, and channels of their own to lose."""
+    kernel = {nn.Conv2d: 1, nn.ConvTranspose2d: 2}[layer]
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), layer(4, 5, kernel, stride=kernel, bias=False), nn.ReLU(), nn.Conv2d(5, 2, 1)
+    )
+    with torch.no_grad():
+        model[0].weight[0], model[0].bias[0] = 0, 1  # the constant 1
+        (model[2].weight[3] if layer is nn.Conv2d else model[2].weight[:, 3]).zero_()
+    compacted = compact(model.eval(), torch.randn(2, 1, 6, 6))
+    if layer is nn.Conv2d:  # a transposed one reads no constants: edges differ
+        assert compacted.model[0].out_channels == 3
+        assert compacted.model[2].bias.shape == (4,)
+    assert compacted.model[2].out_channels == 4
+    assert not any("fails" in sentence for sentence in compacted.kept_because)
+    assert apart(model, compacted.model, torch.randn(5, 1, 6, 6)) < 1e-5
+
+
 def test_a_neuron_that_nobody_reads_goes():
     model = Activated(torch.tanh)
     with torch.no_grad():
