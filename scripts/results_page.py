@@ -17,8 +17,8 @@ from prunelab.reproduce.verdict import measure
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.DOTALL)
 TABLE = """\
-| `prunelab reproduce …` | published in | result | published | measured | seeds | all results |
-|---|---|---|---|---|---|---|
+| `prunelab reproduce …` | published in | result | published | measured | seeds | verdict | all results |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -54,7 +54,14 @@ def _row(name: str, text: str) -> str:
     paper = re.match(r".*? \d{4}", text.splitlines()[2])  # authors and year
     counted = ", ".join(f"{number} {verdict}" for verdict, number in Counter(row["verdict"] for row in found).items())
     unit = " points" if first["result"] in _differences(name) else ""
-    values = [first["result"], first["published"] + unit, first["measured"] + unit, first["seeds"], counted]
+    values = [
+        first["result"],
+        first["published"] + unit,
+        first["measured"] + unit,
+        first["seeds"],
+        first["verdict"],
+        counted,
+    ]
     return f"| [{name}](docs/results/{name}.md) | {paper[0] if paper else ''} | {' | '.join(values)} |\n"
 
 

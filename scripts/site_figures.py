@@ -1,4 +1,4 @@
-"""The figures of the site, drawn by the code that they explain: schedules, granularities, allocations, stages."""
+"""Draw the figures of the docs by the code that they explain, into docs/figures: python scripts/site_figures.py."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import warnings
 from collections.abc import Callable
 from itertools import accumulate
+from pathlib import Path
 
 import matplotlib as mpl
 import torch
@@ -141,3 +142,10 @@ def draw_stages() -> str:
 
 def _without_ticks(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[])
+
+
+if __name__ == "__main__":
+    for path, content in figures().items():
+        target = Path(__file__).resolve().parent.parent / "docs" / path
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(content, encoding="utf-8")

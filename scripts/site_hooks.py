@@ -6,14 +6,16 @@ import functools
 import re
 from typing import Any
 
-import site_figures
 import site_notebooks
 import site_pages
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-made = functools.cache(lambda: {**site_pages.pages(), **site_notebooks.pages(), **site_figures.figures()})
+made = functools.cache(lambda: {**site_pages.pages(), **site_notebooks.pages()})
+
+# Files of conf/, which a clone has, and the pages that the site has of them.
+CONF = {"": "methods/index.md", r"(\w+)/": r"methods/\2/index.md", r"(\w+)/(\w+)\.yaml": r"methods/\2/\3.md"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -42,7 +44,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Lead links to notebooks and to files of the repository's root to their pages."""
+    """Lead links to notebooks, to files of the repository's root, and to those of conf/ to their pages."""
     for name, target in site_pages.ROOT_FILES.items():
         markdown = re.sub(rf"\]\(((?:\.\./)*)\.\./{name}", rf"](\g<1>{target}", markdown)
-    return markdown.replace(".ipynb)", ".md)")
+    for there, target in CONF.items():
+        markdown = re.sub(rf"\]\(((?:\.\./)*)\.\./conf/{there}\)", rf"](\g<1>{target})", markdown)
+    return markdown.replace(".ipynb)", ".md)").replace("/results/)", "/results/index.md)")

@@ -89,7 +89,7 @@ def _choice_page(one: Choice) -> str:
         parts += ["## When to use it", *doc.use]
     if rows := list(keys_of(one)):
         parts += ["## Keys", table(("key", "default", "meaning"), rows)]
-    if measured := [*_measured(one), *_reproduced(one)]:
+    if measured := [*_measured(one), *site_results.place(one.group, one.name), *_reproduced(one)]:
         parts += ["## Measured here", *measured]
     if doc.source:
         parts += ["## Source", doc.source]
@@ -134,6 +134,7 @@ def _group_page(group: str) -> str:
     if not any(row[2] for row in rows):
         head, rows = head[:2], [row[:2] for row in rows]
     parts = [f"# {heading}", question, table(head, rows)]
+    parts += site_results.comparison(group)
     if common := list(keys_of_group(group)):
         parts += ["## Keys of each of them", table(("key", "default", "meaning"), common)]
     return "\n\n".join(parts) + "\n"
@@ -189,7 +190,9 @@ def _api() -> str:
             functions = [f"{value.__name__}.{one}" for one in value.__all__ if inspect.isfunction(getattr(value, one))]
             parts += [f"::: {where}\n    options: {{heading_level: 3}}" for where in functions]
         elif not name.startswith("__"):
-            parts.append(f"::: prunelab.{name}")
+            # Not by prunelab's name: prunelab.compact and prunelab.export are modules, too, for `python -m`.
+            options = f"{{heading: prunelab.{name}, toc_label: prunelab.{name}}}"
+            parts.append(f"::: {value.__module__}.{name}\n    options: {options}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 from site_markdown import table
@@ -43,3 +44,47 @@ def rows(preset: str) -> list[tuple[str, str, str, str]]:
         return [(row[wanted[0]], row[wanted[1]], row[wanted[2]], row[wanted[3]]) for row in found]
     values = reference(preset).values
     return [(v.name, "–" if v.published is None else f"{v.published:.2f}", "–", "not measured") for v in values]
+
+
+def compared(axis: str) -> list[dict[str, str]]:
+    """Return the rows of docs/results/choices.csv of an axis, the most accurate choice first."""
+    rows = csv.DictReader((DOCS / "results" / "choices.csv").read_text("utf-8").splitlines())
+    return sorted((row for row in rows if row["axis"] == axis), key=lambda row: -float(row["test_accuracy"]))
+
+
+def comparison(axis: str) -> list[str]:
+    """Return the section that compares the choices of an axis: what ran, and a table; empty if none did."""
+    found = compared(axis)
+    if not found:
+        return []
+    text = (
+        "LeNet on MNIST, two epochs of dense training, then pruned and fine-tuned as the table says, by "
+        "`python scripts/compare_choices.py FOLDER`; mean ± standard error over seeds. One network, one data set, "
+        "little training: it shows how the choices behave, not which is best for yours."
+    )
+    head = (axis, "sparsity", "test accuracy", "seeds", "command")
+    lines = [
+        (
+            f"[`{row['choice']}`]({row['choice']}.md)",
+            f"{float(row['sparsity']):.1%}",
+            f"{float(row['test_accuracy']):.2%} ± {float(row['error']):.2%}",
+            row["seeds"],
+            f"`{row['overrides']}`",
+        )
+        for row in found
+    ]
+    return ["## Compared", text, table(head, lines)]
+
+
+def place(axis: str, choice: str) -> list[str]:
+    """Return a sentence on what a choice of an axis gave beside the others; empty if it did not run."""
+    rows = compared(axis)
+    for row in rows:
+        if row["choice"] == choice:
+            accuracy = f"{float(row['test_accuracy']):.2%} ± {float(row['error']):.2%}"
+            text = (
+                f"LeNet on MNIST with `{row['overrides']}`: {accuracy} test accuracy at {float(row['sparsity']):.1%} "
+                f"sparsity ({row['seeds']} seeds). [Beside the others](index.md#compared)."
+            )
+            return [text]
+    return []

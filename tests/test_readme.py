@@ -268,7 +268,7 @@ def test_the_table_of_results_has_a_row_for_each_page_of_five_seeds(tmp_path, mo
     monkeypatch.setattr(pages, "ROOT", tmp_path)
     old = "a\n<!-- results: x -->\nold\n<!-- end of results -->\nb\n"
     lines = pages.with_table(old).splitlines()
-    cells = "Lee, Ajanthan & Torr 2019 | 2% left | 2.40 | 2.31 ± 0.02 | 5 | 1 reproduced, 1 not measured"
+    cells = "Lee, Ajanthan & Torr 2019 | 2% left | 2.40 | 2.31 ± 0.02 | 5 | reproduced | 1 reproduced, 1 not measured"
     assert lines[4:] == [f"| [snip](docs/results/snip.md) | {cells} |", "<!-- end of results -->", "b"]
 
 

@@ -21,8 +21,8 @@ It is the first round of the experiment that the same overrides describe, on the
 EPILOG = """\
 examples:
   prunelab inspect
-  prunelab inspect strategy=l1 amount=0.3 prune.include=[fc3.weight]
-  prunelab inspect strategy=custom prune.include=[fc3.bias]"""
+  prunelab inspect strategy=l1 amount=0.3 'prune.include=[fc3.weight]'
+  prunelab inspect strategy=custom 'prune.include=[fc3.bias]'"""
 
 CLOSING = """
 prunelab itself keeps the weight a plain parameter and the mask beside it; nothing is hooked into the forward

@@ -63,7 +63,10 @@ def listing() -> str:
         one = reference(name)
         minutes = f"{one.minutes:g} min"
         rows.append([name, one.arxiv, one.where, minutes, one.claim])
-    return table(["preset", "arXiv", "where", "one seed", "claim"], rows, left=5) + f"\n\nconf/{GROUP}/ has the recipes"
+    return (
+        table(["preset", "arXiv", "where", "time per seed", "claim"], rows, left=5)
+        + f"\n\nconf/{GROUP}/ has the recipes"
+    )
 
 
 def _compare(published: Reference, folder: Path, quick: bool) -> None:
@@ -73,6 +76,8 @@ def _compare(published: Reference, folder: Path, quick: bool) -> None:
 
     measured = measure(published, read_sweep(folder), quick=quick)
     say(f"\n{published.paper}, {published.where}; test error in percent\n\n{text(measured)}")
+    if quick:
+        say("A quick run: a few examples and steps, to see that everything runs. The measured numbers mean nothing.")
     for row in measured:
         if row.value.known and row.verdict == "not reproduced":
             say(f"{row.value.name}: {row.value.known}")

@@ -40,6 +40,10 @@ def _explanation(error: BaseException, overrides: Sequence[str], compose: Callab
     if match := re.search(r"Could not override '([^']+)'", text):
         if match[1] == "sweep":
             return f"sweep={given['sweep']}: is a sweep, not a part of an experiment; must be +sweep={given['sweep']}"
+        part, _, option = match[1].rpartition(".")
+        if option != "_target_" and (target := given.get(f"{part}._target_")):
+            value = given.get(match[1], "")
+            return f"{match[1]}={value}: not in the config; +{match[1]}={value} passes it to {target}"
         return unknown_key(match[1], given.get(match[1], ""), _siblings(match[1], overrides, compose))
     if match := re.search(r"Could not find '([^']+)'|No match in the defaults list.*'([^']+)'", text):
         return (match[1] or match[2]) + ": there is no such choice"

@@ -46,7 +46,9 @@ def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
     everywhere = [item.name for item in keys()]
     parts = {name.rpartition(".")[0] for name in everywhere} | set(everywhere)
     near = near or nearest(leaf, everywhere) or (nearest(key, everywhere) if part not in parts else [])
-    return f"{key}={value}: there is no such key, {there}{hint([name for name in near if name != key])}"
+    near = [name for name in near if name != key]
+    said = f"{key}={value}: there is no such key"
+    return f"{said}{hint(near)} T{there[1:]}" if near and known else f"{said}, {there}{hint(near)}"
 
 
 def moved(key: str, value: object) -> str | None:

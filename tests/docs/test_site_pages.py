@@ -11,6 +11,7 @@ import site_notebooks
 import site_pages
 import site_results
 
+import prunelab
 from prunelab.cli.main import COMMANDS
 from prunelab.config import conf_folder
 
@@ -65,6 +66,19 @@ def test_the_page_of_snip_has_what_its_docstring_yaml_and_recipes_have(pages):
     assert "arXiv 1810.02340" in page.partition("## Source")[2]
     assert "Args:" not in page
     assert "Raises:" not in page
+
+
+def test_what_was_compared_stands_on_the_pages_and_its_overrides_still_compose(pages):
+    rows = [
+        row for axis in ("criterion", "granularity", "allocation", "schedule") for row in site_results.compared(axis)
+    ]
+    assert len(rows) > 20
+    for row in rows:
+        prunelab.compose("model=lenet", *row["overrides"].split())
+        shown = f"{float(row['test_accuracy']):.2%} ± {float(row['error']):.2%}"
+        assert shown in pages[f"methods/{row['axis']}/{row['choice']}.md"]
+        assert f"| [`{row['choice']}`]({row['choice']}.md) |" in pages[f"methods/{row['axis']}/index.md"]
+    assert site_results.place("criterion", "mine") == site_results.comparison("model") == []
 
 
 def test_a_preset_lists_what_it_and_the_presets_below_it_choose(pages):
@@ -137,7 +151,7 @@ def test_everything_that_prunelab_exports_is_in_the_api(pages):
     import prunelab
 
     for name in set(prunelab.__all__) - {"__version__"}:
-        assert f"prunelab.{name}\n" in pages["api.md"]
+        assert re.search(rf"(^## |heading: )prunelab\.{name}(,|$)", pages["api.md"], re.M), name
 
 
 def test_docstrings_are_read_into_their_parts():

@@ -172,7 +172,7 @@ def test_scores_that_do_not_fit_are_refused(score, said):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"criterion": "taylor"}, r"criterion or reconstruct: needs training data; give Pruner\(data=\.\.\.\)"),
+        ({"criterion": "taylor"}, r"the criterion, or reconstruct, needs training data; give Pruner\(data=\.\.\.\)"),
         ({"criterion": "synflow"}, r"criterion=synflow: needs the shape of an example; give Pruner\(example=\.\.\.\)"),
         ({"criterion": "taylor", "data": []}, "data: has no batches left"),
         ({"criterion": "movement"}, "criterion=movement: needs optimizer steps"),

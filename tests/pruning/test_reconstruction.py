@@ -265,7 +265,7 @@ def test_what_it_cannot_update_is_refused(build, how, said):
 def test_a_wrong_name_missing_data_and_nan_are_refused():
     with pytest.raises(ConfigError, match=r"^reconstruct=obc: must be null or obs$"):
         pruned(mlp, batch(), reconstruct="obc")
-    with pytest.raises(ConfigError, match=r"^criterion or reconstruct: needs training data; give"):
+    with pytest.raises(ConfigError, match=r"^the criterion, or reconstruct, needs training data; give"):
         Pruner(mlp()).prune(0.5, reconstruct="obs")
     with pytest.raises(ConfigError, match=r"^obs: the inputs of 0\.weight are NaN or infinite$"):
         pruned(mlp, (batch()[0] / 0, batch()[1]))

@@ -84,7 +84,7 @@ class Evidence:
         at_least_one("criterion.examples", examples)
         if self._batches is None:
             raise ConfigError(
-                "criterion or reconstruct: needs training data; give Pruner(data=...) batches of inputs and labels"
+                "the criterion, or reconstruct, needs training data; give Pruner(data=...) batches of inputs and labels"
             )
         return self._batches(examples)
 
