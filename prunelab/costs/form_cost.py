@@ -141,7 +141,7 @@ def _allocator(rows: Sequence[FormCost]) -> Iterator[str]:
         if rows[0].default_malloc and n not in rows[0].default_malloc:
             yield f"Batch {n} takes too long to be timed with malloc's default, too."
         if said:
-            yield f"Depends on malloc: by its default, batch {n} takes {', '.join(said)}."
+            yield f"With malloc's default settings, batch {n} takes {', '.join(said)}."
 
 
 def _scatter(rows: Sequence[FormCost]) -> Iterator[str]:
