@@ -180,10 +180,7 @@ class Training:
         )
 
     def measure(self, iteration: int, *, test: bool = False) -> tuple[Evaluation, float | None]:
-        """Measure the validation split, and remember the iteration if the loss is the smallest so far.
-
-        The accuracy on the test split, if there is one, is measured then, and where `test` asks for it.
-        """
+        """Measure the validation split; the test split, if any, on request or where the loss is the least so far."""
         measured = evaluate(self.model, self.validation, self.callbacks, self.spec.precision)
         smallest, tested = self.position.see(iteration, measured.loss), None
         if self.test is not None and (smallest or test):
