@@ -130,7 +130,8 @@ def _errors(value: Value, runs: Sequence[Run], accuracy: str) -> list[float]:
     """Return the test error of each seed in percent, or the differences of a value that compares; by a column."""
 
     def of(point: Point) -> dict[int | str, float]:
-        found = {seed: row.get(accuracy) for seed, row in _rows(point, runs).items()}
+        there = [run for run in runs if set(point.when) <= set(run.overrides)]
+        found = {run.seed: _accuracy(_round(point.round, run), run, accuracy) for run in there}
         return {seed: 100 * (1 - known) for seed, known in found.items() if known is not None}
 
     own = of(value.point)
@@ -154,3 +155,11 @@ def _round(which: str, run: Run) -> Numbers:
     pruned = [row for number, row in run.rounds.items() if number]
     choose = max if which == "best" else min
     return choose(pruned, key=lambda row: row.get("val_accuracy") or 0.0) if pruned else {}
+
+
+def _accuracy(row: Numbers, run: Run, column: str) -> float | None:
+    """Return an accuracy of a round; one by an epoch's choice is that of the last round before it that trained."""
+    if column == "test_accuracy" or row.get(column) is not None:
+        return row.get(column)
+    earlier = [run.rounds[number] for number in sorted(run.rounds) if number <= (row.get("round") or 0)]
+    return next((known for one in reversed(earlier) if (known := one.get(column)) is not None), None)

@@ -95,6 +95,15 @@ def test_the_papers_choice_stands_beside_the_last_epoch(tmp_path):
     assert "choice" not in text(without)
 
 
+def test_a_round_without_training_has_the_choice_of_the_round_before(tmp_path):
+    (tmp_path / "rounds.csv").write_text("round,test_accuracy,best_test_accuracy\n0,0.97,0.98\n1,0.96,\n")
+    found = run(tmp_path, 0, error=4.0)
+    known = replace(of(Value("dense", Point(), published=1.6)), choice="best_test_accuracy")
+    (row,) = measure(known, [found])
+    assert row.mean == pytest.approx(4.0)
+    assert row.by_choice[0] == pytest.approx(2.0)
+
+
 def test_a_quick_run_is_neither_judged_nor_compared(tmp_path):
     (row,) = measure(of(Value("a", Point(), published=2.5)), [run(tmp_path, 0, error=40.0)], quick=True)
     assert row.cells() == ["a", "2.50", "40.00", "1", "", "1,000", "quick run"]
