@@ -8,9 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from prunelab.config.conf_folder import choices
+from prunelab.report.curves import mean_and_error
 from prunelab.report.run_folders import Run, read_sweep
 
 TABLE = Path(__file__).resolve().parent.parent / "docs" / "results" / "choices.csv"
@@ -57,8 +58,8 @@ def _compared(axis: str, folder: Path, more: tuple[str, ...]) -> Iterator[tuple[
 def _figures(runs: list[Run]) -> tuple[str, str, str, int]:
     """Return mean sparsity, mean test accuracy with its standard error, and the number of seeds."""
     sparsity, accuracy = ([run.final[key] or 0.0 for run in runs] for key in ("sparsity", "test_accuracy"))
-    error = stdev(accuracy) / len(runs) ** 0.5
-    return f"{mean(sparsity):.4f}", f"{mean(accuracy):.5f}", f"{error:.5f}", len(runs)
+    average, error = mean_and_error(accuracy)
+    return f"{mean(sparsity):.4f}", f"{average:.5f}", f"{error:.5f}", len(runs)
 
 
 if __name__ == "__main__":

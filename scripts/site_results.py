@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from pathlib import Path
 
 from site_markdown import table
@@ -46,6 +47,7 @@ def rows(preset: str) -> list[tuple[str, str, str, str]]:
     return [(v.name, "–" if v.published is None else f"{v.published:.2f}", "–", "not measured") for v in values]
 
 
+@functools.cache
 def compared(axis: str) -> list[dict[str, str]]:
     """Return the rows of docs/results/choices.csv of an axis, the most accurate choice first."""
     rows = csv.DictReader((DOCS / "results" / "choices.csv").read_text("utf-8").splitlines())
@@ -67,7 +69,7 @@ def comparison(axis: str) -> list[str]:
         (
             f"[`{row['choice']}`]({row['choice']}.md)",
             f"{float(row['sparsity']):.1%}",
-            f"{float(row['test_accuracy']):.2%} ± {float(row['error']):.2%}",
+            _accuracy(row),
             row["seeds"],
             f"`{row['overrides']}`",
         )
@@ -78,13 +80,13 @@ def comparison(axis: str) -> list[str]:
 
 def place(axis: str, choice: str) -> list[str]:
     """Return a sentence on what a choice of an axis gave beside the others; empty if it did not run."""
-    rows = compared(axis)
-    for row in rows:
-        if row["choice"] == choice:
-            accuracy = f"{float(row['test_accuracy']):.2%} ± {float(row['error']):.2%}"
-            text = (
-                f"LeNet on MNIST with `{row['overrides']}`: {accuracy} test accuracy at {float(row['sparsity']):.1%} "
-                f"sparsity ({row['seeds']} seeds). [Beside the others](index.md#compared)."
-            )
-            return [text]
-    return []
+    return [
+        f"LeNet on MNIST with `{row['overrides']}`: {_accuracy(row)} test accuracy at {float(row['sparsity']):.1%} "
+        f"sparsity ({row['seeds']} seeds). [Beside the others](index.md#compared)."
+        for row in compared(axis)
+        if row["choice"] == choice
+    ]
+
+
+def _accuracy(row: dict[str, str]) -> str:
+    return f"{float(row['test_accuracy']):.2%} ± {float(row['error']):.2%}"

@@ -63,10 +63,8 @@ def listing() -> str:
         one = reference(name)
         minutes = f"{one.minutes:g} min"
         rows.append([name, one.arxiv, one.where, minutes, one.claim])
-    return (
-        table(["preset", "arXiv", "where", "time per seed", "claim"], rows, left=5)
-        + f"\n\nconf/{GROUP}/ has the recipes"
-    )
+    head = ["preset", "arXiv", "where", "time per seed", "claim"]
+    return f"{table(head, rows, left=5)}\n\nconf/{GROUP}/ has the recipes"
 
 
 def _compare(published: Reference, folder: Path, quick: bool) -> None:

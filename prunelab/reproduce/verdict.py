@@ -130,8 +130,7 @@ def _errors(value: Value, runs: Sequence[Run], accuracy: str) -> list[float]:
     """Return the test error of each seed in percent, or the differences of a value that compares; by a column."""
 
     def of(point: Point) -> dict[int | str, float]:
-        there = [run for run in runs if set(point.when) <= set(run.overrides)]
-        found = {run.seed: _accuracy(_round(point.round, run), run, accuracy) for run in there}
+        found = {run.seed: _accuracy(_round(point.round, run), run, accuracy) for run in _jobs(point, runs)}
         return {seed: 100 * (1 - known) for seed, known in found.items() if known is not None}
 
     own = of(value.point)
@@ -143,8 +142,12 @@ def _errors(value: Value, runs: Sequence[Run], accuracy: str) -> list[float]:
 
 def _rows(point: Point, runs: Sequence[Run]) -> dict[int | str, Numbers]:
     """Return the round of each job of a point, by seed; a run that diverged has no row."""
-    found = {run.seed: _round(point.round, run) for run in runs if set(point.when) <= set(run.overrides)}
+    found = {run.seed: _round(point.round, run) for run in _jobs(point, runs)}
     return {seed: row for seed, row in found.items() if row.get("test_accuracy") is not None}
+
+
+def _jobs(point: Point, runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if set(point.when) <= set(run.overrides)]
 
 
 def _round(which: str, run: Run) -> Numbers:
