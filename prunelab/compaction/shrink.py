@@ -223,4 +223,4 @@ def _as_before(dense: nn.Module, small: nn.Module) -> nn.Module:
     for name, parameter in small.named_parameters():
         parameter.requires_grad_(name not in frozen)
         parameter.grad = None
-    return small
+    return in_one_piece(small)

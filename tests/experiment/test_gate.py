@@ -176,7 +176,8 @@ def test_a_network_that_writes_on_its_input_gets_copies(name, more, tmp_path):
     result = prunelab.run(prunelab.compose(*FEW, *short, *model, *more))
     test = synthetic(300).test
     pairs = zip(test.inputs, test.labels, strict=True)
-    right = [int(result.model(image[None].clone()).argmax()) == int(label) for image, label in pairs]
+    trained = result.model.cpu()
+    right = [int(trained(image[None].clone()).argmax()) == int(label) for image, label in pairs]
     assert result.rounds[-1].test_accuracy == pytest.approx(sum(right) / len(right), abs=1e-6)
 
 

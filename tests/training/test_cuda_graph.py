@@ -10,7 +10,7 @@ import pytest
 import torch
 from many_trainings import IMAGES, OPTIMIZERS, lenet, net, training
 from torch import nn
-from training_runs import SPEC
+from training_runs import SPEC, never_waiting
 
 import prunelab
 from prunelab import Pruner
@@ -182,8 +182,5 @@ def test_several_networks_never_wait_for_the_gpu():
         stack = batched_fit.Stack(on_gpu(lenet, range(3), OPTIMIZERS["adam"]), 4)
         index, rates = torch.arange(16, device="cuda").view(4, 4), stack.rates(3)
         stack.step(index, rates[0])
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with never_waiting():
             stack.step(index, rates[1])
-        finally:
-            torch.cuda.set_sync_debug_mode("default")

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from conftest import numbers, overrides
 from torch import nn
-from training_runs import CLASSES, FEATURES, adam, bits, network, split, trained, without_seconds
+from training_runs import CLASSES, FEATURES, adam, bits, network, never_waiting, split, trained, without_seconds
 
 import prunelab
 from prunelab.errors import ConfigError
@@ -77,12 +77,9 @@ def test_a_step_never_waits_for_the_gpu():
         pruner.prune(0.5)
         order = torch.randperm(64).cuda().split(8)
         train_step(model, optimizer, *data.batch(order[0]), 1, [])
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with never_waiting():
             for number, index in enumerate(order, 2):
                 train_step(model, optimizer, *data.batch(index), number, [])
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_the_default_is_fp32():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -15,6 +17,18 @@ from prunelab.training.spec import TrainSpec
 FEATURES, CLASSES = 8, 3
 
 FEATURES, CLASSES = 8, 3
+
+
+@contextmanager
+def never_waiting():
+    """RuntimeError from a CUDA operation in the context for which the host waits for the GPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls this mode a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def split(examples: int, seed: int = 0) -> Split:
