@@ -198,7 +198,7 @@ def _smallest(values: list[Tensor], candidates: list[Tensor], count: int) -> lis
     for part, free, size in zip(values, candidates, sizes, strict=True):
         ranked[start : start + size] = part[free]
         start += size
-    limit = _ranked_at(ranked, count - 1)
+    limit = ranked_at(ranked, count - 1)
     ties_left = count - int((ranked < limit).sum())
     found: list[Tensor] = []
     for part, free in zip(values, candidates, strict=True):
@@ -211,9 +211,9 @@ def _smallest(values: list[Tensor], candidates: list[Tensor], count: int) -> lis
     return found
 
 
-def _ranked_at(values: Tensor, place: int) -> Tensor:
-    """Return the value at a place, from 0, in ascending order; may change the order of `values`."""
-    if values.is_cuda:
+def ranked_at(values: Tensor, place: int) -> Tensor:
+    """Return the value at a place, from 0, in ascending order; may change the order of `values`, [n]."""
+    if values.device.type != "cpu":
         return values.sort().values[place]
     values.numpy().partition(place)  # without a full sort, which takes ten times as long on a CPU
     return values[place].clone()

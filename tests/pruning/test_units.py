@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from oracles import few, one_ranking, take
 
 from prunelab.errors import ConfigError
-from prunelab.pruning.units import fraction, input_dim, number, number_together, smallest
+from prunelab.pruning.units import fraction, input_dim, number, number_together, ranked_at, smallest
 
 shapes = st.lists(st.sampled_from([(3,), (2, 4), (2, 3, 1, 2), (50, 20)]), min_size=1, max_size=4)
 
@@ -140,3 +140,13 @@ def test_number_together_leaves_one_unit_in_each_tensor():
 def test_the_inputs_of_a_transposed_convolution_are_its_first_dimension():
     assert input_dim(torch.nn.ConvTranspose2d(2, 3, 1)) == 0
     assert input_dim(torch.nn.Conv2d(2, 3, 1)) == input_dim(torch.nn.Linear(2, 3)) == 1
+
+
+@pytest.mark.parametrize("place", [0, 1, 500, 998, 999])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_value_at_a_place_is_what_sorting_finds(place, dtype):
+    values = torch.randn(1000, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    values[:100] = 1.0  # ties
+    expected = values.sort().values[place]
+    found = ranked_at(values, place)
+    assert (found, found.dtype) == (expected, dtype)

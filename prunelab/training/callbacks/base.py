@@ -85,36 +85,6 @@ class Callback:
         """Run once after the last step, before the network is measured."""
 
 
-class LearnedPerTensor(Callback):
-    """A callback that trains one parameter of its own beside each masked tensor.
-
-    Args:
-        learned: its parameters, by the names of the tensors.
-        lr: their learning rate, > 0. They have no weight decay.
-
-    Raises:
-        ConfigError: if the learning rate is out of range.
-    """
-
-    def __init__(self, learned: Mapping[str, nn.Parameter], lr: float) -> None:
-        check_number("regularizer.lr", lr, "a number > 0", lambda x: x > 0)
-        self.learned, self.lr = learned, lr
-
-    def parameters(self) -> ParameterGroup:
-        """Return the callback's parameters."""
-        return ParameterGroup(list(self.learned.values()), self.lr)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the callback's parameters, by the tensors' names."""
-        return {name: parameter.detach().cpu() for name, parameter in self.learned.items()}
-
-    @torch.no_grad()
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the callback's parameters."""
-        for name, parameter in self.learned.items():
-            parameter.copy_(state[name])
-
-
 @dataclass(frozen=True)
 class Phase:
     """A phase of training: dense training, or the fine-tuning of one round.
@@ -141,6 +111,51 @@ class Phase:
     def masked(self) -> list[MaskedTensor]:
         """Return the masked tensors that callbacks may change, in the model's order."""
         return [item for item in self.masks if self.tensors is None or item.name in self.tensors]
+
+
+class LearnedPerTensor(Callback):
+    """A callback that trains one parameter of its own beside each masked tensor.
+
+    Args:
+        learned: its parameters, by the names of the tensors.
+        lr: their learning rate, > 0. They have no weight decay.
+
+    Attributes:
+        items: the tensors; none once training has ended.
+
+    Raises:
+        ConfigError: if the learning rate is out of range.
+    """
+
+    def __init__(self, phase: Phase, learned: Mapping[str, nn.Parameter], lr: float) -> None:
+        check_number("regularizer.lr", lr, "a number > 0", lambda x: x > 0)
+        self.masks, self.items, self.learned, self.lr = phase.masks, phase.masked(), learned, lr
+
+    def final(self, item: MaskedTensor) -> Tensor:
+        """Return the weights of a tensor after training."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Give the network its weights after training."""
+        for item in self.items:
+            item.parameter.copy_(self.final(item))
+        self.items = []
+        self.masks.apply()
+
+    def parameters(self) -> ParameterGroup:
+        """Return the callback's parameters."""
+        return ParameterGroup(list(self.learned.values()), self.lr)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the callback's parameters, by the tensors' names."""
+        return {name: parameter.detach().cpu() for name, parameter in self.learned.items()}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the callback's parameters."""
+        for name, parameter in self.learned.items():
+            parameter.copy_(state[name])
 
 
 def check_strength(phase: Phase, name: str, strength: float) -> None:

@@ -47,8 +47,8 @@ class DST(LearnedPerTensor):
 
     def __init__(self, phase: Phase, strength: float = 5e-4, lr: float = 0.01) -> None:
         check_strength(phase, "dst", strength)
-        self.items, self.masks, self.strength, self.working = phase.masked(), phase.masks, strength, True
-        super().__init__({item.name: _thresholds(item) for item in self.items}, lr)
+        super().__init__(phase, {item.name: _thresholds(item) for item in phase.masked()}, lr)
+        self.strength = strength
 
     def distance(self, item: MaskedTensor) -> Tensor:
         """Return |w| − t of a tensor's weights."""
@@ -56,8 +56,6 @@ class DST(LearnedPerTensor):
 
     def substitutes(self) -> dict[str, Tensor]:
         """Return the weights that are above their thresholds."""
-        if not self.working:
-            return {}
         return {item.name: item.parameter * step(self.distance(item)) for item in self.items}
 
     def objective(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> Tensor:
@@ -71,13 +69,9 @@ class DST(LearnedPerTensor):
             if (self.distance(item) > 0).double().mean() <= EMPTY:
                 self.learned[item.name].zero_()
 
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Set the weights that are below their thresholds to zero."""
-        self.working = False
-        for item in self.items:
-            item.parameter.mul_(self.distance(item) > 0)
-        self.masks.apply()
+    def final(self, item: MaskedTensor) -> Tensor:
+        """Return the weights, those below their thresholds replaced by 0."""
+        return item.parameter * (self.distance(item) > 0)
 
 
 def _thresholds(item: MaskedTensor) -> nn.Parameter:

@@ -3,8 +3,8 @@
 import torch
 
 from prunelab.errors import check_number
+from prunelab.pruning.units import ranked_at
 from prunelab.training.callbacks.base import Callback, Phase
-from prunelab.training.callbacks.kth_largest import kth_largest
 
 
 class GSM(Callback):
@@ -37,6 +37,6 @@ class GSM(Callback):
         """Zero the gradients of the weights that stay out; all that tie with the last active one keep theirs."""
         found = [(weight.grad, (weight * weight.grad).abs()) for weight in self.weights if weight.grad is not None]
         ranked = torch.cat([score.flatten() for _, score in found])
-        least = kth_largest(ranked, min(self.active, len(ranked)))
+        least = ranked_at(ranked, max(len(ranked) - self.active, 0))
         for gradient, score in found:
             gradient.mul_(score >= least)

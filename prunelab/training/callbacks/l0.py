@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prunelab.errors import ConfigError, check_number
+from prunelab.pruning.mask_hooks import remove
 from prunelab.pruning.masks import MaskedTensor
 from prunelab.pruning.output_layers import output_layers
 from prunelab.pruning.prunable import PRUNABLE_TYPES
@@ -135,12 +137,12 @@ class L0(LearnedPerTensor):
         check_number("regularizer.droprate_init", droprate_init, "a number in (0, 1)", lambda p: 0 < p < 1)
         if granularity not in GRANULARITIES:
             raise ConfigError(f"regularizer.granularity={granularity}: must be {' or '.join(GRANULARITIES)}")
-        self.masks, self.strength = phase.masks, strength
+        self.strength = strength
         start = math.log(1 - droprate_init) - math.log(droprate_init)
         self.gates = [Gates(item, granularity, start) for item in _gated(phase, granularity)]
         if not self.gates:
             raise ConfigError(f"regularizer.granularity={granularity}: the only layer is the output layer")
-        super().__init__({gates.item.name: gates.log_alpha for gates in self.gates}, lr)
+        super().__init__(phase, {gates.item.name: gates.log_alpha for gates in self.gates}, lr)
         self.size = sum(gates.item.parameter.numel() for gates in self.gates)
         self.working = [gates for gates in self.gates if gates.on_weights]
         self.handles = [gates.hook() for gates in self.gates if not gates.on_weights]
@@ -157,8 +159,7 @@ class L0(LearnedPerTensor):
     def finish(self) -> None:
         """Multiply the gates into the weights and remove them."""
         self.working = []
-        for handle in self.handles:
-            handle.remove()
+        remove(self.handles)
         for gates in self.gates:
             gates.fold()
         self.masks.apply()
@@ -192,11 +193,8 @@ def _gated(phase: Phase, granularity: str) -> Iterator[MaskedTensor]:
 def _called(phase: Phase) -> set[nn.Module]:
     """Return the modules that a forward pass calls. Attention reads the weights of its `out_proj` without a call."""
     called: set[nn.Module] = set()
-    handles = [module.register_forward_hook(lambda module, *_: called.add(module)) for module in phase.model.modules()]
-    try:
-        with torch.no_grad(), seeded(phase.seed, "gates"), in_eval_mode(phase.model):
-            phase.model(phase.batch(1)[0][:2])
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.no_grad(), seeded(phase.seed, "gates"), in_eval_mode(phase.model):
+        for module in phase.model.modules():
+            hooks.enter_context(module.register_forward_hook(lambda module, *_: called.add(module)))
+        phase.model(phase.batch(1)[0][:2])
     return called

@@ -10,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prunelab.errors import ConfigError
 from prunelab.pruning.allocation.uniform import apportioned
+from prunelab.pruning.mask_hooks import remove
 from prunelab.pruning.masks import MaskedTensor
 from prunelab.training.callbacks.base import Phase
 from prunelab.training.callbacks.drop_and_grow import Count, DropAndGrow, active, pruned
@@ -100,8 +101,7 @@ class SparseMomentum(DropAndGrow):
 
     def finish(self) -> None:
         """Remove the hooks."""
-        for handle in self.handles:
-            handle.remove()
+        remove(self.handles)
 
     def _see(self, item: MaskedTensor, gradient: Tensor) -> None:
         if not gradient.is_sparse:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError, check_number
+from prunelab.pruning.mask_hooks import remove
 from prunelab.pruning.masks import MaskedTensor
 from prunelab.training.callbacks.base import LearnedPerTensor, Phase, check_strength
 
@@ -71,10 +72,10 @@ class SparseVD(LearnedPerTensor):
         check_number("regularizer.full", full, "a fraction in (start, 1]", lambda x: start < x <= 1)
         check_number("regularizer.log_sigma2", log_sigma2, "a number", lambda x: True)
         check_number("regularizer.threshold", threshold, "a number", lambda x: True)
-        self.masks, self.items, self.strength, self.threshold = phase.masks, phase.masked(), strength, threshold
-        self.begins, self.rises, self.done = start * phase.iterations, (full - start) * phase.iterations, 0
-        fresh = ((item.name, torch.full_like(item.parameter.detach(), log_sigma2)) for item in self.items)
-        super().__init__({name: nn.Parameter(tensor) for name, tensor in fresh}, lr)
+        fresh = ((item.name, torch.full_like(item.parameter.detach(), log_sigma2)) for item in phase.masked())
+        super().__init__(phase, {name: nn.Parameter(tensor) for name, tensor in fresh}, lr)
+        self.strength, self.threshold, self.done = strength, threshold, 0
+        self.begins, self.rises = start * phase.iterations, (full - start) * phase.iterations
         self.noisy = {item.name: spread for item in self.items if (spread := _spread(item)) is not None}
         self.uncalled = set(self.noisy)
         hooked = [item for item in self.items if item.name in self.noisy]
@@ -84,8 +85,8 @@ class SparseVD(LearnedPerTensor):
         """Return log α = log σ² − log w² of a tensor's weights, in [−8, 8]."""
         return (self.learned[item.name] - (item.parameter.square() + TINY).log()).clamp(-LIMIT, LIMIT)
 
-    def mean(self, item: MaskedTensor) -> Tensor:
-        """Return a tensor's weights, those that are all noise replaced by 0."""
+    def final(self, item: MaskedTensor) -> Tensor:
+        """Return the weights, those that are all noise replaced by 0."""
         with torch.no_grad():
             kept = self.log_alpha(item) < self.threshold
         return item.parameter * kept
@@ -104,7 +105,7 @@ class SparseVD(LearnedPerTensor):
         """Return the means; with noise in training for layers that are neither linear nor convolutions."""
         found = dict[str, Tensor]()
         for item in self.items:
-            found[item.name] = self.mean(item)
+            found[item.name] = self.final(item)
             if item.module.training and item.name not in self.noisy:
                 noise = torch.randn_like(item.parameter)
                 found[item.name] = found[item.name] + (self.learned[item.name] / 2).exp() * noise
@@ -132,15 +133,10 @@ class SparseVD(LearnedPerTensor):
         super().load(state)
         self.done = int(state[""])
 
-    @torch.no_grad()
     def finish(self) -> None:
         """Set the weights that are all noise to zero, and stop adding noise."""
-        for item in self.items:
-            item.parameter.copy_(self.mean(item))
-        for handle in self.handles:
-            handle.remove()
-        self.items = []
-        self.masks.apply()
+        super().finish()
+        remove(self.handles)
 
 
 def _spread(item: MaskedTensor) -> Callable[[Tensor, Tensor], Tensor] | None:

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from prunelab.errors import check_number
 from prunelab.pruning.masks import MaskedTensor
+from prunelab.pruning.units import ranked_at
 from prunelab.runtime.seeding import seeded
 from prunelab.training.callbacks.base import LearnedPerTensor, Phase, check_strength
-from prunelab.training.callbacks.kth_largest import kth_largest
 
 
 def bernoulli(score: Tensor) -> Tensor:
@@ -26,7 +26,8 @@ def largest(score: Tensor, density: float) -> Tensor:
     """
     size = score.abs()
     there = size.detach()
-    return (there >= kth_largest(there, max(1, round(density * there.numel())))) + (size - there)
+    least = ranked_at(there.flatten().clone(), there.numel() - max(1, round(density * there.numel())))
+    return (there >= least) + (size - there)
 
 
 class Supermask(LearnedPerTensor):
@@ -57,11 +58,10 @@ class Supermask(LearnedPerTensor):
             check_number("regularizer.density", density, "null or a fraction in (0, 1)", lambda x: 0 < x < 1)
         if lr is None:
             lr = 0.05 if density is None else 0.001
-        self.model, self.masks, self.items, self.density = phase.model, phase.masks, phase.masked(), density
+        self.model, self.density = phase.model, density
         with seeded(phase.seed, "scores"):
-            super().__init__({item.name: self._scores(item) for item in self.items}, lr)
+            super().__init__(phase, {item.name: self._scores(item) for item in phase.masked()}, lr)
             self.chances = {item.name: torch.rand(item.parameter.shape).to(item.parameter) for item in self.items}
-        self.working = True
 
     def _scores(self, item: MaskedTensor) -> nn.Parameter:
         score = torch.zeros(item.parameter.shape)
@@ -78,18 +78,13 @@ class Supermask(LearnedPerTensor):
 
     def substitutes(self) -> dict[str, Tensor]:
         """Return the weights that take part."""
-        items = self.items if self.working else []
-        return {item.name: item.parameter.detach() * self.mask(item, item.module.training) for item in items}
+        return {item.name: item.parameter.detach() * self.mask(item, item.module.training) for item in self.items}
 
     def before_step(self, iteration: int) -> None:
         """Keep the optimizer from all parameters of the network."""
         for parameter in self.model.parameters():
             parameter.grad = None
 
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Set the other weights to zero."""
-        self.working = False
-        for item in self.items:
-            item.parameter.mul_(self.mask(item, drawn=False))
-        self.masks.apply()
+    def final(self, item: MaskedTensor) -> Tensor:
+        """Return the weights, those that take no part replaced by 0."""
+        return item.parameter * self.mask(item, drawn=False)
