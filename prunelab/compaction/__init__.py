@@ -1,7 +1,5 @@
 """Compaction: a network with zeros becomes a really smaller one that computes the same function, with proof."""
 
-from __future__ import annotations
-
 from prunelab.compaction.compact_files import load, rebuild, save, shapes
 from prunelab.compaction.compacted import Compacted
 from prunelab.compaction.proof import Proof, prove

@@ -1,7 +1,5 @@
 """Attention whose heads need not fill its width, and cutting heads that do nothing out of nn.MultiheadAttention."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ A unit can be cut if every layer that reads it has only zero weights for it, or 
 added to the layer's bias instead.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 from math import isnan, nan

@@ -1,7 +1,5 @@
 """Groups of channels that layers share, from what the trace has found to belong together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 

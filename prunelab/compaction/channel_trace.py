@@ -4,8 +4,6 @@ The network runs once. An operation that only moves elements is applied to the l
 those of its operands. A layer reads the labels along one dimension of its input; its output gets new ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 

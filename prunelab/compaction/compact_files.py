@@ -1,7 +1,5 @@
 """A compact network as files: its sizes as JSON, its tensors as safetensors. Nothing is pickled."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from copy import deepcopy

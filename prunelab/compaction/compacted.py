@@ -1,7 +1,5 @@
 """The result of compaction: the smaller network, what was removed, what stays and why, and the proof."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """A layer with a constant output; it replaces layers whose output never depends on their input."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

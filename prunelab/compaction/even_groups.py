@@ -1,7 +1,5 @@
 """Channels that could go but stay, so that the groups of a convolution stay equal and the counts are multiples."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from prunelab.compaction.channel_groups import Group, Member

@@ -1,7 +1,5 @@
 """Compaction at the end of a run: the smaller network, its proof on the test set, its files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace

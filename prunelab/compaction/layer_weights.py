@@ -1,7 +1,5 @@
 """The weights of layers by the channels that they read and write, and cutting channels out of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Indices of tensors that can only be cut together: a union-find over (tensor, dimension, index)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

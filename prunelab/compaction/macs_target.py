@@ -1,7 +1,5 @@
 """The amount that leaves a given share of the dense network's multiply-adds, by binary search."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """What the operations of a network do with channels, by torch's names of functions, and their arguments."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

@@ -5,8 +5,6 @@ is replaced by noise of either sign, on three scales, before the next layer read
 not depend on the input.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass

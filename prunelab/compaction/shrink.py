@@ -1,7 +1,5 @@
 """Compaction itself: make a removal, check that the outputs stay as they are, undo it if they do not, go on."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy

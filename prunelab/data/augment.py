@@ -1,7 +1,5 @@
 """Training images that are shifted and mirrored at random, anew in each step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 
 import torch

@@ -1,7 +1,5 @@
 """Conversion of a user's tensors or torch data sets to an in-memory data set, and the check of its labels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """A Lightning callback that prunes a LightningModule while a Trainer trains it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A callback for the Trainer of Transformers that prunes its model during training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Several trainings as one: their networks have a leading axis on parameters, masks, optimizer states and options."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """The networks of several trainings as tensors with a leading axis, on which all of them take a step at once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
