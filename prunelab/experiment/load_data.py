@@ -8,11 +8,8 @@ import torch
 
 from prunelab.config.network import dataset
 from prunelab.config.spec import Spec
-from prunelab.data.augment import augmented
 from prunelab.data.dataset import Dataset
-from prunelab.data.label_noise import with_label_noise
-from prunelab.data.scale import scaled
-from prunelab.data.validation import hold_out
+from prunelab.data.options import augmented, hold_out, scaled, with_label_noise
 from prunelab.experiment import live_identity
 from prunelab.runtime import turns
 from prunelab.runtime.seeding import seeded

@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 from prunelab.pruning.masks import enforced
 from prunelab.training import batched_steps
 from prunelab.training.batched_steps import Rule
+from prunelab.training.forward import forward
 from prunelab.training.loop import Training
-from prunelab.training.precision import forward
 
 
 class Stack:

@@ -19,9 +19,8 @@ from prunelab.errors import ConfigError
 from prunelab.records import EpochRecord
 from prunelab.runtime.seeding import permutation
 from prunelab.training.callbacks.base import Callback
-from prunelab.training.precision import forward
+from prunelab.training.forward import forward, substituted, substitutes
 from prunelab.training.spec import Position, TrainSpec
-from prunelab.training.substitution import substituted, substitutes
 
 EVALUATION_BATCH = 200  # on a CPU a third faster than 1,000
 

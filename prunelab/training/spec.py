@@ -19,7 +19,7 @@ class TrainSpec:
         batch_size: examples per step, ≥ 1; the last batch of an epoch may be smaller.
         seed: seed of the experiment.
         round: number of the round; 0 is dense training.
-        precision: arithmetic of the network, see `precision.forward`.
+        precision: arithmetic of the network, see `forward.forward`.
         validate_every: iterations between validations for `early_stop`; None: only at the end of each epoch.
     """
 

@@ -11,8 +11,8 @@ import prunelab
 from prunelab.errors import ConfigError
 from prunelab.runtime import device
 from prunelab.runtime.process_state import unchanged
+from prunelab.training.forward import forward
 from prunelab.training.loop import evaluate, train_step
-from prunelab.training.precision import forward
 
 
 def test_bf16_multiplies_in_bfloat16_and_returns_float32():

@@ -2,7 +2,7 @@
 
 import math
 
-from prunelab.training.lr_schedules.warmup import rising
+from prunelab.training.lr_schedules.fractions import rising
 
 
 def cosine(

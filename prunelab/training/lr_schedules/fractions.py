@@ -1,4 +1,4 @@
-"""Points of training, as fractions of it: given as such, in epochs or in iterations."""
+"""Points of training, as fractions of it, given as such, in epochs or in iterations; and the warm-up up to one."""
 
 import re
 
@@ -23,3 +23,17 @@ def fraction(key: str, point: float | str, iterations: int | None, per_epoch: in
         each = 1 if found[2] == "it" else per_epoch or 0
         return int(found[1]) * each / iterations if iterations else 0.0
     return point
+
+
+def before_end(key: str, point: float | str, iterations: int | None, per_epoch: int | None) -> float:
+    """Return a point as a `fraction` of training; raise ConfigError for a number outside [0, 1)."""
+    part = fraction(key, point, iterations, per_epoch)
+    if not (0 <= part < 1 or isinstance(point, str)):
+        raise ConfigError(f"{key}={point}: must be a fraction of training, in [0, 1)")
+    return part
+
+
+def rising(progress: float, warmup: float | str, iterations: int | None, per_epoch: int | None) -> float:
+    """Return a factor that rises linearly from 0 to 1 during the warm-up, and is 1 after it."""
+    part = before_end("lr_schedule.warmup", warmup, iterations, per_epoch)
+    return min(1.0, progress / part) if part else 1.0

@@ -1,8 +1,6 @@
 """A learning rate that falls linearly to 0, with an optional warm-up."""
 
-from prunelab.errors import ConfigError
-from prunelab.training.lr_schedules.fractions import fraction
-from prunelab.training.lr_schedules.warmup import rising
+from prunelab.training.lr_schedules.fractions import before_end, rising
 
 
 def linear(
@@ -24,9 +22,6 @@ def linear(
     Raises:
         ConfigError: if `start` or `warmup` is outside its range.
     """
-    point = fraction("lr_schedule.start", start, iterations, per_epoch)
-    if not (0 <= point < 1 or isinstance(start, str)):
-        raise ConfigError(f"lr_schedule.start={start}: must be a fraction of training, in [0, 1)")
-    return rising(progress, warmup, iterations, per_epoch) * (
-        min(1.0, (1 - progress) / (1 - point)) if point < 1 else 1
-    )
+    point = before_end("lr_schedule.start", start, iterations, per_epoch)
+    falling = min(1.0, (1 - progress) / (1 - point)) if point < 1 else 1.0
+    return rising(progress, warmup, iterations, per_epoch) * falling

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from prunelab.errors import ConfigError
-from prunelab.training.lr_schedules.fractions import fraction
-from prunelab.training.lr_schedules.warmup import rising
+from prunelab.training.lr_schedules.fractions import fraction, rising
 
 
 def steps(

@@ -8,7 +8,7 @@ from torch import nn
 
 from prunelab.errors import ConfigError
 from prunelab.training.callbacks.dst import DST, slope, step
-from prunelab.training.substitution import substituted
+from prunelab.training.forward import substituted
 
 WEIGHT = [[0.5, -0.3, 1.8], [-0.2, 0.9, -0.1]]
 THRESHOLDS = [0.4, 0.15]

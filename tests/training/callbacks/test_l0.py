@@ -10,7 +10,7 @@ from torch import nn
 
 from prunelab.errors import ConfigError
 from prunelab.training.callbacks.l0 import L0, probability, sample, settled
-from prunelab.training.substitution import substituted
+from prunelab.training.forward import substituted
 
 
 def small():

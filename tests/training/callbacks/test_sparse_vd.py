@@ -10,7 +10,7 @@ from torch import nn
 
 from prunelab.errors import ConfigError
 from prunelab.training.callbacks.sparse_vd import SparseVD, divergence
-from prunelab.training.substitution import substituted
+from prunelab.training.forward import substituted
 
 MEAN_OF_LOG = -(math.log(2) + 0.5772156649) / 2  # of |z|, z standard normal
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from prunelab.errors import ConfigError
 from prunelab.training.callbacks.supermask import Supermask, bernoulli, largest
+from prunelab.training.forward import substituted
 from prunelab.training.optimizers import build_optimizer
-from prunelab.training.substitution import substituted
 
 WEIGHT = [[2.0, -1.0, 3.0, 0.5], [1.0, 4.0, -2.0, 1.0]]
 SCORES = [[0.3, -0.9, 0.1, -0.2], [0.7, -0.4, 0.6, 0.05]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunelab.training.substitution import substituted
+from prunelab.training.forward import substituted
 
 
 def named(model):

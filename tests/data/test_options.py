@@ -1,4 +1,4 @@
-"""Random shifts and mirror images of training images, against copies that are moved pixel by pixel."""
+"""The options of data sets: random shifts against copies moved pixel by pixel, and counts of examples and labels."""
 
 from collections import Counter
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from user_parts import Noisy
 
-from prunelab.data.augment import augmented
 from prunelab.data.dataset import Dataset, Split
+from prunelab.data.options import augmented, hold_out, scaled, with_label_noise
 from prunelab.errors import ConfigError
 
 
@@ -101,3 +101,69 @@ def test_what_cannot_be_augmented_is_refused(train, shift, flip, told):
     with pytest.raises(ConfigError) as error:
         augmented(data(train), shift, flip)
     assert told in str(error.value)
+
+
+def pixels(inputs):
+    return Dataset(*(Split(inputs, torch.zeros(3, dtype=torch.long), 0.1307, 0.3081) for _ in range(3)))
+
+
+def test_pixels_are_between_0_and_1():
+    given = pixels(torch.tensor([[0], [51], [255]], dtype=torch.uint8))
+    found = scaled(given, "unit")
+    for split in (found.train, found.validation, found.test):
+        assert split.batch(slice(0, 3))[0].flatten().tolist() == pytest.approx([0, 0.2, 1])
+    assert scaled(given, None) is given
+
+
+def test_inputs_that_are_no_pixels_are_refused():
+    with pytest.raises(ConfigError, match=r"data.scale=unit: must be null for inputs in float32"):
+        scaled(pixels(torch.rand(3, 1)), "unit")
+
+
+def numbered(train=150, validation=50, classes=5):
+    def split(first, count):
+        return Split(torch.arange(first, first + count).view(-1, 1).float(), torch.arange(count) % classes)
+
+    return Dataset(split(0, train), split(train, validation), split(1000, 40))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.9])
+def test_the_share_is_held_out_and_no_example_is_lost_or_in_both(share):
+    found = hold_out(numbered(), share)
+    assert len(found.validation) == round(share * 200)
+    both = torch.cat([found.train.inputs, found.validation.inputs]).flatten()
+    assert both.sort().values.tolist() == list(range(200))
+    assert torch.equal(found.test.inputs, numbered().test.inputs)
+    assert torch.bincount(found.validation.labels).tolist() == [round(share * 40)] * 5
+    for split in (found.train, found.validation):  # each input keeps its label
+        places = split.inputs.flatten().long()
+        assert torch.equal(split.labels, torch.where(places < 150, places % 5, (places - 150) % 5))
+
+
+def test_a_limit_holds_for_both_splits():
+    found = hold_out(numbered(), 0.25, 30)
+    assert (len(found.train), len(found.validation)) == (30, 30)
+
+
+def test_without_a_share_the_data_stay():
+    given = numbered()
+    assert hold_out(given, None) is given
+    assert with_label_noise(given, None, 0) is given
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_so_many_labels_are_wrong_by_any_other_class(share):
+    given, found = numbered(train=2000), with_label_noise(numbered(train=2000), share, 3)
+    wrong = found.train.labels != given.train.labels
+    assert int(wrong.sum()) == round(share * 2000)
+    assert torch.equal(found.validation.labels, given.validation.labels)
+    assert torch.equal(found.test.labels, given.test.labels)
+    shifts = torch.bincount((found.train.labels - given.train.labels)[wrong] % 5, minlength=5)
+    assert shifts[0] == 0
+    assert (shifts[1:] > 0.6 * int(wrong.sum()) / 4).all()
+
+
+def test_the_seed_decides_which_labels_are_wrong():
+    one, same, other = (with_label_noise(numbered(), 0.3, seed).train.labels for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)

@@ -1,14 +1,29 @@
-"""Run a model with other tensors in the place of some parameters."""
+"""The forward pass in training: in a precision, and with other tensors in the place of some parameters."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
 
 from prunelab.errors import ConfigError
 from prunelab.runtime.recurrent import SCATTERED
 from prunelab.training.callbacks.base import Callback
+
+
+def forward(model: Callable[[Tensor], Tensor], inputs: Tensor, precision: str | None = None) -> Tensor:
+    """Return a network's output for a batch.
+
+    Args:
+        precision: `bf16`: autocast computes matrix products and convolutions in bfloat16, and the output is float32;
+            else as torch is set. `tf32` is a setting of the process, see `device.prepare`.
+    """
+    if precision != "bf16":
+        return model(inputs)
+    with torch.autocast(inputs.device.type, torch.bfloat16):
+        output = model(inputs)
+    return output.float()
 
 
 @contextmanager
