@@ -26,7 +26,7 @@ class PruningCallback(Callback):
     """
 
     def __init__(self, amounts: Iterable[float | None], every: int = 1, start: int = 0, **options: Any) -> None:
-        self.timetable, self.options = Timetable.of(amounts, every, start), options
+        self.timetable, self.options = Timetable(amounts, every, start), options
         self.pruner: Pruner | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -38,9 +38,7 @@ class PruningCallback(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prune if it is time."""
         assert self.pruner is not None
-        index = self.timetable.due(trainer.current_epoch)
-        if index is not None:
-            self.pruner.prune(self.timetable.amounts[index])
+        self.timetable.prune(self.pruner, trainer.current_epoch)
         pl_module.log("sparsity", self.pruner.masks.sparsity())
 
     def state_dict(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class PruningCallback(TrainerCallback):
     """
 
     def __init__(self, amounts: Iterable[float | None], every: int, start: int = 0, **options: Any) -> None:
-        self.timetable, self.options = Timetable.of(amounts, every, start), options
+        self.timetable, self.options = Timetable(amounts, every, start), options
         self.pruner: Pruner | None = None
 
     def on_train_begin(
@@ -58,9 +58,8 @@ class PruningCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Prune if it is time."""
-        index = self.timetable.due(state.global_step)
-        if index is not None and self.pruner is not None:
-            self.pruner.prune(self.timetable.amounts[index])
+        if self.pruner is not None:
+            self.timetable.prune(self.pruner, state.global_step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the masks into the checkpoint's folder."""
