@@ -197,7 +197,7 @@ def gradient(evidence: Evidence, batch: Batch, temperature: float = 1.0, create_
 
 def mean_gradient(evidence: Evidence, examples: int, temperature: float = 1.0) -> list[Tensor]:
     """Return g = ∂L/∂w, L the mean loss over so many examples, each counted once; in float64 (`exact`)."""
-    return _mean(evidence, examples, lambda batch: gradient(evidence, batch, temperature))
+    return mean(evidence, evidence.batches(examples), lambda batch: gradient(evidence, batch, temperature))
 
 
 def hessian_product(
@@ -220,7 +220,7 @@ def hessian_product(
         return derivative(along, evidence.weights)
 
     try:
-        return _mean(evidence, examples, one)
+        return mean(evidence, evidence.batches(examples), one)
     except RuntimeError as error:
         if "derivative" not in str(error) or "not implemented" not in str(error):
             raise
@@ -231,13 +231,19 @@ def hessian_product(
         ) from error
 
 
-def _mean(evidence: Evidence, examples: int, one: Callable[[Batch], list[Tensor]]) -> list[Tensor]:
-    """Return the mean over all examples, given a function `one` that returns the mean over a batch."""
+def mean(
+    evidence: Evidence, batches: Iterable[Batch], one: Callable[[Batch], list[Tensor]], each_example: bool = True
+) -> list[Tensor]:
+    """Return the mean of `one(batch)`, a tensor for each weight; float64 (`exact`).
+
+    Args:
+        each_example: whether a batch counts as often as it has examples; else once.
+    """
     totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
     count = 0
     with differentiable(evidence.model):
-        for batch in evidence.batches(examples):
-            size = len(batch[1])
+        for batch in batches:
+            size = len(batch[1]) if each_example else 1
             for total, part in zip(totals, one(batch), strict=True):
                 total += exact(part) * size
             count += size

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from prunelab.errors import ConfigError, at_least_one
-from prunelab.pruning.criteria.base import Evidence, differentiable, exact, gradient, hessian_product
+from prunelab.pruning.criteria.base import Evidence, exact, gradient, hessian_product, mean
 
 
 def obd(evidence: Evidence, *, hessian: str = "fisher", examples: int = 256, samples: int = 8) -> list[Tensor]:
@@ -41,15 +41,9 @@ def obd(evidence: Evidence, *, hessian: str = "fisher", examples: int = 256, sam
 
 def _fisher(evidence: Evidence, examples: int) -> list[Tensor]:
     """Return the mean over examples of (∂loss of one example/∂w)²."""
-    totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
-    count = 0
-    with differentiable(evidence.model):
-        for inputs, labels in evidence.batches(examples):
-            for one in zip(inputs.split(1), labels.split(1), strict=True):
-                for total, slope in zip(totals, gradient(evidence, one), strict=True):
-                    total += exact(slope).square()
-                count += 1
-    return [total / count for total in totals]
+    batches = evidence.batches(examples)
+    singles = (one for x, y in batches for one in zip(x.split(1), y.split(1), strict=True))
+    return mean(evidence, singles, lambda one: [exact(slope).square() for slope in gradient(evidence, one)])
 
 
 def _hutchinson(evidence: Evidence, examples: int, samples: int) -> list[Tensor]:

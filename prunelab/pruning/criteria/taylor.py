@@ -1,9 +1,8 @@
 """Taylor: the squared change of the loss by the removal of a weight, to first order."""
 
-import torch
 from torch import Tensor
 
-from prunelab.pruning.criteria.base import Evidence, differentiable, exact, gradient
+from prunelab.pruning.criteria.base import Batch, Evidence, exact, gradient, mean
 
 
 def taylor(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
@@ -28,11 +27,9 @@ def taylor(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
     Source: Molchanov et al. 2019, "Importance estimation for neural network pruning", section 3, arXiv 1906.10771;
     first for activations in Molchanov et al. 2017, arXiv 1611.06440.
     """
-    totals = [torch.zeros_like(exact(weight)) for weight in evidence.weights]
-    count = 0
-    with differentiable(evidence.model):
-        for batch in evidence.batches(examples):
-            for total, slope, weight in zip(totals, gradient(evidence, batch), evidence.weights, strict=True):
-                total += (exact(slope) * exact(weight)).square()
-            count += 1
-    return [total / count for total in totals]
+
+    def squared(batch: Batch) -> list[Tensor]:
+        pairs = zip(gradient(evidence, batch), evidence.weights, strict=True)
+        return [(exact(slope) * exact(weight)).square() for slope, weight in pairs]
+
+    return mean(evidence, evidence.batches(examples), squared, each_example=False)
