@@ -1,6 +1,7 @@
 """Blocks: layers that keep their input's shape, so that a network runs without them."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -31,16 +32,14 @@ def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
         same = isinstance(x, Tensor) and isinstance(output, Tensor) and x.shape == output.shape
         seen[names[module]] = same and seen.get(names[module], True)
 
-    hooks = [module.register_forward_hook(look) for module in names]
     some = next(model.parameters(), torch.empty(0))
-    try:
-        with torch.no_grad(), in_eval_mode(model):
+    with ExitStack() as hooks, torch.no_grad(), in_eval_mode(model):
+        for module in names:
+            hooks.enter_context(module.register_forward_hook(look))
+        try:
             model(torch.zeros(2, *shape, device=some.device, dtype=some.dtype))
-    except Exception as error:  # of the user's model
-        raise ConfigError(f"{what}: the model cannot take {list(shape)}: {one_line(error)}") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
+        except Exception as error:  # of the user's model
+            raise ConfigError(f"{what}: the model cannot take {list(shape)}: {one_line(error)}") from error
     return {name for name, same in seen.items() if same and name}
 
 

@@ -81,7 +81,6 @@ def masks_of(method: Method, items: Sequence[MaskedTensor], amount: float | None
     Returns:
         Bool tensors, True where a weight is kept; a tensor never loses its last weight.
     """
-    check_method(method, amount, together=together)
     holders = [_holder(item) for item in items]
     if together:
         prune.global_unstructured([(h, "weight") for h in holders], pruning_method=method, **_keywords(amount))

@@ -4,29 +4,12 @@ import functools
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
-
-
-class Enforced(Protocol):
-    """Masks that are to be applied where weights change."""
-
-    def after_step(self, optimizer: Optimizer) -> None:
-        """Apply the masks of the parameters that an optimizer has stepped."""
-
-    def after_load(self, module: nn.Module) -> None:
-        """Apply the masks of a module that has loaded a state dict."""
-
-
-class Recording(Protocol):
-    """A criterion that looks at the gradients of each optimizer step."""
-
-    def before_step(self, optimizer: Optimizer) -> None:
-        """Record the gradients of the parameters that an optimizer is about to step."""
 
 
 class StepHooks:
@@ -36,12 +19,12 @@ class StepHooks:
     garbage collector removes a hook while an optimizer calls the others.
 
     Attributes:
-        recording: the criteria that look at each step.
-        enforced: the masks that are enforced after each step.
+        recording: the criteria that record gradients; their `before_step(optimizer)` is called before each step.
+        enforced: the `Masks` that are enforced; their `after_step(optimizer)` is called after each step.
     """
 
     def __init__(self) -> None:
-        self.recording, self.enforced = weakref.WeakSet[Recording](), weakref.WeakSet[Enforced]()
+        self.recording, self.enforced = weakref.WeakSet[Any](), weakref.WeakSet[Any]()
         before = register_optimizer_step_pre_hook(lambda optimizer, *_: self._before(optimizer))
         self.handles = [before, register_optimizer_step_post_hook(lambda optimizer, *_: self._after(optimizer))]
 
@@ -73,9 +56,9 @@ def step_hooks_removed() -> Iterator[None]:
 
 
 class LoadHook:
-    """Hook that applies the masks after `load_state_dict` and keeps them alive. A copy of it does nothing."""
+    """Hook that applies a model's `Masks` after `load_state_dict` and keeps them alive. A copy of it does nothing."""
 
-    def __init__(self, masks: Enforced | None = None) -> None:
+    def __init__(self, masks: Any = None) -> None:
         self.masks = masks
 
     def __call__(self, module: nn.Module, keys: Any) -> None:

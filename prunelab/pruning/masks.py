@@ -217,7 +217,7 @@ class Masks:
 def enforced(model: nn.Module) -> dict[str, Tensor]:
     """Return the masks with zeros that are enforced on a model's parameters, by name."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    there = [masks for masks in list(step_hooks().enforced) if isinstance(masks, Masks) and masks.model is model]
+    there = [masks for masks in list(step_hooks().enforced) if masks.model is model]
     return {names[id(item.parameter)]: item.mask for masks in there for item in masks if item.active}
 
 

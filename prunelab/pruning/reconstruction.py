@@ -1,6 +1,7 @@
 """Reconstruction: after a pruning, update the weights that stay so that each layer's outputs change least."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 
 import torch
@@ -189,15 +190,13 @@ def _run(evidence: Evidence, layers: Layers, examples: int, see: See) -> Iterato
 
         return layer.register_forward_pre_hook(hook, with_kwargs=True)
 
-    handles = [watch(place, layer) for place, found in layers.items() for layer in found]
-    try:
-        with torch.no_grad(), unfused_attention():
-            for batch, _ in evidence.batches(examples):
-                evidence.model(batch)
-                yield len(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.no_grad(), unfused_attention():
+        for place, found in layers.items():
+            for layer in found:
+                hooks.enter_context(watch(place, layer))
+        for batch, _ in evidence.batches(examples):
+            evidence.model(batch)
+            yield len(batch)
 
 
 def _check_layer(name: str, module: nn.Module, key: str) -> None:

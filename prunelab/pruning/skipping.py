@@ -65,16 +65,6 @@ def set_skipped(module: nn.Module, skip: bool) -> None:
         module.__class__ = kind.__bases__[1]
 
 
-@contextmanager
-def without(module: nn.Module) -> Iterator[None]:
-    """Skip one layer inside the context."""
-    set_skipped(module, True)
-    try:
-        yield
-    finally:
-        set_skipped(module, False)
-
-
 def skip_empty(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
     """Skip the marked layers whose masks are all zero, and run those with other masks.
 

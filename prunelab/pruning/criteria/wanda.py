@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -46,14 +47,11 @@ def wanda(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
     """
     used = [[place for place in _places(evidence.model) if place.parameter is weight] for weight in evidence.weights]
     totals: dict[str, Tensor] = {}  # Σ x², by the names of the places
-    hooks = [_watch(place, place.reader, totals) for places in used for place in places if place.reader]
-    try:
-        with torch.no_grad(), unfused_attention():
-            for inputs, _ in evidence.batches(examples):
-                evidence.model(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad(), unfused_attention():
+        for place in (place for places in used for place in places if place.reader is not None):
+            hooks.enter_context(_watch(place, totals))
+        for inputs, _ in evidence.batches(examples):
+            evidence.model(inputs)
     _check([place for places in used for place in places if place.name not in totals])
     return [
         exact(weight).abs() * torch.stack([totals[place.name].expand(weight.shape) for place in places]).sum(0).sqrt()
@@ -70,12 +68,13 @@ def _check(unseen: list[Place]) -> None:
         )
 
 
-def _watch(place: Place, reader: Reader, totals: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
+def _watch(place: Place, totals: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
     """Add to `totals[place.name]` at each call of the module."""
     signature = inspect.signature(place.module.forward)
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Call, output: Any) -> None:
-        squares = reader(module, signature.bind(*args, **kwargs).arguments, output)
+        assert place.reader is not None
+        squares = place.reader(module, signature.bind(*args, **kwargs).arguments, output)
         totals[place.name] = totals[place.name] + squares if place.name in totals else squares
 
     return place.module.register_forward_hook(hook, with_kwargs=True)
