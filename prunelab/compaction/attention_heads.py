@@ -36,7 +36,8 @@ class Heads(nn.Module):
         Raises:
             NotImplementedError: if keys or values are not the queries themselves, or there is an attention mask.
         """
-        if key is not query or value is not query or any(given is not None for given in _asked(masks)):
+        asked = (masks.get("attn_mask"), masks.get("key_padding_mask"), masks.get("is_causal") or None)
+        if key is not query or value is not query or any(mask is not None for mask in asked):
             raise NotImplementedError("Heads: query, key and value must be the same tensor, without masks")
         if self.in_proj is None or self.out_proj is None:
             assert self.constant is not None
@@ -62,10 +63,6 @@ class Heads(nn.Module):
     def extra_repr(self) -> str:
         """Return the sizes, for `print(model)`."""
         return f"{self.width}, heads={self.heads}, size={self.size}"
-
-
-def _asked(masks: dict[str, Any]) -> list[Any]:
-    return [masks.get("attn_mask"), masks.get("key_padding_mask"), masks.get("is_causal") or None]
 
 
 def fewer_heads(module: nn.MultiheadAttention) -> Heads | str | None:

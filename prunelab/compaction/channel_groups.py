@@ -1,6 +1,7 @@
 """Groups of channels that layers share, from what the trace has found to belong together."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -9,7 +10,7 @@ from prunelab.compaction.constant_layer import NORMS
 from prunelab.compaction.layer_weights import LAYERS, READS, WRITES, Owner, groups, is_depthwise, live, owners
 from prunelab.compaction.links import Key, Links
 
-Lives = dict[tuple[nn.Module, str], list[bool]]
+Live = Callable[[nn.Module, str], list[bool]]
 UNSEEN = "they are the network's output, or no layer reads them"
 
 
@@ -63,10 +64,10 @@ def find(model: nn.Module, links: Links) -> list[Group]:
     order = {name: place for place, (name, _) in enumerate(model.named_modules())}
     clusters = _clusters(merged, held)
     found: dict[int, Group] = {}
-    known: Lives = {}
+    alive = functools.cache(live)
     for unit, keys in merged.items():
         group = found.setdefault(clusters[unit], Group())
-        _add(group, unit, keys, held, links.why, known)
+        _add(group, unit, keys, held, links.why, alive)
     for group in found.values():
         group.producers.sort(key=lambda member: order[member.name])
         group.consumers.sort(key=lambda member: order[member.name])
@@ -109,7 +110,7 @@ def _owned(keys: dict[Key, list[int]], held: dict[str, list[Owner]]) -> Iterator
 
 
 def _add(
-    group: Group, unit: int, keys: dict[Key, list[int]], held: dict[str, list[Owner]], why: dict[int, str], known: Lives
+    group: Group, unit: int, keys: dict[Key, list[int]], held: dict[str, list[Owner]], why: dict[int, str], alive: Live
 ) -> None:
     group.units.append(unit)
     group.tensors[unit] = keys
@@ -117,22 +118,20 @@ def _add(
     for owner, side, channels in _owned(keys, held):
         if side == READS and not is_depthwise(owner.module):
             read = True
-            _note(group.consumers, owner, READS, unit, channels, known)
+            _note(group.consumers, owner, READS, unit, channels, alive)
         elif side == WRITES:
-            _note(group.producers, owner, WRITES, unit, channels, known)
+            _note(group.producers, owner, WRITES, unit, channels, alive)
         elif isinstance(owner.module, (*NORMS, nn.GroupNorm)) and owner.tensor == "weight":
-            _note(group.norms, owner, "", unit, channels, known)
+            _note(group.norms, owner, "", unit, channels, alive)
         elif isinstance(owner.module, nn.RNNBase) and side is None:
             group.obstacles[unit] = f"they are combined with the hidden units of {owner.name}"
     if unit in why or not read:
         group.obstacles.setdefault(unit, why.get(unit, UNSEEN))
 
 
-def _note(members: list[Member], owner: Owner, side: str, unit: int, channels: list[int], known: Lives) -> None:
+def _note(members: list[Member], owner: Owner, side: str, unit: int, channels: list[int], alive: Live) -> None:
     member = next((member for member in members if member.module is owner.module), None)
     if member is None:
-        if (owner.module, side) not in known:
-            known[owner.module, side] = live(owner.module, side)
-        members.append(member := Member(owner.name, owner.module, known[owner.module, side]))
+        members.append(member := Member(owner.name, owner.module, alive(owner.module, side)))
     found = member.channels.setdefault(unit, [])
     found += [channel for channel in channels if channel not in found]

@@ -4,7 +4,8 @@ The network runs once. An operation that only moves elements is applied to the l
 those of its operands. A layer reads the labels along one dimension of its input; its output gets new ones.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -24,16 +25,14 @@ FAILS = (RuntimeError, ValueError, TypeError, LookupError)
 def trace(model: nn.Module, inputs: Inputs) -> Links:
     """Run a network, in eval mode, and return which indices of its tensors can only be cut together."""
     mode = Trace(model)
-    hooks = [hook for name, module in model.named_modules() for hook in mode.watch(name, module)]
     copies = with_tensors(torch.clone, inputs)
     for x in tensors(copies):
         mode.put(x, torch.full((1,) * x.dim(), INPUT).expand(x.shape))
-    try:
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            mode.watch(hooks, name, module)
         with torch.no_grad(), mode:
             output = run(model, copies, copy=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
     for tensor in tensors(output):
         mode.fix(tensor, "they are the network's output")
     return mode.links
@@ -83,8 +82,8 @@ class Trace(TorchFunctionMode):
         if (labels := self.label(tensor)) is not None:
             self.links.fix(labels, why)
 
-    def watch(self, name: str, module: nn.Module) -> Iterator[Any]:
-        """Keep track of the module that runs. Yields the hooks."""
+    def watch(self, hooks: ExitStack, name: str, module: nn.Module) -> None:
+        """Keep track of the module that runs."""
         opaque = isinstance(module, OPAQUE)
 
         def enter(module: nn.Module, inputs: Any) -> None:
@@ -97,8 +96,8 @@ class Trace(TorchFunctionMode):
                 self._whole(module, [*inputs, *keywords.values()], output)
             self._path.pop()
 
-        yield module.register_forward_pre_hook(enter, prepend=True)
-        yield module.register_forward_hook(leave, with_kwargs=True)
+        hooks.enter_context(module.register_forward_pre_hook(enter, prepend=True))
+        hooks.enter_context(module.register_forward_hook(leave, with_kwargs=True))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

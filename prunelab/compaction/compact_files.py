@@ -158,13 +158,10 @@ def load(model: nn.Module, folder: str | Path) -> nn.Module:
 
 
 def of_run(folder: Path, trusted: Iterable[str] = ()) -> nn.Module:
-    """Return the compact network of a run folder; on the CPU, in eval mode.
+    """Return the compact network of a run folder, on the CPU, in eval mode; ConfigError if there is none that fits.
 
     Args:
         trusted: your own packages that the model may be imported from.
-
-    Raises:
-        ConfigError: if the folder has no compact network, or its files do not belong together.
     """
     dense = finished_run.read(folder, trusted, stale=True).model
     try:

@@ -49,26 +49,14 @@ class Constant(nn.Module):
         return f"{self.channels}"
 
 
-def can_replace(module: nn.Module) -> bool:
-    """Return whether `like` supports the layer."""
-    if isinstance(module, CONVS):
-        return not isinstance(module.padding, str)
-    return isinstance(module, (*NORMS, nn.Linear))
-
-
-def like(module: nn.Module, value: Tensor) -> Constant:
-    """Return a constant that replaces a Conv, Linear or BatchNorm layer.
-
-    Args:
-        value: the layer's output, [channels].
-    """
-    if isinstance(module, CONVS):
-        assert not isinstance(module.padding, str)
+def like(module: nn.Module, value: Tensor) -> Constant | None:
+    """Return a Conv, Linear or BatchNorm layer's output, [channels], as a layer; None if no such layer can give it."""
+    if isinstance(module, CONVS) and not isinstance(module.padding, str):
         window = zip(module.kernel_size, module.stride, module.padding, module.dilation, strict=True)
         constant = Constant(len(value), [list(side) for side in window])
-    elif isinstance(module, nn.Linear):
-        constant = Constant(len(value), last=True)
+    elif isinstance(module, (nn.Linear, *NORMS)):
+        constant = Constant(len(value), last=isinstance(module, nn.Linear))
     else:
-        constant = Constant(len(value))
+        return None
     constant.value = value.detach().clone()
     return constant

@@ -27,16 +27,13 @@ def rounding(round_to: int | None) -> Rounding:
 
 
 def finish(model: nn.Module, test: Split, folder: Path, round_to: int | None = None) -> Compacted:
-    """Compact a network, prove it on random inputs and on the test set, and write it into the run folder.
+    """Compact a network, and write it if it computes the same on random inputs and on the test set, else ConfigError.
 
     Args:
         model: pruned weights are zero; stays as it is.
         test: both networks are compared on it; nothing is chosen by it.
         folder: gets `compact.safetensors` and `compact.json`.
         round_to: as the config key says.
-
-    Raises:
-        ConfigError: if they do not compute the same.
     """
     example, _ = test.batch(slice(0, 1))
     small = compact(model, example, rounding(round_to))

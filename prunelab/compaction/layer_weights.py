@@ -1,6 +1,6 @@
 """The weights of layers by the channels that they read and write, and cutting channels out of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,10 +30,7 @@ class Owner:
             return READS if dim == isinstance(self.module, (*CONVS, nn.Linear)) else WRITES
         if isinstance(self.module, nn.Embedding) and dim == 1:
             return WRITES
-        reads = (
-            isinstance(self.module, nn.RNNBase) and self.tensor in ("weight_ih_l0", "weight_ih_l0_reverse") and dim == 1
-        )
-        return READS if reads else None
+        return READS if isinstance(self.module, nn.RNNBase) and self.tensor in INTO and dim == 1 else None
 
 
 def owners(model: nn.Module) -> dict[str, list[Owner]]:
@@ -197,8 +194,5 @@ def _fit(module: nn.Module) -> None:
     elif isinstance(module, nn.PReLU):
         module.num_parameters = module.weight.numel()
     elif hasattr(module, "num_features") or isinstance(module, nn.GroupNorm):
-        _resize(module, len(next(_vectors(module))))
-
-
-def _vectors(module: nn.Module) -> Iterator[Tensor]:
-    yield from (x for x in [*module.parameters(), *module.buffers()] if x.dim() == 1)
+        vector = next(x for x in [*module.parameters(), *module.buffers()] if x.dim() == 1)
+        _resize(module, len(vector))

@@ -1,5 +1,6 @@
 """The amount that leaves a given share of the dense network's multiply-adds, by binary search."""
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 import torch
@@ -18,7 +19,6 @@ def share(model: nn.Module, example: Tensor, round_to: int | None = None) -> flo
     """Return the multiply-adds of the compact network ÷ those of the dense one, in [0, 1].
 
     Args:
-        model: pruned weights are zero.
         example: one input with its batch dimension, [1, …].
         round_to: as the config key says.
     """
@@ -38,18 +38,13 @@ def amount(
 ) -> float:
     """Return the smallest amount, in steps of 1/256, that leaves at most `macs` of the dense network's multiply-adds.
 
-    The share that is left falls as the amount grows, so that 8 trials find it by halving the range.
+    The share that is left falls as the amount grows, so that 8 trials find it by halving the range. The largest amount,
+    255/256, is returned even if it leaves too much. Weights and masks are as before when this returns.
 
     Args:
-        model: its weights and masks are as before when this returns.
-        masks: of the model.
-        example: as for `share`.
+        example, round_to: as for `share`.
         macs: a fraction in (0, 1).
         prune: prunes the model by an amount.
-        round_to: as for `share`.
-
-    Returns:
-        A fraction in [0, 1); the largest one, 255/256, also if it leaves too much.
     """
     before = masks.saved()
 
@@ -60,8 +55,4 @@ def amount(
         masks.apply()
         return found
 
-    low, high = 0, STEPS - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if left(middle) <= macs else (middle + 1, high)
-    return low / STEPS
+    return bisect_left(range(STEPS - 1), True, key=lambda step: left(step) <= macs) / STEPS

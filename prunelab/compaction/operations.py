@@ -62,12 +62,9 @@ def fits(shape: torch.Size, whole: torch.Size) -> bool:
 
 
 def carried(labels: Tensor, dims: list[int], shape: torch.Size) -> Tensor | None:
-    """Return labels of an output whose channels are those of its only operand; None if that is not clear.
+    """Return labels of an output, of a `shape`, whose channels are those of its only operand; None if it is not clear.
 
-    Args:
-        labels: of the operand.
-        dims: along which they vary.
-        shape: of the output.
+    The operand's labels vary along `dims`.
     """
     core = labels
     for dim in range(labels.dim()):

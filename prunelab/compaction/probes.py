@@ -6,7 +6,7 @@ not depend on the input.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass
 from math import inf, isfinite
 from typing import Any, TypeAlias
@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils.hooks import RemovableHandle
 
 from prunelab.compaction.constant_layer import NORMS
 from prunelab.compaction.layer_weights import LAYERS
@@ -89,10 +88,6 @@ def double(x: Inputs) -> Inputs:
 def constants(model: nn.Module, example: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Find the channels that are the same for all inputs and at all positions, in layers' inputs and outputs.
 
-    Args:
-        model: in eval mode.
-        example: a batch of inputs.
-
     Returns:
         By the names of Conv, Linear and BatchNorm layers: the constants of their inputs, and of their outputs, each
         [channels], NaN where a channel varies. A layer that is never called is in neither.
@@ -138,17 +133,13 @@ def _watching(
             varies.view([-1 if d == _dim(module, output) else 1 for d in range(output.dim())]), noise, output
         )
 
-    handles: list[RemovableHandle] = []
-    for module in model.modules():
-        if isinstance(module, (*LAYERS, *NORMS, *WIDE)):
-            handles.append(module.register_forward_hook(write))
-        if isinstance(module, (*LAYERS, nn.RNNBase)):
-            handles.append(module.register_forward_pre_hook(read))
-    try:
+    with ExitStack() as hooks:
+        for module in names:
+            if isinstance(module, (*LAYERS, *NORMS, *WIDE)):
+                hooks.enter_context(module.register_forward_hook(write))
+            if isinstance(module, (*LAYERS, nn.RNNBase)):
+                hooks.enter_context(module.register_forward_pre_hook(read))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _dim(module: nn.Module, x: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +64,11 @@ def decide(name: str, rnn: nn.RNNBase, model: nn.Module, links: Links, round_to:
     """
     merged, held = links.merged(), owners(model)
     found: dict[Slot, dict[int, dict[Key, list[int]]]] = {}
-    fixed: dict[str, int] = {}
+    fixed = Counter[str]()
     for slot in slots(rnn):
         keys, read, why = _outside(name, rnn, slot, links, merged, held)
         idle = _idle(rnn, slot, read)
-        for unit in idle:
-            if why[unit] is not None:
-                fixed[str(why[unit])] = fixed.get(str(why[unit]), 0) + 1
+        fixed.update(reason for unit in idle if (reason := why[unit]) is not None)
         found[slot] = {unit: keys[unit] for unit in idle if why[unit] is None}
     said = [f"{name}: {_staying(count)}: {why}" for why, count in fixed.items()]
     fewest = min(*map(len, found.values()), rnn.hidden_size - 1)

@@ -192,8 +192,9 @@ def _constants(trial: _Trial) -> None:
         module = trial.model.get_submodule(name)
         weight = module.weight if isinstance(module, LAYERS) else None
         depends = isinstance(weight, Tensor) and bool(weight.any())
-        if constant_layer.can_replace(module) and not depends and not bool(values.isnan().any()):
-            trial.attempt(partial(_put, name=name, module=constant_layer.like(module, values)))
+        constant = constant_layer.like(module, values)
+        if constant is not None and not depends and not bool(values.isnan().any()):
+            trial.attempt(partial(_put, name=name, module=constant))
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:
