@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
-from typing import Generic, ParamSpec
+from typing import ParamSpec
 
 import torch
 from torch import Tensor
@@ -78,15 +78,12 @@ class Dataset:
 
 
 def stratified(labels: Tensor, limit: int, seed: int) -> Tensor:
-    """Return indices of `limit` examples with the classes in proportion (largest remainders), in random order.
+    """Return indices, int64 [limit], of examples, the classes in proportion (largest remainders), in random order.
 
     Args:
         labels: int64 [n].
-        limit: number of examples, at most n.
+        limit: at most n.
         seed: determines the choice and the order.
-
-    Returns:
-        int64 [limit].
     """
     order = permutation(len(labels), seed, "stratified")
     share = torch.bincount(labels).double() * limit / len(labels)  # [classes]
@@ -97,31 +94,23 @@ def stratified(labels: Tensor, limit: int, seed: int) -> Tensor:
     return torch.cat(chosen)[permutation(limit, seed, "mixed")]
 
 
-class DatasetFunction(Generic[P]):
-    """A function that returns a data set, with what a model must know before the data is loaded.
-
-    Attributes:
-        shape: shape of one example, [channels, height, width].
-        classes: number of classes.
-    """
-
-    def __init__(self, function: Callable[P, Dataset], shape: tuple[int, ...], classes: int) -> None:
-        functools.update_wrapper(self, function)
-        self.function, self.shape, self.classes = function, shape, classes
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Dataset:
-        """Load the data set."""
-        return self.function(*args, **kwargs)
-
-
-def describes(*, shape: tuple[int, ...], classes: int) -> Callable[[Callable[P, Dataset]], DatasetFunction[P]]:
-    """Decorate a function that returns a data set with the shape of an example and the number of classes.
+def describes(*, shape: tuple[int, ...], classes: int) -> Callable[[Callable[P, Dataset]], Callable[P, Dataset]]:
+    """Give a function that returns a data set the attributes `shape` and `classes`, which a model is built by.
 
     Args:
-        shape: [channels, height, width].
+        shape: of an example, [channels, height, width].
         classes: ≥ 2.
     """
-    return lambda function: DatasetFunction(function, shape, classes)
+
+    def decorate(function: Callable[P, Dataset]) -> Callable[P, Dataset]:
+        @functools.wraps(function)
+        def described(*args: P.args, **kwargs: P.kwargs) -> Dataset:
+            return function(*args, **kwargs)
+
+        vars(described).update(shape=shape, classes=classes)
+        return described
+
+    return decorate
 
 
 def divide(raw: Mapping[str, Tensor], limit: int | None, order: Tensor | None = None) -> Dataset:
