@@ -19,11 +19,7 @@ FILES = {
 
 
 def decode(files: Mapping[str, bytes]) -> Tensors:
-    """Return images, uint8 [n, rows, columns], and labels, uint8 [n], from the contents of the four files.
-
-    Raises:
-        ValueError: if a file is damaged or has another format.
-    """
+    """Return images, uint8 [n, rows, columns], and labels, uint8 [n], from four files; ValueError for a damaged one."""
     return {name: _array(file, files[file]) for name, file in FILES.items()}
 
 
@@ -33,10 +29,6 @@ def published(name: str, kind: str, limit: int | None) -> Dataset:
     Args:
         name: the data set's name in the cache folder.
         kind: torchvision's class of the data set, which knows addresses and MD5s.
-        limit: at most this many examples of each split, the classes in proportion; None: all.
-
-    Raises:
-        OSError: if the cache folder cannot be used, or files are missing and cannot be downloaded.
     """
 
     def make() -> Tensors:

@@ -59,10 +59,7 @@ def scaled(data: Dataset, scale: str | None) -> Dataset:
     """Return a data set whose batches are pixels ÷ 255, as many papers' codes have them.
 
     Args:
-        scale: `unit`; None: the data set stays as it is, standardised.
-
-    Raises:
-        ConfigError: if the inputs are not uint8, so that their range is not known.
+        scale: `unit`, which needs inputs in uint8; None: the data set stays as it is, standardised.
     """
     if scale is None:
         return data

@@ -18,11 +18,8 @@ def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
     """Run the model once on zeros; return the names of the modules whose outputs all had their input's shape.
 
     Args:
-        shape: shape of one example, without the batch dimension.
+        shape: of one example, without the batch dimension; ConfigError if the model cannot take it.
         what: the setting that needs the layers, such as `regularizer=dynamic_gates`, for the message.
-
-    Raises:
-        ConfigError: if the model cannot take that shape.
     """
     seen: dict[str, bool] = {}
     names = {module: name for name, module in model.named_modules()}
@@ -44,12 +41,9 @@ def keeping(model: nn.Module, shape: Sequence[int], what: str) -> set[str]:
 
 
 def outermost(model: nn.Module, there: set[str]) -> list[str]:
-    """Return the names in `there` of the outermost modules that have prunable weights and are no containers.
+    """Return the names, of those in `there`, of the outermost modules with prunable weights that are no containers.
 
     A stack of layers, such as a transformer's whole encoder, counts as a container.
-
-    Args:
-        there: names of modules, from `keeping`.
     """
     found: list[str] = []
     keep = {module for name, module in model.named_modules() if name in there}

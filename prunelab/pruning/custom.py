@@ -37,12 +37,7 @@ class EverySecond(prune.BasePruningMethod):
 
 
 def score_each(function: Callable[[Tensor], Tensor], name: str) -> Score:
-    """Return a criterion from a function that scores one weight tensor.
-
-    Args:
-        function: from a weight tensor to a score ≥ 0 for each weight, of the same shape.
-        name: of the function, for the message.
-    """
+    """Return a criterion from a function, called `name`, from a weight tensor to scores ≥ 0 of the same shape."""
 
     def criterion(evidence: Evidence) -> Scores:
         scores = [function(value) for value in evidence.values]
@@ -72,14 +67,11 @@ def check_method(method: Method, amount: float | None, *, together: bool) -> Non
 
 
 def masks_of(method: Method, items: Sequence[MaskedTensor], amount: float | None, *, together: bool) -> list[Tensor]:
-    """Return the masks that a pruning method computes, as torch.nn.utils.prune applies it to modules.
+    """Return the masks, bool, that a pruning method computes; a tensor never loses its last weight.
 
     Args:
         amount: fraction in [0, 1) of the unpruned weights; None for a method that takes no amount.
         together: whether all tensors are pruned as one long vector, as in `prune.global_unstructured`.
-
-    Returns:
-        Bool tensors, True where a weight is kept; a tensor never loses its last weight.
     """
     holders = [_holder(item) for item in items]
     if together:

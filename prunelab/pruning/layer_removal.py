@@ -16,11 +16,7 @@ Loss = Callable[[], float]
 
 
 def mark_layers(model: nn.Module, shape: Sequence[int] | None) -> None:
-    """Mark the layers of a new model that may be removed: those that keep their input's shape.
-
-    Args:
-        shape: shape of one example, without the batch dimension; None if it is unknown, which raises ConfigError.
-    """
+    """Mark the layers of a new model that may be removed, which keep their input's shape; `shape`: of one example."""
     if shape is None:
         raise ConfigError("strategy=layer: must know the shape of an example; give your data function a `shape`")
     names = blocks.outermost(model, blocks.keeping(model, shape, "strategy=layer"))
@@ -71,9 +67,6 @@ class LayerRemoval:
         Args:
             amount: fraction in [0, 1) of the n layers that are still there; round(amount · n) are removed.
             loss: returns the present network's loss on the validation split, in nats.
-
-        Raises:
-            ConfigError: if more than one of amount, count and threshold is given.
         """
         left = {n: layer for n, layer in self.layers.items() if not isinstance(layer, skipping.Skipped)}
         if not left:

@@ -22,7 +22,7 @@ def choices(package: ModuleType) -> dict[str, str]:
 
 
 def find(package: ModuleType, axis: str, name: str) -> Callable[..., Any]:
-    """Return the class or function that a file of a package defines under the file's name.
+    """Return the class or function that a file of a package defines under the file's name; ConfigError without one.
 
     Case and underscores are ignored: the file `magnitude_increase.py` may define `MagnitudeIncrease`.
 
@@ -30,9 +30,6 @@ def find(package: ModuleType, axis: str, name: str) -> Callable[..., Any]:
         package: such as `prunelab.pruning.criteria`.
         axis: such as `criterion`, for the message.
         name: such as `taylor`.
-
-    Raises:
-        ConfigError: if there is no such file.
     """
     there = choices(package)
     if name not in there:
@@ -44,6 +41,5 @@ def find(package: ModuleType, axis: str, name: str) -> Callable[..., Any]:
     for attribute, value in vars(module).items():
         own = getattr(value, "__module__", None) == module.__name__
         if own and callable(value) and attribute.replace("_", "").lower() == wanted:
-            found: Callable[..., Any] = value
-            return found
+            return value
     raise ConfigError(f"{axis}={name}: {module.__name__} must define a function or class of that name")

@@ -245,5 +245,4 @@ def _rule(granularity: str | Granularity, allocation: str | Allocation, method: 
 def named_criterion(name: str) -> Score:
     """Return a criterion with its default options, by the name of its file."""
     found = find(criteria, "criterion", name)
-    criterion: Score = found() if isinstance(found, type) else found
-    return criterion
+    return found() if isinstance(found, type) else found

@@ -77,11 +77,7 @@ def obs(evidence: Evidence, before: Sequence[Tensor]) -> list[Tensor]:
 
 
 def layers_of(evidence: Evidence, wanted: Sequence[bool]) -> Layers:
-    """Return the layers of the evidence's model that have the wanted tensors as their weights.
-
-    Raises:
-        ConfigError: for a tensor that is anything but the weight of Linear and Conv layers.
-    """
+    """Return the layers whose weights the wanted tensors are; ConfigError for any but Linear and Conv layers."""
     found = Layers()
     for place in (place for place, is_wanted in enumerate(wanted) if is_wanted):
         for module in evidence.model.modules():

@@ -66,12 +66,7 @@ class Group:
             allocation.check(item.name, granularity.shape(item))
 
     def check_amount(self, amount: float | None) -> float | None:
-        """Return the amount for this group.
-
-        Raises:
-            ConfigError: for a number outside [0, 1); for any number if allocation or method set their own sparsity,
-                else for null.
-        """
+        """Return the amount for this group; ConfigError for one that is not in [0, 1), or not null where it must be."""
         own, method = self.rule.amount, self.rule.method
         chosen = own if own != ROUND else None if amount is None else amount * self.rule.factor
         name = type(self.rule.allocation).__name__.lower()

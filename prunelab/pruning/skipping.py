@@ -66,11 +66,7 @@ def set_skipped(module: nn.Module, skip: bool) -> None:
 
 
 def skip_empty(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
-    """Skip the marked layers whose masks are all zero, and run those with other masks.
-
-    Args:
-        kept: masks by the names of their parameters.
-    """
+    """Skip the marked layers whose masks, by the names of their parameters, are all zero; run those with others."""
     for name, module in marked(model).items():
         inside = [mask for tensor, mask in kept.items() if tensor.startswith(f"{name}.")]
         if inside:

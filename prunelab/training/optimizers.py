@@ -28,10 +28,7 @@ def build_optimizer(
         make: an optimizer class, such as `torch.optim.Adam`.
         callbacks: the parameters that each of them adds become a group of their own.
         decay: `weights`: tensors of one dimension, which biases and norms have, decay by 0; None: all tensors decay.
-        options: keyword arguments of `make`.
-
-    Raises:
-        ValueError, RuntimeError, TypeError: raised by `make` for its options.
+        options: keyword arguments of `make`, which raises its own errors for them.
     """
     groups = [group for callback in callbacks if (group := callback.parameters()) is not None]
     own = {id(parameter) for group in groups for parameter in group.parameters}

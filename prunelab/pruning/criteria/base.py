@@ -93,11 +93,7 @@ Score = Callable[[Evidence], Scores]
 
 
 def as_batches(data: Iterable[Batch] | Batches | None, device: torch.device) -> Batches | None:
-    """Return a function from a number of examples to that many examples in batches on a device; None without data.
-
-    Args:
-        data: batches of inputs and labels, such as a DataLoader; a function of this kind is returned as it is.
-    """
+    """Return a function from a number of examples to that many examples in batches on a device; None without data."""
     if data is None or not isinstance(data, Iterable):
         return data
 
@@ -205,13 +201,9 @@ def hessian_product(
 ) -> list[Tensor]:
     """Return H v, H the Hessian of the mean loss over so many examples in the prunable weights; float64 (`exact`).
 
-    Computed as ∂(g·v)/∂w, without H. Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
+    Computed as ∂(g·v)/∂w, without H; ConfigError if torch has no second derivative of a part of the network.
 
-    Args:
-        vector: v, a tensor for each weight, of its shape.
-
-    Raises:
-        ConfigError: if torch has no second derivative of a part of the network.
+    Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
     """
 
     def one(batch: Batch) -> list[Tensor]:

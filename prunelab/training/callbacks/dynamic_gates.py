@@ -51,15 +51,12 @@ class DynamicGates(Callback):
     def prepare(
         model: nn.Module, shape: Sequence[int] | None, layers: Sequence[str] | None = None, **other: object
     ) -> None:
-        """Give a new model its gates, in place.
+        """Give a new model its gates, in place; ConfigError if there is no such layer, or a pattern matches none.
 
         Args:
-            shape: shape of one example, [channels, height, width], or None if it is unknown.
-            layers: patterns of module names; None: see the class.
+            shape: of one example, [channels, height, width], or None if it is unknown.
+            layers: as for the class.
             other: options that only the class takes.
-
-        Raises:
-            ConfigError: if there is no such layer, or a pattern matches none.
         """
         there = blocks.keeping(model, shape, "regularizer=dynamic_gates") if shape is not None else None
         if layers is not None:

@@ -6,16 +6,11 @@ from prunelab.errors import ConfigError
 
 
 def fraction(key: str, point: float | str, iterations: int | None, per_epoch: int | None) -> float:
-    """Return a point as a fraction of training.
+    """Return a point, such as 0.5, `40ep` (epochs) or `25000it` (iterations), as a fraction of training.
 
     Args:
-        key: of the config, for messages.
-        point: a fraction in [0, 1]; or epochs such as `40ep`, or iterations such as `25000it`.
-        iterations: of the whole training; None or 0 where they are not known yet.
-        per_epoch: likewise, of an epoch.
-
-    Raises:
-        ConfigError: if it is none of these.
+        key: of the config, for the message of the ConfigError.
+        iterations, per_epoch: lengths of training and of an epoch in iterations; None or 0: not known yet.
     """
     if isinstance(point, str):
         if (found := re.fullmatch(r"(\d+)(it|ep)", point)) is None:
