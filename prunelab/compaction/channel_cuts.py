@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from prunelab.compaction import layer_weights
 from prunelab.compaction.channel_groups import Group, Member
 from prunelab.compaction.even_groups import even, in_groups
-from prunelab.compaction.layer_weights import is_depthwise
-from prunelab.compaction.links import Key
+from prunelab.compaction.layer_weights import Key, is_depthwise
 from prunelab.costs.counts import TRANSPOSED
 
 Constants = dict[str, Tensor]

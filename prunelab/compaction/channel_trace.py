@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from prunelab.compaction import operations, recurrent_units
+from prunelab.compaction.channel_groups import INPUT, NONE, Links, along
 from prunelab.compaction.layer_weights import LAYERS
-from prunelab.compaction.links import INPUT, NONE, Links, along
 from prunelab.compaction.operations import ALONG, bound, carried, fits, option, replaced
 from prunelab.compaction.probes import Inputs, run, tensors, with_tensors
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from prunelab.compaction.links import Key
 from prunelab.costs.counts import CONVS, TRANSPOSED
 
 LAYERS = (*CONVS, *TRANSPOSED, nn.Linear)
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}  # by the mode of nn.RNNBase: rows of each unit
 INTO = ("weight_ih_l0", "weight_ih_l0_reverse")  # the weights of an nn.RNNBase that read its input
 READS, WRITES = "reads", "writes"
+Key = tuple[str, int]  # a tensor's name in the model and one of its dimensions
 Rounding = tuple[int, int]  # the multiple that stays of a convolution's channels, and of other layers'
 
 

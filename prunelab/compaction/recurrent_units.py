@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from prunelab.compaction.channel_cuts import Cut
-from prunelab.compaction.channel_groups import UNSEEN
+from prunelab.compaction.channel_groups import UNSEEN, Links, along
 from prunelab.compaction.even_groups import FASTER
-from prunelab.compaction.layer_weights import GATES, READS, Rounding, live, multiple, owners
-from prunelab.compaction.links import Key, Links, along
+from prunelab.compaction.layer_weights import GATES, READS, Key, Rounding, live, multiple, owners
 from prunelab.compaction.probes import tensors
 
 if TYPE_CHECKING:

@@ -100,8 +100,7 @@ class LayerRemoval:
     def _remove(self, layer: nn.Module) -> None:
         for item in self.masks.of(_parameters(layer)):
             item.set(torch.zeros_like(item.mask))
-            item.apply()
-        skipping.set_skipped(layer, True)
+        self.masks.apply()
 
 
 def _whole(masks: Masks, layer: nn.Module, chosen: set[str]) -> bool:

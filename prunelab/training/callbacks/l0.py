@@ -13,13 +13,13 @@ from prunelab.pruning.mask_hooks import remove
 from prunelab.pruning.masks import MaskedTensor
 from prunelab.pruning.output_layers import output_layers
 from prunelab.pruning.prunable import PRUNABLE_TYPES
+from prunelab.pruning.units import input_dim
 from prunelab.runtime.eval_mode import in_eval_mode
 from prunelab.runtime.seeding import seeded
 from prunelab.training.callbacks.base import LearnedPerTensor, Phase, check_strength
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1  # as in the paper
 GRANULARITIES = ("weight", "channel", "neuron", "layer")
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # dimension 0 of their weights is the input
 
 
 def sample(log_alpha: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ def _gated(phase: Phase, granularity: str) -> Iterator[MaskedTensor]:
     for item in items:
         if item.key == "bias" and item.module in weights:
             continue  # gates on the layer's output multiply its bias too
-        gateable = isinstance(item.module, PRUNABLE_TYPES) and not isinstance(item.module, TRANSPOSED)
+        gateable = isinstance(item.module, PRUNABLE_TYPES) and input_dim(item.module) == 1
         if not gateable or item.key != "weight" or item.module not in called:
             raise ConfigError(
                 f"regularizer.granularity={granularity}: must be weight for {item.name} of "
