@@ -17,17 +17,11 @@ UNSEEN = "they are the network's output, or no layer reads them"
 
 @dataclass
 class Links:
-    """Numbers the indices of tensors, and merges those that can only be cut together.
+    """Numbers the indices of tensors, and merges those that can only be cut together."""
 
-    Attributes:
-        first: the number of the first index of each key.
-        sizes: how many indices a key has.
-        why: by the number of an index: why it cannot be cut.
-    """
-
-    first: dict[Key, int] = field(default_factory=dict)
-    sizes: dict[Key, int] = field(default_factory=dict)
-    why: dict[int, str] = field(default_factory=dict)
+    first: dict[Key, int] = field(default_factory=dict)  # the number of the first index of each key
+    sizes: dict[Key, int] = field(default_factory=dict)  # how many indices a key has
+    why: dict[int, str] = field(default_factory=dict)  # by the number of an index: why it cannot be cut
     _parent: list[int] = field(default_factory=lambda: [INPUT])
 
     def labels(self, key: Key, count: int) -> Tensor:
@@ -95,15 +89,11 @@ def along(numbers: Tensor, dim: int, shape: torch.Size) -> Tensor:
 
 @dataclass
 class Member:
-    """A layer in a group, and its channels that belong to each unit: unit → channels.
-
-    Attributes:
-        live: for each channel that the layer reads, or writes, or scales, whether a weight of it is not zero.
-    """
+    """A layer in a group, and its channels that belong to each unit: unit → channels."""
 
     name: str
     module: nn.Module
-    live: list[bool]
+    live: list[bool]  # for each channel that the layer reads, or writes, or scales, whether a weight of it is not zero
     channels: dict[int, list[int]] = field(default_factory=dict)
 
     def uses(self, unit: int) -> bool:
@@ -113,23 +103,14 @@ class Member:
 
 @dataclass
 class Group:
-    """Layers that share channels. A unit is a set of channels, of one or several layers, that must be cut together.
+    """Layers that share channels. A unit is a set of channels, of one or several layers, that must be cut together."""
 
-    Attributes:
-        units: numbers, as in `Links`.
-        producers: layers that write the channels, depthwise convolutions included.
-        consumers: layers that read the channels and sum over them.
-        norms: layers that scale and shift each channel.
-        obstacles: why a unit cannot be cut.
-        tensors: what is cut with a unit.
-    """
-
-    units: list[int] = field(default_factory=list)
-    producers: list[Member] = field(default_factory=list)
-    consumers: list[Member] = field(default_factory=list)
-    norms: list[Member] = field(default_factory=list)
-    obstacles: dict[int, str] = field(default_factory=dict)
-    tensors: dict[int, dict[Key, list[int]]] = field(default_factory=dict)
+    units: list[int] = field(default_factory=list)  # numbers, as in `Links`
+    producers: list[Member] = field(default_factory=list)  # layers that write the channels, depthwise ones included
+    consumers: list[Member] = field(default_factory=list)  # layers that read the channels and sum over them
+    norms: list[Member] = field(default_factory=list)  # layers that scale and shift each channel
+    obstacles: dict[int, str] = field(default_factory=dict)  # why a unit cannot be cut
+    tensors: dict[int, dict[Key, list[int]]] = field(default_factory=dict)  # what is cut with a unit
 
     @property
     def root(self) -> str:

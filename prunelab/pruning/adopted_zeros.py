@@ -13,15 +13,10 @@ from prunelab.pruning.rules import Group
 
 @dataclass(frozen=True)
 class AdoptedZeros:
-    """What `adopt_zeros` found.
+    """What `adopt_zeros` found."""
 
-    Attributes:
-        zeros: for each tensor that got a mask, the number of its zeros and of its weights.
-        empty: names of prunable tensors that are all zero and not adopted: it is rather their initial value.
-    """
-
-    zeros: Mapping[str, tuple[int, int]]
-    empty: Sequence[str]
+    zeros: Mapping[str, tuple[int, int]]  # for each tensor that got a mask, the number of its zeros and of its weights
+    empty: Sequence[str]  # prunable tensors that are all zero and not adopted: it is rather their initial value
 
 
 @torch.no_grad()

@@ -41,19 +41,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Group:
-    """Tensors that are pruned in the same way.
-
-    Attributes:
-        rule: how they are pruned.
-        items: the tensors.
-        places: their indices in the list of all prunable tensors.
-        label: the group's name in messages; empty if there is only one group.
-    """
+    """Tensors that are pruned in the same way."""
 
     rule: Rule
     items: list[MaskedTensor]
-    places: list[int]
-    label: str = ""
+    places: list[int]  # the tensors' indices in the list of all prunable ones
+    label: str = ""  # the group's name in messages; empty if there is only one group
 
     def check(self) -> None:
         """Raise ConfigError where granularity, allocation and tensors do not go together."""

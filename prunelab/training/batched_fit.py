@@ -21,19 +21,12 @@ CLOSE = 1e-4  # of the largest value: batched kernels add up in another order
 
 @dataclass(frozen=True)
 class Epoch:
-    """The steps that one training waits for.
+    """The steps that one training waits for."""
 
-    Attributes:
-        training: see `loop.Training`; it has no callbacks.
-        order: the indices of the examples of each step.
-        structure: what its network computes, apart from its tensors.
-        graph: whether the step is captured in a CUDA graph.
-    """
-
-    training: Training
-    order: Sequence[Tensor]
-    structure: str
-    graph: bool = False
+    training: Training  # without callbacks
+    order: Sequence[Tensor]  # the indices of the examples of each step
+    structure: str  # what its network computes, apart from its tensors
+    graph: bool = False  # whether the step is captured in a CUDA graph
 
     @property
     def kind(self) -> Hashable:

@@ -14,22 +14,13 @@ State = dict[str, Tensor]  # [networks, parameters]; `step`: float64 [networks, 
 
 @dataclass(frozen=True)
 class Rule:
-    """How a kind of optimizer steps.
+    """How a kind of optimizer steps; `step(weights, gradient, state, options, flags)` changes weights and state."""
 
-    Attributes:
-        kind: the class of `torch.optim`.
-        numbers: the options that each network has of its own.
-        flags: the options that all of them must have in common.
-        unsupported: flags that must not be set.
-        state: the tensors that the optimizer keeps for each parameter.
-        step: `step(weights, gradient, state, options, flags)` changes weights and state in place.
-    """
-
-    kind: type[Optimizer]
-    numbers: tuple[str, ...]
-    flags: tuple[str, ...]
-    unsupported: tuple[str, ...]
-    state: tuple[str, ...]
+    kind: type[Optimizer]  # of `torch.optim`
+    numbers: tuple[str, ...]  # the options that each network has of its own
+    flags: tuple[str, ...]  # the options that all of them must have in common
+    unsupported: tuple[str, ...]  # flags that must not be set
+    state: tuple[str, ...]  # the tensors that the optimizer keeps for each parameter
     step: Callable[[Tensor, Tensor, State, Options, Mapping[str, Any]], None]
 
 

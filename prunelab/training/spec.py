@@ -12,50 +12,30 @@ from prunelab.runtime.seeding import HostGenerators, seed_all
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """The settings of one phase of training. With model, optimizer, data and callbacks they determine its result.
+    """The settings of one phase of training. With model, optimizer, data and callbacks they determine its result."""
 
-    Attributes:
-        iterations: optimizer steps in total, ≥ 0; the last epoch may be incomplete.
-        batch_size: examples per step, ≥ 1; the last batch of an epoch may be smaller.
-        seed: seed of the experiment.
-        round: number of the round; 0 is dense training.
-        precision: arithmetic of the network, see `forward.forward`.
-        validate_every: iterations between validations for `early_stop`; None: only at the end of each epoch.
-    """
-
-    iterations: int
-    batch_size: int
-    seed: int
-    round: int = 0
-    validate_every: int | None = None
-    precision: str | None = None
+    iterations: int  # optimizer steps in total, ≥ 0; the last epoch may be incomplete
+    batch_size: int  # examples per step, ≥ 1; the last batch of an epoch may be smaller
+    seed: int  # of the experiment
+    round: int = 0  # 0 is dense training
+    validate_every: int | None = None  # iterations between validations for `early_stop`; None: an epoch
+    precision: str | None = None  # arithmetic of the network, see `forward.forward`
 
 
 @dataclass
 class Position:
-    """The progress of training. `fit` updates it at every batch; a checkpoint stores it.
+    """The progress of training. `fit` updates it at every batch; a checkpoint stores it."""
 
-    Attributes:
-        epoch: epochs completed.
-        batch: batches completed in the next epoch.
-        losses: losses of the incomplete epoch's batches, float32 [batches]; None between epochs.
-        rng: state of torch's CPU generator in the middle of an epoch.
-        device_rng: state of the device's generator in the middle of an epoch.
-        host_rng: states of NumPy's and Python's generators in the middle of an epoch; the fields of `HostGenerators`.
-        early_stop: iteration with the smallest validation loss so far.
-        early_stop_accuracy: accuracy on the test split at that iteration, if `fit` has a test split.
-        least_loss: that loss, in nats.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    losses: Tensor | None = None
+    epoch: int = 0  # epochs completed
+    batch: int = 0  # batches completed in the next epoch
+    losses: Tensor | None = None  # of the incomplete epoch's batches, float32 [batches]; None between epochs
+    # In the middle of an epoch: the states of torch's generators, and the fields of `HostGenerators`.
     rng: Tensor | None = None
     device_rng: Tensor | None = None
     host_rng: dict[str, tuple[Any, ...]] | None = None
-    early_stop: int | None = None
-    early_stop_accuracy: float | None = None
-    least_loss: float = math.inf
+    early_stop: int | None = None  # iteration with the smallest validation loss so far
+    early_stop_accuracy: float | None = None  # on the test split at that iteration, if `fit` has one
+    least_loss: float = math.inf  # the smallest validation loss so far, in nats
 
     def begin_epoch(self, spec: TrainSpec, length: int, device: torch.device) -> Tensor:
         """Seed all generators for a new epoch, or restore them for one that was interrupted; return its losses."""

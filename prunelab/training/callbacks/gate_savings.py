@@ -15,15 +15,10 @@ BATCH, REPEATS, SECONDS = 256, 31, 5.0  # examples, pairs of forward passes, tim
 
 @dataclass(frozen=True)
 class GateSavings:
-    """What gates save.
+    """What gates save."""
 
-    Attributes:
-        layers_executed: executed layers ÷ layers with gates.
-        time_saved: 1 − time ÷ time with all gates open; 0 if all are open.
-    """
-
-    layers_executed: float
-    time_saved: float
+    layers_executed: float  # executed layers ÷ layers with gates
+    time_saved: float  # 1 − time ÷ time with all gates open; 0 if all are open
 
 
 def measure(model: nn.Module, split: Split) -> GateSavings | None:
