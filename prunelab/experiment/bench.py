@@ -21,7 +21,7 @@ from prunelab.pruning import skipping
 from prunelab.pruning.adopted_zeros import AdoptedZeros, adopt_zeros
 from prunelab.pruning.criteria.base import Batch
 from prunelab.pruning.layer_removal import LayerRemoval
-from prunelab.pruning.plain_parameters import check_plain
+from prunelab.pruning.prunable import check_plain
 from prunelab.runtime.recurrent import in_one_piece
 from prunelab.runtime.seeding import permutation, seed_all, seeded
 from prunelab.runtime.user_code import explained

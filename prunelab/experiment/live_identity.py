@@ -14,7 +14,7 @@ from prunelab.config.source import code_digest, source_digest
 from prunelab.data.cache import digest
 from prunelab.data.dataset import Dataset, Split
 from prunelab.errors import ConfigError
-from prunelab.pruning.plain_parameters import check_plain
+from prunelab.pruning.prunable import check_plain
 from prunelab.runtime.user_code import explained
 
 NOT_SETTINGS = {*vars(nn.Module()), "training"}

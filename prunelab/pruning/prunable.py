@@ -1,15 +1,16 @@
-"""Which tensors of a model are pruned: the default choice, and name patterns."""
+"""Which tensors of a model are pruned: the default choice, and name patterns; the check that they are plain."""
 
 import inspect
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Pairs, named
-from prunelab.pruning.plain_parameters import check_plain
+from prunelab.pruning.torch_prune import in_torch_form
 
 SHOWN = 12  # names in a message
 PRUNABLE_TYPES = (nn.modules.conv._ConvNd, nn.Linear)
@@ -80,10 +81,8 @@ def left_out(
         if inspect.ismethod(getattr(module, "weight", None)):  # it unpacks the weight
             found[name] = f"{type(module).__name__} is quantised, and is not trained"
         elif isinstance(module, PRUNABLE_TYPES) and "weight" not in dict(module.named_parameters(recurse=False)):
-            keys = [
-                key for key, _ in module.named_parameters() if key.startswith(("weight", "parametrizations.weight"))
-            ]
-            sources = ", ".join(keys) or "other tensors"
+            own = ("weight", "parametrizations.weight")
+            sources = ", ".join(key for key, _ in module.named_parameters() if key.startswith(own)) or "other tensors"
             found[name] = f"its weight is computed from {sources}; prune.include can name these"
     for name, module, key, parameter in named(model):
         known = id(parameter) in seen or any(name.startswith(f"{layer}.") for layer in found)
@@ -113,3 +112,44 @@ def _some(names: Collection[str]) -> str:
     """Return names for a message: all of them, or the first few and their number."""
     shown = list(names) if len(names) <= SHOWN else [*list(names)[:SHOWN], f"… ({len(names)} in all)"]
     return ", ".join(shown)
+
+
+def check_plain(model: nn.Module) -> None:
+    """Raise ConfigError if a weight is not a plain parameter with values and memory of its own."""
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ConfigError(
+                f"model: {path or 'it'} is a ScriptModule, which takes no hooks; must be the plain module"
+            )
+    for name, _, _ in in_torch_form(model):
+        raise ConfigError(
+            f"model: {name} is in the form of torch.nn.utils.prune; call prunelab.from_torch_prune(model)"
+        )
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise ConfigError(f"model: {name} is on the device meta, without values; must be on a real device")
+    _check_memory(model)
+
+
+def _check_memory(model: nn.Module) -> None:
+    """Raise ConfigError if elements of parameters share memory, since each parameter has a mask of its own.
+
+    Views of different elements of one tensor share none.
+    """
+    storages: dict[int, dict[str, nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not is_lazy(parameter) and parameter.layout is torch.strided:
+            storages.setdefault(parameter.untyped_storage().data_ptr(), {})[name] = parameter
+    storages.pop(0, None)  # without memory, as an empty one
+    for held in storages.values():
+        size, used = next(iter(held.values())).untyped_storage().nbytes(), sum(x.nbytes for x in held.values())
+        if len(held) == 1 and all(x.is_contiguous() for x in held.values()):
+            continue
+        written = torch.zeros(size, dtype=torch.bool)  # by byte
+        repeated = any(step == 0 and n > 1 for x in held.values() for step, n in zip(x.stride(), x.shape, strict=True))
+        for x in () if repeated else held.values():
+            strides, offset = [stride * x.element_size() for stride in x.stride()], x.storage_offset()
+            written.as_strided((*x.shape, x.element_size()), (*strides, 1), offset * x.element_size()).fill_(True)
+        if int(written.sum()) < used:
+            names = ", ".join([*held][:3]) + (" …" if len(held) > 3 else "")
+            raise ConfigError(f"model: elements of {names} share memory; share the parameter itself, or clone()")
