@@ -1,11 +1,10 @@
 """Compaction at the end of a run: the smaller network, its proof on the test set, its files."""
 
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from prunelab.compaction import compact_files
 from prunelab.compaction.compacted import Compacted
@@ -38,7 +37,8 @@ def finish(model: nn.Module, test: Split, folder: Path, round_to: int | None = N
     example, _ = test.batch(slice(0, 1))
     small = compact(model, example, rounding(round_to))
     noise = random_inputs(RANDOM, example.shape[1:], example.dtype).to(example.device)
-    proof = prove(model, small.model, noise) + prove(model, small.model, _inputs(test))
+    tested = (test.batch(slice(first, first + CHUNK))[0] for first in range(0, len(test), CHUNK))
+    proof = prove(model, small.model, noise) + prove(model, small.model, tested)
     if not proof.agree:
         raise ConfigError(f"compact=true: is not written: the compact network does not compute the same: {proof}")
     compacted = replace(small, proof=proof)
@@ -50,8 +50,3 @@ def form(compacted: Compacted, folder: Path) -> Form:
     """Return the compact network and its files for the cost card."""
     files = (folder / compact_files.WEIGHTS, folder / compact_files.SHAPES)
     return Form(deepcopy(compacted.model).cpu().eval(), files)
-
-
-def _inputs(split: Split) -> Iterator[Tensor]:
-    for first in range(0, len(split), CHUNK):
-        yield split.batch(slice(first, first + CHUNK))[0]

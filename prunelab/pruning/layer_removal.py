@@ -79,7 +79,9 @@ class LayerRemoval:
             least = min(losses, key=losses.__getitem__)
             if losses[least] > limit:
                 break
-            self._remove(left.pop(least))
+            for item in self.masks.of(_parameters(left.pop(least))):
+                item.set(torch.zeros_like(item.mask))
+            self.masks.apply()
             gone.append(least)
         return gone
 
@@ -96,11 +98,6 @@ class LayerRemoval:
     def weights(self) -> list[int]:
         """Return how many masked weights each removable layer has."""
         return [sum(item.mask.numel() for item in self.masks.of(_parameters(layer))) for layer in self.layers.values()]
-
-    def _remove(self, layer: nn.Module) -> None:
-        for item in self.masks.of(_parameters(layer)):
-            item.set(torch.zeros_like(item.mask))
-        self.masks.apply()
 
 
 def _whole(masks: Masks, layer: nn.Module, chosen: set[str]) -> bool:

@@ -25,14 +25,14 @@ class StepHooks:
 
     def __init__(self) -> None:
         self.recording, self.enforced = weakref.WeakSet[Any](), weakref.WeakSet[Any]()
-        before = register_optimizer_step_pre_hook(lambda optimizer, *_: self._before(optimizer))
-        self.handles = [before, register_optimizer_step_post_hook(lambda optimizer, *_: self._after(optimizer))]
+        before, after = self._before, self._after
+        self.handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
 
-    def _before(self, optimizer: Optimizer) -> None:
+    def _before(self, optimizer: Optimizer, *_: Any) -> None:
         for criterion in list(self.recording):
             criterion.before_step(optimizer)
 
-    def _after(self, optimizer: Optimizer) -> None:
+    def _after(self, optimizer: Optimizer, *_: Any) -> None:
         for masks in list(self.enforced):
             masks.after_step(optimizer)
 

@@ -1,7 +1,7 @@
 """The layers that give a model's output, found by following the output back through autograd's graph."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,14 +90,7 @@ def _tensors(output: object) -> Iterator[Tensor]:
 
 def _graph(roots: Sequence[Any]) -> dict[Any, list[Any]]:
     """Return the nodes that come after each node of a graph, on the way back to its leaves."""
-    after: dict[Any, list[Any]] = {}
-    waiting = [*roots]
-    while waiting:
-        node = waiting.pop()
-        if node not in after:
-            after[node] = [child for child, _ in node.next_functions if child is not None]
-            waiting += after[node]
-    return after
+    return _reached(roots, lambda node: [child for child, _ in node.next_functions if child is not None])
 
 
 def _depending(after: Mapping[Any, list[Any]], sources: Sequence[Any]) -> set[Any]:
@@ -106,12 +99,17 @@ def _depending(after: Mapping[Any, list[Any]], sources: Sequence[Any]) -> set[An
     for node, children in after.items():
         for child in children:
             before.setdefault(child, []).append(node)
-    found, waiting = set[Any](), [*sources]
+    return set(_reached(sources, lambda node: before.get(node, [])))
+
+
+def _reached(roots: Sequence[Any], after: Callable[[Any], list[Any]]) -> dict[Any, list[Any]]:
+    """Return all nodes that are reached from the roots, each with those that come directly after it."""
+    found, waiting = dict[Any, list[Any]](), [*roots]
     while waiting:
         node = waiting.pop()
         if node not in found:
-            found.add(node)
-            waiting += before.get(node, [])
+            found[node] = after(node)
+            waiting += found[node]
     return found
 
 

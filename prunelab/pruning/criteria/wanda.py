@@ -52,20 +52,14 @@ def wanda(evidence: Evidence, *, examples: int = 1024) -> list[Tensor]:
             hooks.enter_context(_watch(place, totals))
         for inputs, _ in evidence.batches(examples):
             evidence.model(inputs)
-    _check([place for places in used for place in places if place.name not in totals])
+    if unseen := [place for places in used for place in places if place.name not in totals]:
+        kinds = ", ".join(f"{place.name} of {type(place.module).__name__}" for place in unseen)
+        hint = f"leave them out by prune.exclude=[{','.join(place.name for place in unseen)}]"
+        raise ConfigError(f"wanda cannot see what these are multiplied by: {kinds}; {hint}")
     return [
         exact(weight).abs() * torch.stack([totals[place.name].expand(weight.shape) for place in places]).sum(0).sqrt()
         for weight, places in zip(evidence.weights, used, strict=True)
     ]
-
-
-def _check(unseen: list[Place]) -> None:
-    if unseen:
-        kinds = ", ".join(f"{place.name} of {type(place.module).__name__}" for place in unseen)
-        raise ConfigError(
-            f"wanda cannot see what these are multiplied by: {kinds}; "
-            f"leave them out by prune.exclude=[{','.join(place.name for place in unseen)}]"
-        )
 
 
 def _watch(place: Place, totals: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
