@@ -15,6 +15,23 @@ from prunelab.pruning.masks import MaskedTensor
 
 
 @dataclass(frozen=True)
+class Count:
+    """How many units a tensor has.
+
+    Attributes:
+        shape: the tensor's shape.
+        units: the shape of its array of units.
+        alive: number of units that are not pruned.
+        inputs: the tensor's dimension that runs over its inputs; 0 for a transposed convolution.
+    """
+
+    shape: torch.Size
+    units: tuple[int, ...]
+    alive: int
+    inputs: int
+
+
+@dataclass(frozen=True)
 class Units:
     """The units of one tensor: weights, channels, blocks or kernels.
 
@@ -22,7 +39,7 @@ class Units:
         shape: the tensor's shape.
         scores: importance of each unit, ≥ 0; of any shape.
         alive: True for a unit that is not pruned yet; bool, of the scores' shape.
-        inputs: the tensor's dimension that runs over its inputs; 0 for a transposed convolution.
+        inputs: as in `Count`.
         dtype: data type of the criterion's scores of the weights.
     """
 
@@ -32,22 +49,10 @@ class Units:
     inputs: int
     dtype: torch.dtype
 
-
-@dataclass(frozen=True)
-class Count:
-    """How many units a tensor has, for the plan.
-
-    Attributes:
-        shape: the tensor's shape.
-        units: the shape of its array of units.
-        alive: number of units that are not pruned.
-        inputs: as in `Units`.
-    """
-
-    shape: torch.Size
-    units: tuple[int, ...]
-    alive: int
-    inputs: int
+    @property
+    def count(self) -> Count:
+        """How many they are."""
+        return Count(self.shape, tuple(self.scores.shape), int(self.alive.sum()), self.inputs)
 
 
 class Granularity(ABC):
@@ -113,21 +118,27 @@ class Allocation(ABC):
     needs_weights: ClassVar[bool] = False
     evenly: ClassVar[bool] = False
 
-    @abstractmethod
     def pruned(self, units: Sequence[Units], amount: float | None) -> list[Tensor]:
         """Return which units are pruned now: for each tensor a bool tensor of its units' shape.
+
+        By default, of each tensor those with the smallest scores, so that as many stay as `left` says.
 
         Args:
             units: the units of each tensor.
             amount: fraction in [0, 1) of the units that are not pruned yet; None where `sets_amount`.
         """
+        counts = [u.count for u in units]
+        left = self.left(counts, amount)
+        assert isinstance(left, list)
+        gone = [count.alive - stay for count, stay in zip(counts, left, strict=True)]
+        return [smallest([u.scores], [u.alive], n)[0] for u, n in zip(units, gone, strict=True)]
 
     def check(self, name: str, units: tuple[int, ...]) -> None:  # noqa: B027
         """Raise ConfigError for a tensor whose array of units, of shape `units`, does not fit."""
 
     @abstractmethod
     def left(self, counts: Sequence[Count], amount: float | None) -> list[int] | int | None:
-        """Return how many units a pruning leaves, from their counts alone, for the plan.
+        """Return how many units a pruning leaves, from their counts alone, as the plan needs it.
 
         Returns:
             A number for each tensor; one number for all tensors together, if only their sum is known without scores;

@@ -6,9 +6,8 @@ from fractions import Fraction
 from math import floor, prod
 
 import torch
-from torch import Tensor
 
-from prunelab.pruning.units import Allocation, Count, Units, number, smallest
+from prunelab.pruning.units import Allocation, Count, number
 
 
 class Uniform(Allocation):
@@ -26,19 +25,9 @@ class Uniform(Allocation):
         """Return a tensor's share of the units that are kept, in proportion to the other tensors' shares."""
         return Fraction(units)
 
-    def pruned(self, units: Sequence[Units], amount: float | None) -> list[Tensor]:
-        """Return the units with the smallest scores, as many of each tensor as its budget says."""
-        alive = [int(u.alive.sum()) for u in units]
-        keeps = self._keeps([(u.shape, u.scores.numel()) for u in units], alive, amount)
-        triples = zip(units, alive, keeps, strict=True)
-        return [smallest([u.scores], [u.alive], there - keep)[0] for u, there, keep in triples]
-
     def left(self, counts: Sequence[Count], amount: float | None) -> list[int]:
-        """Return the number of units that each tensor keeps."""
-        return self._keeps([(c.shape, prod(c.units)) for c in counts], [c.alive for c in counts], amount)
-
-    def _keeps(self, tensors: Sequence[tuple[torch.Size, int]], alive: list[int], amount: float | None) -> list[int]:
-        shares = [self.share(shape, units) for shape, units in tensors]
+        """Return the number of units that each tensor keeps: its budget."""
+        shares, alive = [self.share(c.shape, prod(c.units)) for c in counts], [c.alive for c in counts]
         return apportioned(shares, alive, sum(alive) - number(amount, sum(alive)))
 
 
