@@ -123,7 +123,10 @@ def divide(raw: Mapping[str, Tensor], limit: int | None, order: Tensor | None = 
         order: order of the training examples, int64 [n], validation first; None: a fixed random order whose validation
             split has the classes in proportion.
     """
-    order = _held_out_first(raw["train_labels"].long()) if order is None else order
+    if order is None:
+        labels = raw["train_labels"].long()
+        held_out, rest = stratified(labels, VALIDATION, SPLIT_SEED), permutation(len(labels), SPLIT_SEED, "rest")
+        order = torch.cat([held_out, rest[~torch.isin(rest, held_out)]])
     mean, std = (x.item() if x.numel() == 1 else x.float().view(-1, 1, 1) for x in (raw["mean"], raw["std"]))
 
     def split(half: str, index: Tensor) -> Split:
@@ -147,10 +150,3 @@ def with_moments(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
     share = torch.stack([torch.bincount(pixels, minlength=256).double() / len(pixels) for pixels in channels])
     mean = share @ values
     return {**raw, "mean": mean, "std": (share * (values - mean.unsqueeze(1)) ** 2).sum(1).sqrt()}
-
-
-def _held_out_first(labels: Tensor) -> Tensor:
-    """Return a fixed random order of all examples that begins with `VALIDATION` of them, the classes in proportion."""
-    held_out = stratified(labels, VALIDATION, SPLIT_SEED)
-    order = permutation(len(labels), SPLIT_SEED, "rest")
-    return torch.cat([held_out, order[~torch.isin(order, held_out)]])

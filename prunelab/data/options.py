@@ -73,17 +73,11 @@ def scaled(data: Dataset, scale: str | None) -> Dataset:
 class Augmented(Split):
     """Images whose batches are changed at random; a batch of a slice, which measures, stays as it is.
 
-    Random numbers come from torch's generator of the images' device.
-
-    Attributes:
-        inputs: [n, channels, height, width].
-        shift: largest number of pixels, ≥ 0, by which an image moves along each axis; each number is as likely. What
-            moves in is 0: black, for uint8.
-        flip: whether half of the images, drawn at random, are mirrored left to right.
+    Random numbers come from torch's generator of the images' device. What moves in is 0: black, for uint8.
     """
 
-    shift: int = 0
-    flip: bool = False
+    shift: int = 0  # largest number of pixels by which an image moves along each axis; each number is as likely
+    flip: bool = False  # whether half of the images, drawn at random, are mirrored left to right
 
     def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Return inputs and labels of some examples; see `Split.batch`."""

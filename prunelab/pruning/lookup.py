@@ -9,8 +9,6 @@ from typing import Any
 
 from prunelab.errors import ConfigError
 
-NOT_CHOICES = ("base",)
-
 
 def choices(package: ModuleType) -> dict[str, str]:
     """Return the choices of an axis: the name of each file, and the name of its module in the package.
@@ -18,7 +16,7 @@ def choices(package: ModuleType) -> dict[str, str]:
     A file whose name would be a Python keyword ends with an underscore: `global_.py` is the choice `global`.
     """
     modules = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return {name.rstrip("_"): name for name in modules if name not in NOT_CHOICES and not name.startswith("_")}
+    return {name.rstrip("_"): name for name in modules if name != "base" and not name.startswith("_")}
 
 
 def find(package: ModuleType, axis: str, name: str) -> Callable[..., Any]:

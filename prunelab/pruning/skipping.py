@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-Layers = dict[str, nn.Module]
 MARK = "_prunelab_may_be_skipped"
 
 
@@ -46,7 +45,7 @@ def mark(model: nn.Module, names: Iterable[str]) -> None:
         setattr(model.get_submodule(name), MARK, True)
 
 
-def marked(model: nn.Module) -> Layers:
+def marked(model: nn.Module) -> dict[str, nn.Module]:
     """Return the marked layers, by name, in the model's own order."""
     return {name: module for name, module in model.named_modules() if getattr(module, MARK, False)}
 

@@ -53,13 +53,12 @@ def sgd(weights: Tensor, gradient: Tensor, state: State, options: Options, flags
     weights.sub_(options["lr"].to(weights) * gradient)
 
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 ADAM = Rule(
     torch.optim.Adam,
     ("lr", "weight_decay", "beta1", "beta2", "eps"),
     ("decoupled_weight_decay",),
     ("amsgrad", "maximize", "differentiable"),
-    MOMENTS,
+    ("exp_avg", "exp_avg_sq"),
     adam,
 )
 SGD = Rule(
@@ -70,7 +69,7 @@ SGD = Rule(
     ("momentum_buffer",),
     sgd,
 )
-RULES = (ADAM, SGD)
+KNOWN = {torch.optim.Adam: ADAM, torch.optim.AdamW: ADAM, torch.optim.SGD: SGD}
 
 
 def rule_of(optimizer: Optimizer) -> Rule | None:
@@ -78,8 +77,7 @@ def rule_of(optimizer: Optimizer) -> Rule | None:
     # Not isinstance: a user's subclass steps in its own way. See `optimizers.without_compiler`.
     kind = type(optimizer)
     kinds = {kind, *(kind.__bases__ if kind.__module__.startswith("prunelab.") else ())}
-    known = {torch.optim.AdamW: ADAM} | {rule.kind: rule for rule in RULES}
-    rule = next((known[kind] for kind in kinds if kind in known), None)
+    rule = next((KNOWN[kind] for kind in kinds if kind in KNOWN), None)
     if rule is None or any(group.get(name) for group in optimizer.param_groups for name in rule.unsupported):
         return None
     return rule

@@ -31,19 +31,14 @@ def obd(evidence: Evidence, *, hessian: str = "fisher", examples: int = 256, sam
     arXiv 1801.05787; the estimator: Bekas, Kokiopoulou & Saad 2007, "An estimator for the diagonal of a matrix".
     """
     if hessian == "fisher":
-        curvatures = _fisher(evidence, examples)
+        batches = evidence.batches(examples)
+        singles = (one for x, y in batches for one in zip(x.split(1), y.split(1), strict=True))
+        curvatures = mean(evidence, singles, lambda one: [exact(g).square() for g in gradient(evidence, one)])
     elif hessian == "hutchinson":
         curvatures = _hutchinson(evidence, examples, at_least_one("criterion.samples", samples))
     else:
         raise ConfigError(f"criterion.hessian={hessian}: must be fisher or hutchinson")
     return [h * exact(weight).square() / 2 for h, weight in zip(curvatures, evidence.weights, strict=True)]
-
-
-def _fisher(evidence: Evidence, examples: int) -> list[Tensor]:
-    """Return the mean over examples of (∂loss of one example/∂w)²."""
-    batches = evidence.batches(examples)
-    singles = (one for x, y in batches for one in zip(x.split(1), y.split(1), strict=True))
-    return mean(evidence, singles, lambda one: [exact(slope).square() for slope in gradient(evidence, one)])
 
 
 def _hutchinson(evidence: Evidence, examples: int, samples: int) -> list[Tensor]:
