@@ -50,7 +50,7 @@ class Constant(nn.Module):
 
 
 def like(module: nn.Module, value: Tensor) -> Constant | None:
-    """Return a Conv, Linear or BatchNorm layer's output, [channels], as a layer; None if no such layer can give it."""
+    """Return a layer whose output is the constant `value`, [channels], in the place of a layer; None: it cannot be."""
     if isinstance(module, CONVS) and not isinstance(module.padding, str):
         window = zip(module.kernel_size, module.stride, module.padding, module.dilation, strict=True)
         constant = Constant(len(value), [list(side) for side in window])

@@ -101,15 +101,10 @@ def shifted(images: Tensor, most: int) -> Tensor:
 
 
 def augmented(data: Dataset, shift: int | None, flip: bool | None) -> Dataset:
-    """Return a data set whose training images are shifted or mirrored at random.
+    """Return a data set whose training images are shifted, by up to `shift` pixels, or mirrored at random.
 
-    Args:
-        shift: in pixels; None: none.
-        flip: whether images are mirrored; None: no.
-
-    Raises:
-        ConfigError: for inputs that are no images, images no larger than the shift, and a split of a user's class,
-            which makes its batches in its own way.
+    ConfigError for inputs that are no images, images no larger than the shift, and a split of a user's class, which
+    makes its batches in its own way.
     """
     if not shift and not flip:
         return data

@@ -16,7 +16,10 @@ Loss = Callable[[], float]
 
 
 def mark_layers(model: nn.Module, shape: Sequence[int] | None) -> None:
-    """Mark the layers of a new model that may be removed, which keep their input's shape; `shape`: of one example."""
+    """Mark the layers of a new model that may be removed: those that keep their input's shape.
+
+    `shape` is that of one example, without the batch dimension; None if it is unknown, which raises ConfigError.
+    """
     if shape is None:
         raise ConfigError("strategy=layer: must know the shape of an example; give your data function a `shape`")
     names = blocks.outermost(model, blocks.keeping(model, shape, "strategy=layer"))

@@ -166,29 +166,21 @@ def number(amount: float | None, units: int) -> int:
 def number_together(amount: float | None, units: int, tensors: int) -> int:
     """Return how many units of several tensors are pruned together: round(amount · units), but one of each stays.
 
-    Args:
-        units: number of unpruned units in all tensors.
-        tensors: number of tensors that have one.
+    `units` is the number of unpruned ones in all tensors, `tensors` the number of tensors that have one.
     """
     return max(min(number(amount, units), units - tensors), 0)
 
 
 def smallest(scores: Sequence[Tensor], alive: Sequence[Tensor], count: int) -> list[Tensor]:
-    """Return the `count` living units with the smallest scores, in one ranking of all tensors.
+    """Return the `count` living units with the smallest scores, in one ranking of all tensors; bool, as `alive`.
 
     Of equal scores the one that stands first is pruned first, on every device. The best unit of each tensor (of equal
     ones the last) is never pruned.
 
     Args:
-        scores: ≥ 0 and finite, of any shapes.
+        scores: of any shapes; ConfigError for one that is negative, infinite or NaN.
         alive: bool, of the scores' shapes.
         count: at most the number of living units less one for each tensor that has any.
-
-    Returns:
-        Tensors of bool, of the scores' shapes and on their devices.
-
-    Raises:
-        ValueError: for a score that is negative, infinite or NaN.
     """
     values = [_values(score) for score in scores]
     candidates = [living.flatten().to(part.device, copy=True) for living, part in zip(alive, values, strict=True)]

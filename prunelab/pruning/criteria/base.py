@@ -93,7 +93,7 @@ Score = Callable[[Evidence], Scores]
 
 
 def as_batches(data: Iterable[Batch] | Batches | None, device: torch.device) -> Batches | None:
-    """Return a function from a number of examples to that many examples in batches on a device; None without data."""
+    """Return a function from a number of examples to such batches on a device, unless `data` is one; None: no data."""
     if data is None or not isinstance(data, Iterable):
         return data
 
