@@ -21,27 +21,16 @@ Pairs = Sequence[tuple[nn.Module, str]]
 
 @dataclass(eq=False)
 class MaskedTensor:
-    """A parameter and its mask.
+    """A parameter and its mask."""
 
-    Attributes:
-        name: the parameter's first name in the model, such as `conv1.weight`.
-        module: the module that owns it.
-        key: its name in that module, such as `weight`.
-        parameter: the plain parameter; zero where the mask is zero.
-        mask: 1 where the weight is kept, 0 where it is pruned; the parameter's shape, type and device.
-        active: whether the mask has a zero, so that there is something to enforce.
-        hooked: whether the parameter's gradient is masked as it accumulates.
-        owners: all modules that have the parameter, each with its name for it.
-    """
-
-    name: str
-    module: nn.Module
-    key: str
-    parameter: nn.Parameter
-    mask: Tensor
-    active: bool = False
-    hooked: bool = False
-    owners: list[tuple[nn.Module, str]] = field(default_factory=list)
+    name: str  # the parameter's first name in the model, such as `conv1.weight`
+    module: nn.Module  # that owns the parameter
+    key: str  # the parameter's name in that module, such as `weight`
+    parameter: nn.Parameter  # plain; zero where the mask is zero
+    mask: Tensor  # 1 where the weight is kept, 0 where it is pruned; the parameter's shape, type and device
+    active: bool = False  # whether the mask has a zero, so that there is something to enforce
+    hooked: bool = False  # whether the parameter's gradient is masked as it accumulates
+    owners: list[tuple[nn.Module, str]] = field(default_factory=list)  # all modules that have it, with its name there
 
     @property
     def kept(self) -> Tensor:

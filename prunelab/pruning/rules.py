@@ -17,26 +17,15 @@ ROUND = -1.0  # the amount of a rule that takes the round's amount
 
 @dataclass(frozen=True)
 class Rule:
-    """How the tensors that match are pruned.
+    """How the tensors that match are pruned."""
 
-    Attributes:
-        match: a type such as `Conv2d`, or a pattern over parameter names such as `fc*.weight`.
-        granularity: what is removed as one.
-        allocation: how many units are removed from each tensor.
-        amount: fraction in [0, 1) for these tensors; None for an allocation that sets its own sparsity; `ROUND`: the
-            amount that `prune` is given.
-        method: a `BasePruningMethod` of torch that replaces criterion and allocation.
-        criterion: replaces the pruner's criterion for these tensors.
-        factor: of the amount that `prune` is given, in [0, 1].
-    """
-
-    match: str
-    granularity: Granularity
-    allocation: Allocation
-    amount: float | None = ROUND
-    method: custom.Method | None = None
-    criterion: Score | None = None
-    factor: float = 1.0
+    match: str  # a type such as `Conv2d`, or a pattern over parameter names such as `fc*.weight`
+    granularity: Granularity  # what is removed as one
+    allocation: Allocation  # how many units are removed from each tensor
+    amount: float | None = ROUND  # fraction in [0, 1) for these tensors; None: the allocation sets its own sparsity
+    method: custom.Method | None = None  # a `BasePruningMethod` of torch that replaces criterion and allocation
+    criterion: Score | None = None  # replaces the pruner's criterion for these tensors
+    factor: float = 1.0  # of the amount that `prune` is given, in [0, 1]
 
 
 @dataclass(frozen=True)

@@ -16,38 +16,23 @@ from prunelab.pruning.masks import MaskedTensor
 
 @dataclass(frozen=True)
 class Count:
-    """How many units a tensor has.
+    """How many units a tensor has."""
 
-    Attributes:
-        shape: the tensor's shape.
-        units: the shape of its array of units.
-        alive: number of units that are not pruned.
-        inputs: the tensor's dimension that runs over its inputs; 0 for a transposed convolution.
-    """
-
-    shape: torch.Size
-    units: tuple[int, ...]
-    alive: int
-    inputs: int
+    shape: torch.Size  # of the tensor
+    units: tuple[int, ...]  # the shape of its array of units
+    alive: int  # number of units that are not pruned
+    inputs: int  # the tensor's dimension that runs over its inputs; 0 for a transposed convolution
 
 
 @dataclass(frozen=True)
 class Units:
-    """The units of one tensor: weights, channels, blocks or kernels.
+    """The units of one tensor: weights, channels, blocks or kernels."""
 
-    Attributes:
-        shape: the tensor's shape.
-        scores: importance of each unit, ≥ 0; of any shape.
-        alive: True for a unit that is not pruned yet; bool, of the scores' shape.
-        inputs: as in `Count`.
-        dtype: data type of the criterion's scores of the weights.
-    """
-
-    shape: torch.Size
-    scores: Tensor
-    alive: Tensor
-    inputs: int
-    dtype: torch.dtype
+    shape: torch.Size  # of the tensor
+    scores: Tensor  # importance of each unit, ≥ 0; of any shape
+    alive: Tensor  # True for a unit that is not pruned yet; bool, of the scores' shape
+    inputs: int  # as in `Count`
+    dtype: torch.dtype  # of the criterion's scores of the weights
 
     @property
     def count(self) -> Count:

@@ -14,17 +14,11 @@ from prunelab.pruning.masks import MaskedTensor, Masks
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that a callback adds to the optimizer.
+    """Parameters that a callback adds to the optimizer."""
 
-    Attributes:
-        parameters: the tensors; parameters of the network among them are in no other group.
-        lr: learning rate > 0; it follows the learning-rate schedule.
-        weight_decay: ≥ 0.
-    """
-
-    parameters: Sequence[nn.Parameter]
-    lr: float
-    weight_decay: float = 0.0
+    parameters: Sequence[nn.Parameter]  # parameters of the network among them are in no other group
+    lr: float  # learning rate > 0; it follows the learning-rate schedule
+    weight_decay: float = 0.0  # ≥ 0
 
 
 class Callback:
