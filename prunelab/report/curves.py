@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from prunelab.report.form_rows import Numbers
 from prunelab.report.groups import DOSES, Group, label
+from prunelab.report.run_folders import Numbers
 from prunelab.text import dense_name
 
 SHOWN = 8  # number of curves that a panel of a figure shows in a colour; more colours cannot be told apart

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +16,7 @@ from matplotlib.figure import Figure as Canvas
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hides its warnings about fonts
 
-INK, MUTED, GRID, GREY = "#010101", "#020202", "#030303", "#0a0a00"  # placeholders for CSS variables, see `_themed`
+INK, MUTED, GRID = "#010101", "#020202", "#030303"  # placeholders for CSS variables, see `_themed`
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid"}
 MARKERS = "oos^DvPX*"  # one per colour, so that curves can be told apart without colours
 STYLE: Any = {
@@ -96,13 +94,6 @@ class Drawing:
             self.figure.savefig(text, format="svg", transparent=True, metadata=none)
         view, body = _inline(text.getvalue())
         return Figure(self.name, self.title, " ".join(self.described), view, Markup(body))
-
-
-@contextlib.contextmanager
-def style() -> Iterator[None]:
-    """Apply the style of all figures."""
-    with mpl.rc_context(STYLE):
-        yield
 
 
 def _inline(svg: str) -> tuple[str, str]:

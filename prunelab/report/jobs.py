@@ -6,9 +6,8 @@ import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from prunelab.report.curves import baselines, curves, mean_and_error
-from prunelab.report.form_rows import Numbers
 from prunelab.report.groups import group
-from prunelab.report.run_folders import Run
+from prunelab.report.run_folders import Numbers, Run
 from prunelab.text import percent, table, visible
 
 MEANING = (

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib as mpl
 import yaml
 
 from prunelab.report import cost_tables, differences, figures, mask_pictures, result_tables, results_frame, sentences
 from prunelab.report.curves import Baseline, Curve, Point, baselines, curves, final, pareto
-from prunelab.report.drawing import Figure, style
+from prunelab.report.drawing import STYLE, Figure
 from prunelab.report.groups import Group, group
 from prunelab.report.jobs import ERROR
 from prunelab.report.mask_pictures import Picture
@@ -167,13 +168,12 @@ class Report:
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """The figures by name."""
-        with style():
+        with mpl.rc_context(STYLE):
             drawn = [
                 (number, figure)
                 for number, panel in enumerate(self.panels)
                 for figure in (
-                    figures.over_sparsity(panel, self.levels(panel)),
-                    figures.over_compression(panel, self.levels(panel)),
+                    *(figures.accuracy(panel, self.levels(panel), over) for over in ("sparsity", "compression")),
                     figures.front(panel, self.longer, [point for _, point in self.front]),
                     *figures.training(panel),
                 )

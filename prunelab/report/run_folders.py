@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -12,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prunelab.report.form_rows import Form, Numbers, form, number
 from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
 from prunelab.tracking import csv_files
 
+Numbers = Mapping[str, float | None]  # one row of a CSV file by column; None where a cell is no finite number
 RUN, SWEEP = ("summary.json", "rounds.csv"), "sweep.json"
 # The types in a summary. Another program may have written it: a value of another type counts as missing.
 KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -123,11 +124,11 @@ class Run:
         return {row["tensor"]: number(row.get("sparsity")) for row, known in rows if row.get("tensor") and known == at}
 
     @cached_property
-    def cost(self) -> list[Form]:
-        """The cost of each form of the network."""
+    def cost(self) -> list[Mapping[str, Any]]:
+        """The cost of each form of the network: the rows of the cost card."""
         rows = self.summary.get("cost")
         known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-        return [form(row) for row in known if isinstance(row.get("form"), str)]
+        return [row for row in known if isinstance(row.get("form"), str)]
 
     def _rows(self, name: str) -> list[Numbers]:
         return [{key: number(cell) for key, cell in row.items()} for row in self._text_rows(name)]
@@ -141,6 +142,15 @@ class Run:
     def _summary_row(self, key: str) -> Numbers:
         row = self.summary.get(key)
         return {name: number(value) for name, value in row.items()} if isinstance(row, dict) else {}
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number as float, and None for anything else, also for the NaN of a diverged run."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

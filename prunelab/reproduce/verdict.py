@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from prunelab.report.curves import mean_and_error
-from prunelab.report.form_rows import Numbers
-from prunelab.report.run_folders import Run
+from prunelab.report.run_folders import Numbers, Run
 from prunelab.reproduce.reference import Point, Reference, Value
 from prunelab.text import table
 
