@@ -28,7 +28,7 @@ class Point:
 
     def values(self, key: str) -> list[float]:
         """Return the values of a column, one for each seed that has it."""
-        return [value for row in self.rows.values() if (value := row.get(key)) is not None]
+        return column(self.rows.values(), key)
 
     def mean(self, key: str) -> float | None:
         """Return the mean over seeds; None if no seed has the column."""
@@ -40,8 +40,7 @@ class Point:
 
     def _mean_and_error(self, key: str) -> tuple[float | None, float]:
         if key not in self._known:  # `statistics` is slow, and each mean is used several times
-            values = self.values(key)
-            self._known[key] = mean_and_error(values) if values else (None, 0.0)
+            self._known[key] = column_mean(self.rows.values(), key)
         return self._known[key]
 
 
@@ -187,6 +186,17 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean and its standard error (sample standard deviation ÷ √n); the error of one value is 0."""
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return statistics.fmean(values), error
+
+
+def column(rows: Iterable[Numbers], key: str) -> list[float]:
+    """Return the values of a column in the rows that have it."""
+    return [value for row in rows if (value := row.get(key)) is not None]
+
+
+def column_mean(rows: Iterable[Numbers], key: str) -> tuple[float | None, float]:
+    """Return the mean and the standard error of a column; None and 0 if no row has it."""
+    values = column(rows, key)
+    return mean_and_error(values) if values else (None, 0.0)
 
 
 def pareto(candidates: Iterable[Point]) -> list[Point]:

@@ -128,14 +128,14 @@ def compare(first: Curve, second: Curve) -> Iterator[Difference]:
     pairs = [(a, b, difference((first.label, a), (second.label, b))) for a in first.pruned for b in second.pruned]
     found = [(a, b, d) for a, b, d in pairs if d is not None]
     used: set[int] = set()
-    for a, b, d in sorted(found, key=lambda item: (-item[2].sparsity, _apart(item[0], item[1]))):
+    for a, b, d in sorted(found, key=lambda item: (-item[2].sparsity, abs(_sparsity(item[0]) - _sparsity(item[1])))):
         if not used & {id(a), id(b)}:
             used |= {id(a), id(b)}
             yield d
 
 
-def _apart(a: Point, b: Point) -> float:
-    return abs((a.mean("sparsity") or 0.0) - (b.mean("sparsity") or 0.0))
+def _sparsity(point: Point) -> float:
+    return point.mean("sparsity") or 0.0
 
 
 def best(curves: Sequence[Curve]) -> tuple[Curve, Point]:
@@ -148,14 +148,14 @@ def best(curves: Sequence[Curve]) -> tuple[Curve, Point]:
 
 def shared_level(curves: Sequence[Curve]) -> float:
     """Return the sparsity that most curves have; if several, the highest."""
-    levels = {round(point.mean("sparsity") or 0.0, 4) for curve in curves for point in curve.pruned}
+    levels = {round(_sparsity(point), 4) for curve in curves for point in curve.pruned}
     return max(levels, key=lambda level: (sum(bool(at_level(c, level)) for c in curves), level), default=0.0)
 
 
 def at_level(curve: Curve, level: float) -> list[Point]:
     """Return the curve's point nearest to a sparsity, in a list; an empty list if none is within `SAME` of it."""
-    near = [point for point in curve.pruned if abs((point.mean("sparsity") or 0.0) - level) <= SAME]
-    return sorted(near, key=lambda point: abs((point.mean("sparsity") or 0.0) - level))[:1]
+    near = [point for point in curve.pruned if abs(_sparsity(point) - level) <= SAME]
+    return sorted(near, key=lambda point: abs(_sparsity(point) - level))[:1]
 
 
 def all_pairs(curves: Sequence[Curve]) -> list[list[Difference]]:

@@ -7,16 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prunelab.records import flat
 from prunelab.report.run_folders import Run
 
-NEUTRAL = (
-    "seed",
-    "outputs",
-    "reuse",
-    "trusted",
-    "latency",
-    "baseline",
-)  # keys that change no round
+NEUTRAL = ("seed", "outputs", "reuse", "trusted", "latency", "baseline")  # keys that change no round
 # fmt: off
 DOSES = (  # keys that say how much is pruned
     "amount", "schedule.sparsity", "schedule.compression", "schedule.macs", "strategy.threshold", "strategy.count",
@@ -131,7 +125,7 @@ def _filled(runs: Sequence[Run], given: Sequence[Mapping[str, str]], keys: Seque
 
 def _composed_differently(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Return for each of several runs with equal overrides the config keys whose values differ."""
-    configs = [flat(run.config) for run in runs]
+    configs = [_texts(run.config) for run in runs]
     if all(config == configs[0] for config in configs):
         return [{} for _ in runs]
     shared = set.intersection(*map(set, configs))  # a key that older runs lack is not a difference
@@ -139,14 +133,9 @@ def _composed_differently(runs: Sequence[Run]) -> list[dict[str, str]]:
     return [{key: config[key] for key in differ} for config in configs]
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _texts(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the values of a nested config as text by their dotted keys, without `NEUTRAL` keys."""
-    found: dict[str, str] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if name not in NEUTRAL:
-            found |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
-    return found
+    return {key: str(value) for key, value in flat(config).items() if key not in NEUTRAL}
 
 
 def choice(run: Run, key: str) -> str | None:
@@ -163,9 +152,8 @@ def unlike(runs: Sequence[Run], part: str) -> bool:
     Args:
         part: `model` or `data`.
     """
-    found = [
-        flat(value if isinstance(value, Mapping) else {"": value}) for run in runs if (value := run.config.get(part))
-    ]
+    given = [value for run in runs if (value := run.config.get(part))]
+    found = [_texts(value if isinstance(value, Mapping) else {"": value}) for value in given]
     shared = set.intersection(*map(set, found)) - set(TREATMENTS) if found else set()
     return any(one[key] != found[0][key] for one in found for key in shared)
 

@@ -106,11 +106,6 @@ class Report:
         """The experiments: completed runs that differ only in their seed."""
         return group(self.runs)
 
-    @property
-    def repeats(self) -> int:
-        """The number of runs that are left out since a later run has the same seed."""
-        return sum(group.repeats for group in self.groups)
-
     @cached_property
     def curves(self) -> list[Curve]:
         """The curves of the experiments over sparsity."""
