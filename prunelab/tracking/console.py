@@ -151,7 +151,7 @@ class Console:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.bar: Bar | None = None
+        self.bar = Bar(disable=True)
         self.batches = 0
 
     def plan(self, title: str, plan: Sequence[PlannedRound], epochs: int, batches: int) -> None:
@@ -174,18 +174,15 @@ class Console:
 
     def describe(self, text: str) -> None:
         """Show a text beside the bar."""
-        if self.bar is not None:
-            self.bar.set_description_str(text)
+        self.bar.set_description_str(text)
 
     def advance(self) -> None:
         """Advance the bar by one batch."""
-        if self.bar is not None:
-            self.bar.update()
+        self.bar.update()
 
     def skip_epoch(self) -> None:
         """Advance the bar by an epoch that is reused."""
-        if self.bar is not None:
-            self.bar.update(self.batches)
+        self.bar.update(self.batches)
 
     def masks(self, text: str, masks: Mapping[str, Tensor]) -> None:
         """Print masks that are small enough to be read."""
@@ -211,6 +208,4 @@ class Console:
 
     def close(self) -> None:
         """Remove the bar."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self.bar.close()
