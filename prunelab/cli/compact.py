@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compacted, costs = run(options.folder, options.trusted)
     except (ConfigError, OSError) as error:
         return failed(error)
-    from prunelab.tracking import cost_table
+    from prunelab.costs.form_cost import table
 
-    say(f"{cost_table.table(costs)}\n\n{compacted}")
+    say(f"{table(costs)}\n\n{compacted}")
     return 0 if compacted.proof.agree else 1

@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prunelab.costs import counts
+from prunelab.costs.counts import NonzeroWeights
 from prunelab.costs.form_cost import FormCost
 from prunelab.costs.fresh_times import Timeable, time_fresh
-from prunelab.costs.latency import BATCHES, Run, batch
+from prunelab.costs.latency import BATCHES, LEAST, Run, batch
 from prunelab.costs.memory import peak_bytes
-from prunelab.costs.no_faster import why_no_faster
 from prunelab.costs.stored_tensors import contiguous, stored
 from prunelab.pruning import skipping
 
@@ -139,3 +139,42 @@ def _peak(run: Run, x: Tensor) -> tuple[int | None, str | None]:
         return None, "another runtime allocates it, and torch cannot see that"
     found = peak_bytes(run, x, (value for _, value in stored(run)), max(BATCHES))
     return found, None if found is not None else "it runs other operations on 2 examples than on 3"
+
+
+def why_no_faster(row: FormCost, first: FormCost, module: nn.Module, plain: bool) -> str | None:
+    """Return a sentence for a form that is not clearly faster than the first one; None for a faster or untimed one.
+
+    A module that does as many multiply-adds as the first form, some on zeros, is no faster: it need not be timed.
+
+    Args:
+        module: whose layers the form runs.
+        plain: whether torch runs the module itself, not another runtime a file made from it.
+    """
+    slow: dict[str, list[str]] = {}
+    for n, latency in row.latency.items():
+        if latency.speedup.median < LEAST:
+            words = "hardly faster" if latency.speedup.low > 1 else "no speed-up"
+            slow.setdefault(words, []).append(str(n))
+    if slow:
+        said = ", ".join(f"{words} at batch {' and '.join(batches)}" for words, batches in slow.items())
+        return f"{said}: {reason(row, first, module)}"
+    sure = plain and not _is_sparse(module) and row.macs >= first.macs and row.macs_nonzero < row.macs
+    return f"no speed-up: {reason(row, first, module)}" if sure and not row.latency else None
+
+
+def reason(row: FormCost, first: FormCost, module: nn.Module) -> str:
+    """Return the likely cause, from what the form computes compared with the first one."""
+    saved = 1 - row.macs / first.macs if first.macs else 0.0
+    if saved >= 0.5 and _is_sparse(module):
+        return "looking up the columns of sparse rows costs about as much time as the skipped multiplications save"
+    if not first.macs:
+        return "its layers are of types whose multiply-adds are not counted, so it is not known what was saved"
+    if row.macs >= first.macs:
+        zeros = row.macs_nonzero < row.macs
+        said = "those on zeros too" if zeros else "none of them on zeros: nothing is left to skip"
+        return f"the same multiply-adds are done, {said}"
+    return f"{saved:.0%} of the multiply-adds are gone, but most of the time is spent elsewhere"
+
+
+def _is_sparse(module: nn.Module) -> bool:
+    return any(isinstance(part, NonzeroWeights) for part in module.modules())

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from prunelab.costs.stored_tensors import numbers
 from prunelab.pruning import skipping
+from prunelab.records import LayerRecord
 from prunelab.runtime.eval_mode import in_eval_mode
 
 if TYPE_CHECKING:
@@ -85,17 +86,6 @@ class Counts:
     macs: int
     macs_nonzero: int
     theoretical_speedup: float
-
-
-@dataclass(frozen=True)
-class TensorCounts:
-    """The size of one masked tensor: its name, its shape (`6x1x3x3`), nonzero weights, all weights, zeros ÷ all."""
-
-    tensor: str
-    shape: str
-    nonzero: int
-    size: int
-    sparsity: float
 
 
 def layers(model: nn.Module, example: Tensor, removed: bool = True) -> list[Layer]:
@@ -208,8 +198,8 @@ def count(model: nn.Module, running: Iterable[Layer], masks: Iterable[MaskedTens
     )
 
 
-def per_tensor(masks: Iterable[MaskedTensor]) -> Iterator[TensorCounts]:
-    """Count each masked tensor."""
+def per_tensor(masks: Iterable[MaskedTensor], round: int = 0) -> Iterator[LayerRecord]:
+    """Count each masked tensor at the end of a round."""
     for item in masks:
         nonzero, size = nonzeros([item.parameter])
-        yield TensorCounts(item.name, "x".join(map(str, item.mask.shape)), nonzero, size, 1 - nonzero / size)
+        yield LayerRecord(round, item.name, "x".join(map(str, item.mask.shape)), nonzero, size, 1 - nonzero / size)

@@ -1,13 +1,16 @@
-"""The record of what one form of a network costs; its JSON and the columns of its tables are derived from it."""
+"""The record of what one form of a network costs; its JSON and its tables as text and Markdown are derived from it."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from prunelab.costs.latency import BATCHES, Interval, Latency
+from prunelab.text import table as plain_table
 
+WIDTH = 120  # of the tables' sentences on the console
 EQUAL = Interval(1.0, 1.0, 1.0)
 DEPENDS = 1.25  # ratio of two times of one form from which they are called different
 
@@ -68,22 +71,35 @@ class FormCost:
         return plain
 
 
-def grids(rows: Sequence[FormCost]) -> Iterator[list[list[str]]]:
+def table(rows: Sequence[FormCost]) -> str:
+    """Return plain tables, at most 120 characters wide: one line per form, then sentences that explain them."""
+    sentences = (textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in notes(rows))
+    return "\n".join([*(f"{plain_table(head, body)}\n" for head, *body in _grids(rows)), *sentences])
+
+
+def markdown(rows: Sequence[FormCost]) -> str:
+    """Return the same tables and sentences as Markdown."""
+    tables = ([head, ["---", *("---:" for _ in head[1:])], *body] for head, *body in _grids(rows))
+    shown = ("\n".join(f"| {' | '.join(line)} |" for line in lines) for lines in tables)
+    return "\n\n".join([*shown, *notes(rows)])
+
+
+def _grids(rows: Sequence[FormCost]) -> Iterator[list[list[str]]]:
     """Yield the tables, one of counts and one of times, as cells: a head, then one line for each form."""
     names = ["", *(row.form for row in rows)]
     counted = [item for item in fields(FormCost) if "title" in item.metadata]
     columns = [[item.metadata["title"], *_counts([getattr(row, item.name) for row in rows])] for item in counted]
     yield list(map(list, zip(names, *columns, strict=True)))
     columns = []
-    for n in timed(rows):
-        columns.append([f"ms at batch {n} (95%)", *(_ms(row.latency[n].ms) for row in rows)])
-        ratios = ("–" if row.against is None else _ratio(row.latency[n].speedup) for row in rows)
+    for n in _timed(rows):
+        columns.append([f"ms at batch {n} (95%)", *(_interval(row.latency[n].ms, 3) for row in rows)])
+        ratios = ("–" if row.against is None else _interval(row.latency[n].speedup, 2, "×") for row in rows)
         columns.append(["speed-up (95%)", *ratios])
     if columns:
         yield list(map(list, zip(names, *columns, strict=True)))
 
 
-def timed(rows: Sequence[FormCost]) -> list[int]:
+def _timed(rows: Sequence[FormCost]) -> list[int]:
     """Return the batch sizes at which all forms were timed."""
     return [n for n in BATCHES if n in rows[0].latency]
 
@@ -99,7 +115,7 @@ def notes(rows: Sequence[FormCost]) -> Iterator[str]:
         "MACs: multiply-adds of one example. Bytes of files: what is shipped, without the masks. Peak memory: bytes of "
         f"tensors that live at once at batch 256.{told}"
     )
-    if sizes := timed(rows):
+    if sizes := _timed(rows):
         late = "".join(f" Batch {n} takes too long to be timed." for n in BATCHES if n not in sizes)
         threads = rows[0].threads
         yield (
@@ -124,13 +140,14 @@ def _runtimes(rows: Sequence[FormCost]) -> Iterator[str]:
     first = rows[0]
     for row in rows[1:]:
         if row.against is None and row.macs == first.macs:
-            found = (f"{_ratio(_quotient(first.latency[n].ms, row.latency[n].ms))} at batch {n}" for n in timed(rows))
+            ratios = {n: _quotient(first.latency[n].ms, row.latency[n].ms) for n in _timed(rows)}
+            found = (f"{_interval(ratio, 2, '×')} at batch {n}" for n, ratio in ratios.items())
             yield f"{row.form} is {' and '.join(found)} as fast as {first.form}: the runtime's part, not pruning's."
 
 
 def _allocator(rows: Sequence[FormCost]) -> Iterator[str]:
     """Yield a note for each batch size at which malloc's default setting changes the times."""
-    for n in timed(rows):
+    for n in _timed(rows):
         said = []
         for row in rows:
             ratio = _quotient(row.default_malloc[n].ms, row.latency[n].ms) if n in row.default_malloc else EQUAL
@@ -162,19 +179,11 @@ def _counts(values: Sequence[int | None]) -> list[str]:
     return ["–" if n is None else f"{n / 10**6:,.1f} M" if large else f"{n:,}" for n in values]
 
 
-def _ratio(speedup: Interval) -> str:
-    """Two decimals while there is room: 1.07× (0.99–1.10), 123.5× (99.10–1235)."""
+def _interval(found: Interval, most: int, unit: str = "") -> str:
+    """Three or four digits, with at most so many decimals: 0.123 (0.120–0.130), 12.35 (12.10–123.5)."""
 
     def digits(value: float) -> str:
-        return f"{value:.{2 if value < 100 else 1 if value < 1000 else 0}f}"
+        decimals = 3 if value < 10 else 2 if value < 100 else 1 if value < 1000 else 0
+        return f"{value:.{min(decimals, most)}f}"
 
-    return f"{digits(speedup.median)}× ({digits(speedup.low)}–{digits(speedup.high)})"
-
-
-def _ms(ms: Interval) -> str:
-    """Three or four digits: 0.123 (0.120–0.130), 12.35 (12.10–123.5)."""
-
-    def digits(value: float) -> str:
-        return f"{value:.{3 if value < 10 else 2 if value < 100 else 1 if value < 1000 else 0}f}"
-
-    return f"{digits(ms.median)} ({digits(ms.low)}–{digits(ms.high)})"
+    return f"{digits(found.median)}{unit} ({digits(found.low)}–{digits(found.high)})"

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from prunelab.config.digest import digest
 from prunelab.config.spec import Spec
+from prunelab.costs import form_cost
 from prunelab.costs.counts import per_tensor
 from prunelab.costs.form_cost import FormCost
 from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Masks
-from prunelab.records import EpochRecord, LayerRecord, PlannedRound, RoundRecord, plain
+from prunelab.records import EpochRecord, PlannedRound, RoundRecord, plain
 from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.runtime.versions import versions
 from prunelab.stages import files
 from prunelab.stages.stage import State
 from prunelab.text import percent, visible
-from prunelab.tracking import cost_table, run_lock
+from prunelab.tracking import run_lock
 from prunelab.tracking.console import AS_LONG, Console, trained_longer, without_layers
 from prunelab.tracking.csv_files import FILES, CsvFiles
 from prunelab.tracking.origin import Origin
@@ -141,7 +142,7 @@ class RunFolder:
             self.epoch(replace(epoch, reused=True))
         row = replace(state.row, round=self.round, stage=self.stage, reused=state.reused)
         self.rounds.append(row)
-        layers = [LayerRecord(self.round, *vars(counted).values()) for counted in per_tensor(masks)]
+        layers = list(per_tensor(masks, self.round))
         with files.writing(self.folder):
             self.tables.write(row)
             for layer in layers:
@@ -175,7 +176,7 @@ class RunFolder:
 
     def cost(self, rows: list[FormCost]) -> None:
         """Write and print what each form of the network costs."""
-        self.tell("cost", [row.as_json() for row in rows], cost_table.table(rows))
+        self.tell("cost", [row.as_json() for row in rows], form_cost.table(rows))
         with files.writing(self.folder):
             self.board.cost(rows)
 

@@ -13,10 +13,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from prunelab.config.digest import NEVER_COMPARED
+from prunelab.costs import form_cost
 from prunelab.costs.form_cost import FormCost
 from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.records import EpochRecord, LayerRecord, RoundRecord, flat, tags
-from prunelab.tracking import cost_table
 from prunelab.tracking.accuracy_figure import OVER_SPARSITY, Dot, accuracy_figure, axes, dense_levels
 
 ALWAYS_COMPARED = ("seed", "strategy", "amount")  # TensorBoard shows the first five, in alphabetical order
@@ -73,7 +73,7 @@ class TensorBoard:
 
     def cost(self, rows: Sequence[FormCost]) -> None:
         """Write the cost card as text."""
-        self.writer.add_text("cost", cost_table.markdown(rows))
+        self.writer.add_text("cost", form_cost.markdown(rows))
 
     def finish(
         self, rounds: Sequence[RoundRecord], final: int, longer: RoundRecord | None = None, *, picture: bool = True
