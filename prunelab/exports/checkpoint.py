@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save as to_bytes
-from torch import nn
+from torch import Tensor, nn
 
 from prunelab.costs.stored_tensors import contiguous
-from prunelab.exports import fingerprint, network_files
-from prunelab.exports.network_files import Build, Network
+from prunelab.exports import network_files
+from prunelab.exports.network_files import Build, Json, Network
 
 if TYPE_CHECKING:
     from prunelab.pruning.masks import MaskedTensor
@@ -41,23 +41,19 @@ def save(folder: Path, network: Network) -> None:
     """
     state = contiguous(network.model.state_dict())
     content = {WEIGHTS: to_bytes(state)} | ({MASKS: to_bytes(dict(network.masks))} if network.masks else {})
-    said = network_files.describe(network, content)
-    said["tensors"] = {name: {"shape": list(value.shape), "dtype": str(value.dtype)} for name, value in state.items()}
-    said["masks"] = {
+    tensors = {name: {"shape": list(value.shape), "dtype": str(value.dtype)} for name, value in state.items()}
+    masks = {
         name: {"shape": list(mask.shape), "kept": int(torch.count_nonzero(mask)), "of": mask.numel()}
         for name, mask in network.masks.items()
     }
-    network_files.write(folder, content, said, DESCRIPTION)
+    network_files.save(folder, network, content, DESCRIPTION, {"tensors": tensors, "masks": masks})
 
 
 def load(folder: Path, build: Build) -> nn.Module:
-    """Return the network of a checkpoint; on the CPU, in eval mode.
+    """Return the network of a checkpoint; see `network_files.load`."""
 
-    Raises:
-        ConfigError: if the files are missing, damaged, or do not belong together.
-    """
-    said, state = network_files.read(folder, WEIGHTS, DESCRIPTION)
-    model = build(said).cpu()
-    network_files.fill(model, state, folder / WEIGHTS)
-    fingerprint.check(model, said.get("fingerprint"), folder / WEIGHTS)
-    return model.eval()
+    def filled(model: nn.Module, said: Json, state: dict[str, Tensor]) -> nn.Module:
+        network_files.put(model, state)
+        return model
+
+    return network_files.load(folder, WEIGHTS, DESCRIPTION, build, filled)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from prunelab.costs.counts import SHIFTED, SHIFTED_LAYERS, NonzeroWeights
 from prunelab.costs.stored_tensors import contiguous
 from prunelab.errors import ConfigError
-from prunelab.exports import fingerprint, network_files
-from prunelab.exports.network_files import Build, Network
+from prunelab.exports import network_files
+from prunelab.exports.network_files import Build, Json, Network
 from prunelab.pruning import skipping
 
 WEIGHTS, DESCRIPTION = "model.csr.safetensors", "model.csr.json"
@@ -160,28 +160,22 @@ def save(folder: Path, network: Network) -> None:
     content = {WEIGHTS: to_bytes(contiguous(sparse.model.state_dict()))}
     biased = {name: sparse.model.get_submodule(name).bias is not None for name in sparse.layers}
     said = {"layers": sparse.layers, "biased": biased, "dense": sparse.left}
-    network_files.write(folder, content, network_files.describe(network, content, sparse.model) | said, DESCRIPTION)
+    network_files.save(folder, network, content, DESCRIPTION, said, sparse.model)
 
 
 def load(folder: Path, build: Build) -> nn.Module:
-    """Return the network that `save` wrote; on the CPU, in eval mode.
+    """Return the network that `save` wrote; see `network_files.load`."""
+    return network_files.load(folder, WEIGHTS, DESCRIPTION, build, _filled)
 
-    Raises:
-        ConfigError: if the files are missing, damaged, or do not belong together.
-    """
-    said, state = network_files.read(folder, WEIGHTS, DESCRIPTION)
-    model = build(said).cpu()
-    try:
-        for name, (inputs, outputs, nonzero) in said["layers"].items():
-            model = _put(model, name, CSRLinear(inputs, outputs, nonzero, said["biased"][name]))
-        network_files.fill(model, state, folder / WEIGHTS)
-        for module in model.modules():
-            if isinstance(module, CSRLinear):
-                module.matrix  # noqa: B018 - checks the indices
-    except (AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"{folder / DESCRIPTION}: does not fit the model: {error}") from error
-    fingerprint.check(model, said.get("fingerprint"), folder / WEIGHTS)
-    return model.eval()
+
+def _filled(model: nn.Module, said: Json, state: dict[str, Tensor]) -> nn.Module:
+    for name, (inputs, outputs, nonzero) in said["layers"].items():
+        model = _put(model, name, CSRLinear(inputs, outputs, nonzero, said["biased"][name]))
+    network_files.put(model, state)
+    for module in model.modules():
+        if isinstance(module, CSRLinear):
+            module.matrix  # noqa: B018 - checks the indices
+    return model
 
 
 def _put(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:

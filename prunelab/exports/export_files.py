@@ -80,7 +80,7 @@ def export(
 
     def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
         if FORMATS[kind].graph:
-            return fresh_outputs.outputs(kind, work, inputs, work)
+            return fresh_outputs.outputs(kind, work, inputs)
         loaded = FORMATS[kind].load(work, lambda said: deepcopy(network.model))
         return {name: loaded(x) for name, x in inputs.items()}
 
@@ -120,7 +120,7 @@ def make(
     small = network if compact is None else replace(network, model=deepcopy(compact).cpu().eval())
 
     def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
-        return fresh_outputs.outputs(kind, work, inputs, work, config["trusted"])
+        return fresh_outputs.outputs(kind, work, inputs, config["trusted"])
 
     sources = {kind: small if FORMATS[kind].graph else network for kind in kinds}
     return _write(sources, inputs, folder, outputs, on_error)

@@ -69,19 +69,15 @@ def load_program(folder: Path, build: Build | None = None) -> nn.Module:
 
 
 class OnnxNetwork:
-    """An ONNX file in onnxruntime on the CPU, called like a module: inputs [n, …] → outputs [n, …], both tensors.
+    """An ONNX file in onnxruntime on the CPU, called like a module: inputs [n, …] → outputs [n, …], both tensors."""
 
-    Args:
-        threads: of one call; None: as many as torch uses.
-    """
-
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         need("onnx", "onnxruntime")
         with quiet():
             import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors only
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 

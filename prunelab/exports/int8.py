@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save as to_bytes
-from torch import nn
+from torch import Tensor, nn
 
 from prunelab.costs.stored_tensors import contiguous, is_quantized, numbers, stored
 from prunelab.errors import ConfigError, need
-from prunelab.exports import fingerprint, network_files
+from prunelab.exports import network_files
 from prunelab.exports.csr import read_directly
 from prunelab.exports.graphs import quiet
 from prunelab.exports.network_files import Build, Json, Network
@@ -147,8 +148,7 @@ def save(folder: Path, quantized: Quantized, network: Network) -> None:
     """
     weights, description = names(quantized.kind)
     content = {weights: _file(quantized.model)}
-    said = network_files.describe(network, content, quantized.model) | {"quantize": quantized.as_json()}
-    network_files.write(folder, content, said, description)
+    network_files.save(folder, network, content, description, {"quantize": quantized.as_json()}, quantized.model)
 
 
 def write(kind: str, folder: Path, network: Network) -> nn.Module:
@@ -163,27 +163,20 @@ def write(kind: str, folder: Path, network: Network) -> nn.Module:
 
 
 def load(kind: str, folder: Path, build: Build) -> nn.Module:
-    """Return the network that `save` wrote; on the CPU, in eval mode.
+    """Return the network that `save` wrote; see `network_files.load`."""
+    return network_files.load(folder, *names(kind), build, partial(_filled, kind))
 
-    Raises:
-        ConfigError: if the files are missing, damaged, or do not belong together.
-    """
-    weights, description = names(kind)
-    said, found = network_files.read(folder, weights, description)
-    model = build(said).cpu()
-    try:
-        convert(model, kind, said["quantize"]["layers"])
-        own = dict(stored(model))
-        if own.keys() != found.keys():
-            raise LookupError(f"other tensors: {', '.join(sorted(own.keys() ^ found.keys())[:3])}")
-        for name, value in found.items():
-            if own[name].shape != value.shape or own[name].dtype != value.dtype:
-                raise TypeError(f"{name} is {value.dtype} {list(value.shape)}")
-            own[name].copy_(value)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(f"{folder / weights}: does not fit the model: {error}") from error
-    fingerprint.check(model, said.get("fingerprint"), folder / weights)
-    return model.eval()
+
+def _filled(kind: str, model: nn.Module, said: Json, state: dict[str, Tensor]) -> nn.Module:
+    convert(model, kind, said["quantize"]["layers"])
+    own = dict(stored(model))
+    if own.keys() != state.keys():
+        raise LookupError(f"other tensors: {', '.join(sorted(own.keys() ^ state.keys())[:3])}")
+    for name, value in state.items():
+        if own[name].shape != value.shape or own[name].dtype != value.dtype:
+            raise TypeError(f"{name} is {value.dtype} {list(value.shape)}")
+        own[name].copy_(value)
+    return model
 
 
 def _file(model: nn.Module) -> bytes:

@@ -44,18 +44,24 @@ class Network:
     config: Json | None = None
 
 
-def describe(network: Network, content: Mapping[str, bytes], held: nn.Module | None = None) -> Json:
-    """Return what every JSON file says: `format`, `config`, `versions`, `sha256` of files, `skipped`, `fingerprint`.
+def save(
+    folder: Path, network: Network, content: Mapping[str, bytes], name: str, more: Json, held: nn.Module | None = None
+) -> None:
+    """Write files of a network, and `name`, a JSON file beside them.
 
-    `skipped` names the layers that a strategy removed: their tensors are in the file, all zero, but they are not run.
+    It says `format`, `config`, `versions`, `sha256` of the files, `skipped`, `fingerprint` and `more`. `skipped` names
+    the layers that a strategy removed: their tensors are in the file, all zero, but they are not run.
 
     Args:
-        content: the files that the JSON file describes, by name.
+        content: the files by name.
         held: the network that the files hold, if it has other layers.
+
+    Raises:
+        StorageError: if they cannot be written.
     """
     from prunelab import __version__
 
-    return {
+    said = {
         "format": FORMAT,
         "config": network.config,
         "versions": {"prunelab": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -64,16 +70,9 @@ def describe(network: Network, content: Mapping[str, bytes], held: nn.Module | N
         "fingerprint": None
         if network.example is None
         else fingerprint.of(held or network.model, network.example, exact=held is None),
+        **more,
     }
-
-
-def write(folder: Path, content: Mapping[str, bytes], description: Json, name: str) -> None:
-    """Write the files and `description` as `name`. A file that has the same content already is left alone.
-
-    Raises:
-        StorageError: if they cannot be written.
-    """
-    write_all(folder, {**content, name: json.dumps(description, indent=1).encode()})
+    write_all(folder, {**content, name: json.dumps(said, indent=1).encode()})
 
 
 def write_all(folder: Path, content: Mapping[str, bytes]) -> None:
@@ -88,19 +87,33 @@ def write_all(folder: Path, content: Mapping[str, bytes]) -> None:
             files.write_file(path, data)
 
 
-def read(folder: Path, weights: str, description: str) -> tuple[Json, dict[str, Tensor]]:
-    """Return the content of a JSON file and the tensors of the safetensors file that it describes.
+def load(
+    folder: Path,
+    weights: str,
+    description: str,
+    build: Build,
+    fit: Callable[[nn.Module, Json, dict[str, Tensor]], nn.Module],
+) -> nn.Module:
+    """Return the network of a safetensors file and the JSON file that describes it; on the CPU, in eval mode.
+
+    Args:
+        weights, description: the names of the files.
+        fit: gives a network from `build` the layers that the JSON file names and the tensors; returns it.
 
     Raises:
         ConfigError: if they are missing, damaged, or do not belong together.
     """
     said, data = read_description(folder / description), read_bytes(folder / weights)
     verify(folder, {weights: data}, said)
-    return said, tensors(folder / weights, data)
+    state, model = tensors(folder / weights, data), build(said).cpu()
+    with fitting(folder / weights, "does not fit the model"):
+        model = fit(model, said, state)
+    fingerprint.check(model, said.get("fingerprint"), folder / weights)
+    return model.eval()
 
 
 def read_description(path: Path) -> Json:
-    """Return the content of a JSON file from `write`.
+    """Return the content of a JSON file from `save`.
 
     Raises:
         ConfigError: if it is missing, damaged or of another format.

@@ -152,7 +152,7 @@ def test_the_process_is_another_one(finished, tmp_path, monkeypatch):
     monkeypatch.setitem(fresh.FORMATS, "safetensors", None)  # in this process only
     x = torch.randn(3, 1, 28, 28)
     checkpoint.save(tmp_path, finished_run.read(finished.folder))
-    found = fresh.outputs("safetensors", tmp_path, {"x": x}, tmp_path)
+    found = fresh.outputs("safetensors", tmp_path, {"x": x})
     assert torch.equal(found["x"], finished.model.eval()(x))
 
 
