@@ -90,7 +90,11 @@ def count_form(name: str, form: Form, inputs: Tensor) -> FormCost:
     tensors = (value for key, value in model.named_parameters() if not key.startswith(gone))
     nonzero, parameters = counts.nonzeros(tensors)
     size, gzipped = file_sizes(model, form.files)
-    peak, unknown = _peak(form.run, x)
+    if isinstance(form.run, nn.Module):
+        peak = peak_bytes(form.run, x, (value for _, value in stored(form.run)), max(BATCHES))
+        unknown = None if peak is not None else "it runs other operations on 2 examples than on 3"
+    else:
+        peak, unknown = None, "another runtime allocates it, and torch cannot see that"
     return FormCost(
         form=name,
         runtime=form.runtime,
@@ -131,14 +135,6 @@ def gzipped_bytes(path: Path) -> int:
             file.seek(n * step)
             sample += file.read(BLOCK)
     return round(len(gzip.compress(sample, GZIP_LEVEL)) * size / len(sample))
-
-
-def _peak(run: Run, x: Tensor) -> tuple[int | None, str | None]:
-    """Return the peak memory at batch 256, or why it is not known."""
-    if not isinstance(run, nn.Module):
-        return None, "another runtime allocates it, and torch cannot see that"
-    found = peak_bytes(run, x, (value for _, value in stored(run)), max(BATCHES))
-    return found, None if found is not None else "it runs other operations on 2 examples than on 3"
 
 
 def why_no_faster(row: FormCost, first: FormCost, module: nn.Module, plain: bool) -> str | None:

@@ -122,17 +122,13 @@ def notes(rows: Sequence[FormCost]) -> Iterator[str]:
             f"Times: medians of interleaved turns after a warm-up, with 95% intervals; {threads} "
             f"thread{'s' * (threads > 1)}; {rows[0].timed_in}.{late}"
         )
-        yield f"Speed-up of pruning: time of the network it is compared with ÷ its own, turn by turn. {_compared(rows)}"
+        pairs = {row.form: [other.form for other in rows if other.against == row.form] for row in rows}
+        compared = "; ".join(f"{' and '.join(others)} against {name}" for name, others in pairs.items() if others)
+        yield f"Speed-up of pruning: time of the network it is compared with ÷ its own, turn by turn. {compared}."
         yield from _runtimes(rows)
         yield from _allocator(rows)
         yield from _scatter(rows)
     yield from (f"{row.form}: {row.why_no_faster}" for row in rows if row.why_no_faster)
-
-
-def _compared(rows: Sequence[FormCost]) -> str:
-    """Return which forms are compared with which."""
-    pairs = {row.form: [other.form for other in rows if other.against == row.form] for row in rows}
-    return "; ".join(f"{' and '.join(others)} against {name}" for name, others in pairs.items() if others) + "."
 
 
 def _runtimes(rows: Sequence[FormCost]) -> Iterator[str]:

@@ -27,7 +27,6 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 KEPT = {M_TRIM_THRESHOLD: 2**30, M_MMAP_MAX: 0}
 SAID = "MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_MAX_=0"  # the same as environment variables
 FEW = 11  # turns with malloc's default
-Plain = dict[int, dict[str, tuple[list[float], list[float]]]]
 
 
 class Timed(NamedTuple):
@@ -69,12 +68,18 @@ def time_fresh(runs: Mapping[str, Timeable], inputs: Tensor, references: Mapping
             why = f"a fresh one cannot run them: {type(error).__name__}: {one_line(error)[:200]}"
             times = latency.times({name: entry.run for name, entry in runs.items()}, inputs, references)
             return Timed(times, {}, f"in the process of the run, with malloc as training left it ({why})")
-    times, default = map(_records, found)
+    times, default = (
+        {
+            int(n): {name: Latency(Interval(*ms), Interval(*speedup)) for name, (ms, speedup) in row.items()}
+            for n, row in some.items()
+        }
+        for some in found  # which came as JSON
+    )
     state = f"malloc keeps freed memory ({SAID})" if default else "malloc is the platform's"
     return Timed(times, default, f"in a fresh process where {state}")
 
 
-def time_here(path: str, threads: int, repeats: int, seconds: float) -> list[Plain]:
+def time_here(path: str, threads: int, repeats: int, seconds: float) -> tuple[Times, Times]:
     """Time the networks of a file: with malloc in its fixed state, and by its default. Runs in the fresh process.
 
     Args:
@@ -87,7 +92,7 @@ def time_here(path: str, threads: int, repeats: int, seconds: float) -> list[Pla
     if _glibc():
         default = latency.times(runs, inputs, references, min(FEW, repeats), seconds / 2)
         keep_freed_memory()
-    return [_plain(latency.times(runs, inputs, references, repeats, seconds)), _plain(default)]
+    return latency.times(runs, inputs, references, repeats, seconds), default
 
 
 def keep_freed_memory() -> None:
@@ -99,15 +104,3 @@ def keep_freed_memory() -> None:
 def _glibc() -> bool:
     """Return whether malloc is glibc's, and not one that is preloaded."""
     return platform.libc_ver()[0] == "glibc" and "malloc" not in os.environ.get("LD_PRELOAD", "")
-
-
-def _plain(times: Times) -> Plain:
-    return {n: {name: (list(one.ms), list(one.speedup)) for name, one in row.items()} for n, row in times.items()}
-
-
-def _records(plain: Plain) -> Times:
-    """Return the times that came back as JSON."""
-    return {
-        int(n): {name: Latency(Interval(*ms), Interval(*speedup)) for name, (ms, speedup) in row.items()}
-        for n, row in plain.items()
-    }

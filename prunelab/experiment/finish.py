@@ -16,7 +16,7 @@ from prunelab.experiment import proof
 from prunelab.experiment.bench import Bench
 from prunelab.exports import cost_forms, fingerprint, int8
 from prunelab.exports.network_files import Network
-from prunelab.records import RoundRecord
+from prunelab.records import RoundRecord, plain
 from prunelab.tracking.run_folder import RunFolder
 from prunelab.training.callbacks import gate_savings
 
@@ -89,7 +89,7 @@ def _export(bench: Bench, report: RunFolder, pruned: nn.Module, model: nn.Module
     if kinds:
         with report.problems.part(f"export=[{','.join(kinds)}]"):
             rows = exports.make(report.folder, pruned, spec.plain, test, kinds, report.problems.add, compact=model)
-            report.tell("export", [row.as_json() for row in rows], exports.table(rows))
+            report.tell("export", list(map(plain, rows)), exports.table(rows))
             made, small = [row.kind for row in rows], deepcopy(model).cpu().eval()
             found = cost_forms.exported(report.folder, small, made, spec.trusted, compact=model is not pruned)
     if wanted.quantize is not None:

@@ -153,7 +153,9 @@ class RunFolder:
             log.warning("round %d: %s", row.round, warning)
         if row.losses:
             self.console.say(without_layers(row))
-        self._show_masks(row, masks)
+        found = {item.name: item.kept for item in masks}
+        if row.round > 0 and sum(kept.numel() for kept in found.values()) <= READABLE:
+            self.console.masks(f"round {row.round}: pruned in {row.prune_ms:.2f} ms", found)
         log.info("round %d: %s", row.round, json.dumps(plain(row)))
 
     def longer(self, row: RoundRecord) -> None:
@@ -162,12 +164,6 @@ class RunFolder:
         self.note(baseline=plain(row))
         self.console.round(row, name="dense")
         log.info("dense, trained as long: %s", json.dumps(plain(row)))
-
-    def _show_masks(self, row: RoundRecord, masks: Masks) -> None:
-        """Print the masks if they are small."""
-        found = {item.name: item.kept for item in masks}
-        if row.round > 0 and sum(kept.numel() for kept in found.values()) <= READABLE:
-            self.console.masks(f"round {row.round}: pruned in {row.prune_ms:.2f} ms", found)
 
     def tell(self, key: str, facts: Any, text: str) -> None:
         """Write facts into the summary under `key`, and print them as text."""

@@ -41,7 +41,8 @@ class TensorBoard:
         text = json.dumps(config, indent=2)
         self.writer.add_text("config", f"```json\n{text}\n```")
         # add_hparams would split the run in two; the same summaries, written here, do not.
-        values = {name: _plain(value) for name, value in _compared(config, overrides).items()}
+        compared = _compared(config, overrides)
+        values = {key: v if isinstance(v, (str, float, int)) else json.dumps(v) for key, v in compared.items()}
         experiment, start, self.end = hparams(values, dict.fromkeys((f"final/{name}" for name in METRICS), 0.0))
         self.events = cast(Any, self.writer.file_writer)
         for summary in (experiment, start):
@@ -171,7 +172,3 @@ def markdown(rows: Iterable[RoundRecord]) -> str:
 
 def _digits(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def _plain(value: Any) -> str | float | int | bool:
-    return value if isinstance(value, (str, float, int, bool)) else json.dumps(value)

@@ -45,17 +45,14 @@ class Free:
         Raises ConfigError if the study's database has a value of another kind for the key.
         """
         try:
-            return self._suggest(trial)
+            if self.choices:
+                return f"{self.key}={trial.suggest_categorical(self.key, self.choices)}"
+            if self.whole:
+                low, high, step = int(self.low), int(self.high), int(self.step or 1)
+                return f"{self.key}={trial.suggest_int(self.key, low, high, step=step, log=self.log)}"
+            value = trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
         except ValueError as error:
             raise ConfigError(f"{self.key}: the study has values of another kind: {one_line(error)}") from error
-
-    def _suggest(self, trial: Trial) -> str:
-        if self.choices:
-            return f"{self.key}={trial.suggest_categorical(self.key, self.choices)}"
-        if self.whole:
-            low, high, step = int(self.low), int(self.high), int(self.step or 1)
-            return f"{self.key}={trial.suggest_int(self.key, low, high, step=step, log=self.log)}"
-        value = trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
         return f"{self.key}={value:.4g}"
 
 
