@@ -27,11 +27,7 @@ SHIFTED_LAYERS = ("qkv", "proj")  # it reads their weights and never calls these
 
 
 class NonzeroWeights(nn.Module):
-    """Base class of linear layers that store only their nonzero weights, and multiply only with these.
-
-    Attributes:
-        values: the nonzero weights, [nonzero].
-    """
+    """Base class of linear layers that store only their nonzero `values`, [nonzero], and multiply only with these."""
 
     values: nn.Parameter
 
@@ -177,12 +173,7 @@ def macs(running: Iterable[Layer]) -> tuple[int, int]:
 
 
 def count(model: nn.Module, running: Iterable[Layer], masks: Iterable[MaskedTensor] = ()) -> Counts:
-    """Count parameters and multiply-adds.
-
-    Args:
-        running: from `layers`.
-        masks: the model's masked tensors, over which `sparsity` is taken.
-    """
+    """Count parameters and multiply-adds of the `running` layers; `sparsity` is that of the masked tensors."""
     kept, prunable = nonzeros(item.parameter for item in masks)
     nonzero, parameters = nonzeros(model.parameters())
     done, done_nonzero = macs(running)

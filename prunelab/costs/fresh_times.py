@@ -53,10 +53,7 @@ class Timeable(NamedTuple):
 def time_fresh(runs: Mapping[str, Timeable], inputs: Tensor, references: Mapping[str, str]) -> Timed:
     """Time networks at each batch size, in a fresh process if they can be brought there, else in this one.
 
-    Args:
-        runs: networks by name, on the CPU.
-        inputs: examples, [n, …].
-        references: for each network the name of the one that it is compared with.
+    Arguments as of `latency.times`; the networks are on the CPU.
     """
     with tempfile.TemporaryDirectory(prefix="prunelab.") as folder:
         path, threads = Path(folder) / "networks.pt", torch.get_num_threads()
@@ -80,10 +77,9 @@ def time_fresh(runs: Mapping[str, Timeable], inputs: Tensor, references: Mapping
 
 
 def time_here(path: str, threads: int, repeats: int, seconds: float) -> tuple[Times, Times]:
-    """Time the networks of a file: with malloc in its fixed state, and by its default. Runs in the fresh process.
+    """Time the networks of a file that the calling process has just written. Runs in the fresh process.
 
-    Args:
-        path: a file that the calling process has just written.
+    Returns the times with malloc in its fixed state, and by its default.
     """
     torch.set_num_threads(threads)
     held, inputs, references = torch.load(path, weights_only=False)

@@ -24,9 +24,7 @@ def write(folder: Path, model: nn.Module, masks: Iterable[MaskedTensor]) -> None
     """Write `model.safetensors`, whose pruned weights are zero, and `masks.safetensors` (bool), as every run does.
 
     The keys are the model's own: `model.load_state_dict(safetensors.torch.load_file("model.safetensors"))`.
-
-    Raises:
-        StorageError: if they cannot be written.
+    Raises StorageError if they cannot be written.
     """
     kept = {item.name: item.mask.bool().cpu().contiguous() for item in masks}
     content = {MASKS: to_bytes(kept), WEIGHTS: to_bytes(contiguous(model.state_dict()))}
@@ -34,11 +32,7 @@ def write(folder: Path, model: nn.Module, masks: Iterable[MaskedTensor]) -> None
 
 
 def save(folder: Path, network: Network) -> None:
-    """Write the checkpoint. A live module has no masks: its zeros are in its weights.
-
-    Raises:
-        StorageError: if they cannot be written.
-    """
+    """Write the checkpoint. A live module has no masks: its zeros are in its weights. For errors see `write`."""
     state = contiguous(network.model.state_dict())
     content = {WEIGHTS: to_bytes(state)} | ({MASKS: to_bytes(dict(network.masks))} if network.masks else {})
     tensors = {name: {"shape": list(value.shape), "dtype": str(value.dtype)} for name, value in state.items()}

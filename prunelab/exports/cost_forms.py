@@ -16,11 +16,9 @@ from prunelab.exports.network_files import Network
 
 
 def masked(model: nn.Module, folder: Path) -> Form:
-    """Return the pruned network with all of its layers.
+    """Return the pruned network with all of its layers, whose weights are in `folder` when the form is counted.
 
-    Args:
-        model: is moved to the CPU.
-        folder: where its weights are when the form is counted. Its masks are for pruning it further, and not counted.
+    Its masks are for pruning it further, and not counted. The model is moved to the CPU.
     """
     return Form(model.cpu().eval(), (folder / WEIGHTS,))
 
@@ -44,11 +42,9 @@ def exported(
 def with_dense(
     found: Mapping[str, Form], folder: Path, network: Network, trusted: Iterable[str]
 ) -> Iterator[tuple[str, Form]]:
-    """Yield the forms, before each that another runtime runs the dense network in that runtime, as `dense (onnx)`.
+    """Yield the forms, before each that another runtime runs the dense `network` in that runtime, as `dense (onnx)`.
 
-    Args:
-        folder: for files of the dense network, which are needed until the forms were timed.
-        network: the dense network.
+    The files of the dense network in `folder` are needed until the forms were timed.
     """
     for name, form in found.items():
         if form.runtime != "torch":

@@ -29,11 +29,6 @@ class CSRLinear(NonzeroWeights):
 
     It computes (W xᵀ)ᵀ: torch has a fast kernel for sparse @ dense, and none for dense @ sparse.
 
-    Args:
-        in_features, out_features: at least 1.
-        nonzero: the number of stored weights, ≥ 0.
-        bias: whether there is a bias.
-
     Attributes:
         crow: where each row begins in `col` and `values`, int32 [out_features + 1].
         col: the column of each value, int32 [nonzero].
@@ -70,8 +65,7 @@ class CSRLinear(NonzeroWeights):
     def matrix(self) -> Tensor:
         """W, sparse CSR [out_features, in_features]; shares memory with `values`.
 
-        Raises:
-            RuntimeError: if `crow` and `col` are no valid indices, as in a damaged file.
+        Raises RuntimeError if `crow` and `col` are no valid indices, as in a damaged file.
         """
         if self._matrix is None:
             shape = (self.out_features, self.in_features)
@@ -148,9 +142,7 @@ def sparsify(model: nn.Module, sparsity: float = SPARSITY, least: int = LEAST) -
 def save(folder: Path, network: Network) -> None:
     """Write `model.csr.safetensors` (crow, col and values of each CSR layer) and `model.csr.json`.
 
-    Raises:
-        ConfigError: if no layer is sparse enough.
-        StorageError: if they cannot be written.
+    Raises ConfigError if no layer is sparse enough, and StorageError if they cannot be written.
     """
     sparse = sparsify(network.model)
     if not sparse.layers:

@@ -182,16 +182,12 @@ def _checked(kind: str, network: Network, inputs: Mapping[str, Tensor], work: Pa
 def fresh_outputs(
     kind: str, folder: Path, inputs: Mapping[str, Tensor], trusted: Iterable[str] = ()
 ) -> dict[str, Tensor]:
-    """Return the outputs of the network that a fresh process loads from `folder`.
+    """Return the outputs, [n, …] by name, of the network that a fresh process loads from `folder`.
 
     Args:
-        kind: one of `FORMATS`.
         folder: has the network's files; the two processes exchange inputs and outputs through it.
         inputs: batches [n, …] by name.
         trusted: your own packages that the process may import the model from.
-
-    Returns:
-        The outputs, [n, …], by the same names.
 
     Raises:
         ConfigError: if the process fails; quotes its error.
@@ -217,10 +213,7 @@ def write_outputs(kind: str, folder: str, threads: int, trusted: list[str]) -> N
 def compare(run: Run, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[float, bool]:
     """Return the largest absolute difference of outputs, infinity for NaN or another shape, and whether classes agree.
 
-    Args:
-        run: the network that gives the right outputs.
-        inputs: batches by name.
-        found: the outputs to be compared, by the same names.
+    The outputs `found` are compared with those of `run` on the batches of the same names.
     """
     difference, same = 0.0, True
     for name, x in inputs.items():

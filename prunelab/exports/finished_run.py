@@ -96,13 +96,9 @@ def _offline(url: str, *args: object, **options: object) -> None:
 
 
 def test_split(network: Network) -> Split:
-    """Load the test set that the run's config names.
+    """Load the test set that the config of a network from `read` names.
 
-    Args:
-        network: from `read`; its config names the trusted packages.
-
-    Raises:
-        ConfigError: if it cannot be loaded, or comes from a package that is not trusted.
+    Raises ConfigError if it cannot be loaded, or comes from a package that is not trusted.
     """
     from prunelab.config.network import dataset, from_plain
 

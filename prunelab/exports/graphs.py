@@ -25,14 +25,7 @@ EXAMPLES = 3  # the tracer treats batch sizes 0 and 1 as special cases
 
 
 def program(network: Network) -> ExportedProgram:
-    """Return the network's graph, for any number of examples.
-
-    Args:
-        network: with an example.
-
-    Raises:
-        ConfigError: if the network's code cannot be traced.
-    """
+    """Return the graph of a network with an example, for any number of examples; ConfigError if it cannot be traced."""
     assert network.example is not None
     model = deepcopy(network.model)
     settle(model)
@@ -52,11 +45,7 @@ def program(network: Network) -> ExportedProgram:
 
 
 def save_program(folder: Path, network: Network) -> None:
-    """Write `model.pt2`.
-
-    Raises:
-        ConfigError: from `program`.
-    """
+    """Write `model.pt2`; for errors see `program`."""
     made = program(network)
     with quiet():
         torch.export.save(made, folder / PROGRAM)
@@ -90,8 +79,7 @@ class OnnxNetwork:
 def save_onnx(folder: Path, network: Network) -> None:
     """Write `model.onnx`, with the weights in it; `input` [batch, …] → `logits` [batch, classes].
 
-    Raises:
-        ConfigError: from `program`, or if onnx, onnxscript or onnxruntime is not installed.
+    Raises ConfigError as `program` does, and if onnx, onnxscript or onnxruntime is not installed.
     """
     need("onnx", "onnx", "onnxscript", "onnxruntime")
     made = program(network)

@@ -113,14 +113,7 @@ def quantize(model: nn.Module, kind: str, test: Split | None = None) -> Quantize
 
 
 def convert(model: nn.Module, kind: str, layers: Iterable[str]) -> None:
-    """Give Linear layers int8 weights, in place.
-
-    Args:
-        layers: their names.
-
-    Raises:
-        ConfigError: for another kind, or if torchao is missing.
-    """
+    """Give Linear layers, by their names, int8 weights in place; ConfigError for another kind, or without torchao."""
     if kind not in KINDS:
         raise ConfigError(f"quantize={kind}: must be null, {' or '.join(KINDS)}")
     need("quantize", "torchao")
@@ -138,14 +131,7 @@ def names(kind: str) -> tuple[str, str]:
 
 
 def save(folder: Path, quantized: Quantized, network: Network) -> None:
-    """Write both files.
-
-    Args:
-        network: what was quantized.
-
-    Raises:
-        StorageError: if they cannot be written.
-    """
+    """Write both files of `network`, which was quantized; StorageError if they cannot be written."""
     weights, description = names(quantized.kind)
     content = {weights: _file(quantized.model)}
     network_files.save(folder, network, content, description, {"quantize": quantized.as_json()}, quantized.model)
@@ -154,8 +140,7 @@ def save(folder: Path, quantized: Quantized, network: Network) -> None:
 def write(kind: str, folder: Path, network: Network) -> nn.Module:
     """Quantize a network and write it. Return the quantized network: the files must compute what it computes.
 
-    Raises:
-        ConfigError, StorageError: from `quantize` and `save`.
+    For errors see `quantize` and `save`.
     """
     made = quantize(network.model, kind)
     save(folder, made, network)

@@ -47,7 +47,7 @@ class Network:
 def save(
     folder: Path, network: Network, content: Mapping[str, bytes], name: str, more: Json, held: nn.Module | None = None
 ) -> None:
-    """Write files of a network, and `name`, a JSON file beside them.
+    """Write files of a network, and `name`, a JSON file beside them; for errors see `write_all`.
 
     It says `format`, `config`, `versions`, `sha256` of the files, `skipped`, `fingerprint` and `more`. `skipped` names
     the layers that a strategy removed: their tensors are in the file, all zero, but they are not run.
@@ -55,9 +55,6 @@ def save(
     Args:
         content: the files by name.
         held: the network that the files hold, if it has other layers.
-
-    Raises:
-        StorageError: if they cannot be written.
     """
     from prunelab import __version__
 
@@ -76,11 +73,7 @@ def save(
 
 
 def write_all(folder: Path, content: Mapping[str, bytes]) -> None:
-    """Write files into a folder. A file that has the same content already is left alone.
-
-    Raises:
-        StorageError: if they cannot be written.
-    """
+    """Write files into a folder, but for those that have the same content already; StorageError if that fails."""
     for name, data in content.items():
         path = folder / name
         if not path.is_file() or path.read_bytes() != data:
@@ -113,11 +106,7 @@ def load(
 
 
 def read_description(path: Path) -> Json:
-    """Return the content of a JSON file from `save`.
-
-    Raises:
-        ConfigError: if it is missing, damaged or of another format.
-    """
+    """Return the content of a JSON file from `save`; ConfigError if it is missing, damaged or of another format."""
     try:
         with fitting(path, "is damaged"):
             said: Json = read_json(path)
@@ -131,11 +120,7 @@ def read_description(path: Path) -> Json:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a file.
-
-    Raises:
-        ConfigError: if it cannot be read.
-    """
+    """Return the content of a file; ConfigError if it cannot be read."""
     try:
         return regular(path).read_bytes()
     except OSError as error:
@@ -150,25 +135,13 @@ def verify(folder: Path, content: Mapping[str, bytes], description: Json) -> Non
 
 
 def tensors(path: Path, data: bytes) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file.
-
-    Args:
-        path: for the message.
-        data: the content of the file.
-
-    Raises:
-        ConfigError: if it is no safetensors file.
-    """
+    """Return the tensors of a safetensors file with this content; ConfigError, which names `path`, if it is none."""
     with fitting(path, "is no safetensors file"):
         return from_bytes(data)
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state dict.
-
-    Raises:
-        ConfigError: if it does not fit the model; names `path`.
-    """
+    """Load a state dict; ConfigError, which names `path`, if it does not fit the model."""
     with fitting(path, "does not fit the model"):
         put(model, state)
 

@@ -124,11 +124,7 @@ def _coloured(found: list[Curve]) -> list[Curve]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The dense networks (one per seed) that one or more curves start from, or are compared with.
-
-    Args:
-        told: what tells them from other dense networks.
-    """
+    """Dense networks, one per seed, that curves start from or are compared with; `told` tells them from others."""
 
     rows: Mapping[Seed, Numbers]
     curves: Sequence[Curve]
@@ -151,10 +147,9 @@ class Baseline:
 
 
 def baselines(found: Iterable[Curve], longer: bool = False) -> list[Baseline]:
-    """Return the trained dense networks; curves with equal test accuracies at all shared seeds share one baseline.
+    """Return the trained dense networks, or (`longer`) those that were trained as long as the pruned networks.
 
-    Args:
-        longer: whether to return those that were trained as long as the pruned networks instead.
+    Curves with equal test accuracies at all shared seeds share one baseline.
     """
     merged: list[tuple[dict[Seed, Numbers], list[Curve]]] = []
     for curve in found:

@@ -28,16 +28,9 @@ MEANS = "mean_over_sparsity"  # not a job's tag: a chart of means would look for
 
 
 def write(sweep: Path) -> list[Path]:
-    """Write one TensorBoard run per curve to `<sweep>/summary/<label>`, replacing what is there.
+    """Write one TensorBoard run per curve to `<sweep>/summary/<label>`, replacing what is there; return their folders.
 
-    Steps are basis points of sparsity, as in each job's own run. The
-    bands are the mean ± its standard error.
-
-    Args:
-        sweep: the folder of the sweep.
-
-    Returns:
-        The folders of the derived runs; an empty list if no job completed.
+    Steps are basis points of sparsity, as in each job's own run. The bands are the mean ± its standard error.
     """
     top = sweep / FOLDER
     drop_link(top)

@@ -66,23 +66,12 @@ def in_points(fraction: float) -> str:
 
 @functools.cache
 def t_quantile(freedom: int, level: float = LEVEL) -> float:
-    """Return the t that |T| does not exceed with probability `level`; 4.303 for 2 degrees of freedom.
-
-    Args:
-        freedom: degrees of freedom of Student's t distribution, ≥ 1.
-        level: a probability in (0, 1).
-    """
+    """Return the t that |T| does not exceed with probability `level`; 4.303 for 2 degrees of `freedom` and 0.95."""
     return float(stats.t.ppf((1 + level) / 2, freedom))
 
 
 def difference(first: tuple[str, Point], second: tuple[str, Point], same: float = SAME) -> Difference | None:
-    """Compare two points seed by seed; return None unless their sparsities agree at every shared seed.
-
-    Args:
-        first: name and point of one experiment.
-        second: name and point of the other.
-        same: by how much sparsities that agree may differ, a fraction.
-    """
+    """Compare two named points seed by seed; return None unless sparsities agree, up to `same`, at all shared seeds."""
     (a, one), (b, two) = first, second
     accuracies, sparsities = [], []
     for seed in one.rows.keys() & two.rows.keys():
@@ -172,10 +161,6 @@ def all_pairs(curves: Sequence[Curve]) -> list[list[Difference]]:
 
 
 def one_each(pairs: Iterable[Sequence[Difference]], level: float) -> list[Difference]:
-    """Return of each pair the difference at a sparsity, or else at the highest one; p-values corrected for all pairs.
-
-    Args:
-        level: the sparsity, a fraction.
-    """
+    """Return of each pair the difference at a sparsity, or else at the highest one; p-values corrected for all."""
     chosen = (next((d for d in pair if abs(d.sparsity - level) <= SAME), pair[0]) for pair in pairs)
     return holm(chosen)

@@ -66,12 +66,7 @@ class Figure:
 
 
 class Drawing:
-    """A figure with one set of axes.
-
-    Args:
-        name: unique on the page.
-        title: what the figure shows.
-    """
+    """A figure with one set of axes, and a name that is unique on the page."""
 
     def __init__(self, name: str, title: str) -> None:
         self.name, self.title = name, title

@@ -147,11 +147,7 @@ def choice(run: Run, key: str) -> str | None:
 
 
 def unlike(runs: Sequence[Run], part: str) -> bool:
-    """Return whether runs have unlike models or data, which cannot be compared; a key that some lack does not count.
-
-    Args:
-        part: `model` or `data`.
-    """
+    """Return whether the `model` or `data` of runs differ, so that they cannot be compared, in a key that all have."""
     given = [value for run in runs if (value := run.config.get(part))]
     found = [_texts(value if isinstance(value, Mapping) else {"": value}) for value in given]
     shared = set.intersection(*map(set, found)) - set(TREATMENTS) if found else set()

@@ -78,11 +78,7 @@ def sizes(rows: Sequence[Numbers]) -> list[str]:
 
 
 def names(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """Return a name for each job: its overrides without those that all jobs have.
-
-    Args:
-        jobs: the overrides of each job.
-    """
+    """Return a name for each job: its overrides without those that all jobs have."""
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
     return [_name(job, common) for job in jobs]
 

@@ -40,12 +40,7 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Report:
-    """The content of a report, as the templates read it.
-
-    Args:
-        runs: all runs, completed or not.
-        folders: the folders that contain them.
-    """
+    """The content of a report of runs, completed or not, and of the folders that contain them; templates read it."""
 
     runs: Sequence[Run]
     folders: Sequence[Path]

@@ -174,8 +174,7 @@ def note_failure(folder: Path, message: str) -> None:
 def read_sweep(folder: Path) -> list[Run]:
     """Return the jobs of a sweep in their order, also those without a folder.
 
-    Raises:
-        OSError, ValueError, KeyError, TypeError: `sweep.json` is missing or damaged, or names a folder elsewhere.
+    Raises OSError, ValueError, KeyError or TypeError if `sweep.json` is missing, damaged, or names a folder elsewhere.
     """
     plan = read_json(folder / SWEEP)
     listed = [tuple(map(str, overrides)) for overrides in plan["jobs"]]
@@ -187,11 +186,7 @@ def read_sweep(folder: Path) -> list[Run]:
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
-    """Return the runs below folders, each once.
-
-    Args:
-        folders: each may be a run, a sweep, or a folder that contains runs and sweeps at any depth.
-    """
+    """Return the runs below folders, each once. A folder is a run, a sweep, or contains these at any depth."""
     found: dict[str, Run] = {}
     for folder in folders:
         for run in _runs(folder):

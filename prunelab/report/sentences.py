@@ -159,12 +159,7 @@ def _epochs(point: Point) -> float | None:
 
 
 def _against(known: Sequence[Difference], tests: int) -> str:
-    """Return how the other experiments compare.
-
-    Args:
-        known: the difference from each of them.
-        tests: the number of comparisons that p-values are corrected for.
-    """
+    """Return how the other experiments compare; p-values are corrected for a number of `tests`."""
     better = [d for d in known if d.decided and d.mean > 0]
     worse = [d for d in known if d.decided and d.mean < 0]
     unclear = [d.second for d in known if not d.decided and d.p is not None]

@@ -90,11 +90,7 @@ def presets() -> list[str]:
 
 
 def reference(name: str) -> Reference:
-    """Return the published result of a preset.
-
-    Raises:
-        ConfigError: if there is no such preset, or its file has another form.
-    """
+    """Return the published result of a preset; ConfigError if there is none, or its file has another form."""
     if name not in presets():
         raise ConfigError(f"{name}: there is no such preset; must be one of {', '.join(presets())}")
     block = content(GROUP, name).get("reference") or {}

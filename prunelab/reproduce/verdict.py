@@ -116,8 +116,7 @@ def _measured(value: Value, runs: Sequence[Run], choice: str | None) -> Measured
 def of_one_size(verdict: str, kept: float, published: float) -> str:
     """Return the verdict, or `not comparable` where the number of weights alone may explain it.
 
-    Args:
-        kept, published: percentage of the weights that the measured and the published network keep.
+    Both networks are given by the percentage of the weights that they keep.
     """
     good = verdict in ("reproduced", "better")
     excused = kept > SIZE_MARGIN * published if good else published > SIZE_MARGIN * kept

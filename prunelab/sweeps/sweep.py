@@ -53,8 +53,7 @@ class Sweep:
     def begin(self, folder: Path, jobs: Sequence[Sequence[str]], folders: Sequence[str]) -> None:
         """Write `sweep.json`, to name missing jobs. At the first start, forget notes of earlier sweeps.
 
-        Args:
-            folders: of each job, below the sweep's `folder`.
+        The `folders` of the jobs are below the sweep's `folder`.
         """
         Plan(jobs, self._turn, folders).write(folder)
         if self.started:

@@ -97,11 +97,7 @@ def without_layers(row: RoundRecord) -> str:
 
 
 def rounds_table(rounds: Iterable[RoundRecord], name: str = "") -> str:
-    """Return the table of rounds; its columns are as wide as those of any other part of it.
-
-    Args:
-        name: of a network that is no round, in the place of its number.
-    """
+    """Return the table of rounds, or of a network with a `name` that is no round; all parts of it are equally wide."""
 
     def row(r: RoundRecord) -> list[str]:
         size = [percent(r.sparsity), f"{r.nonzero:,}", f"{r.compression_ratio:.2f}×", f"{r.theoretical_speedup:.2f}×"]

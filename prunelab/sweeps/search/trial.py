@@ -27,11 +27,8 @@ COST = {"nonzero": "nonzero", "macs": "macs_nonzero"}
 def run(overrides: Sequence[str], folder: Path, objective: str) -> tuple[float, float]:
     """Run one experiment into `folder`, whose name is the trial's number.
 
-    Returns:
-        Validation accuracy, a fraction, and cost in the objective's unit.
-
-    Raises:
-        ConfigError: for overrides that do not go together.
+    Returns validation accuracy, a fraction, and cost in the objective's unit. Raises ConfigError for overrides that do
+    not go together.
     """
     from prunelab.experiment import api
 
