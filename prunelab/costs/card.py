@@ -140,11 +140,8 @@ def gzipped_bytes(path: Path) -> int:
 def why_no_faster(row: FormCost, first: FormCost, module: nn.Module, plain: bool) -> str | None:
     """Return a sentence for a form that is not clearly faster than the first one; None for a faster or untimed one.
 
-    A module that does as many multiply-adds as the first form, some on zeros, is no faster: it need not be timed.
-
-    Args:
-        module: whose layers the form runs.
-        plain: whether torch runs the module itself, not another runtime a file made from it.
+    A module that does as many multiply-adds as the first form, some on zeros, is no faster: it need not be timed, if
+    torch runs the module itself (`plain`), not another runtime a file made from it.
     """
     slow: dict[str, list[str]] = {}
     for n, latency in row.latency.items():

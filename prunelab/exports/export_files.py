@@ -33,11 +33,9 @@ Outputs = Callable[[str, Path], Mapping[str, Tensor]]  # kind, folder with its f
 
 @dataclass(frozen=True)
 class Exported:
-    """One kind of files that is written and checked.
+    """One kind of files, of `FORMATS`, that is written and checked.
 
     Attributes:
-        kind: one of `FORMATS`.
-        files: their names.
         largest_difference: of the loaded network's outputs from the right ones, absolute, over all inputs.
         same_classes: whether all inputs have the same class; always true, since other files are refused.
         inputs: how many inputs were compared.

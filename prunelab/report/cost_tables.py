@@ -94,10 +94,9 @@ def latencies(groups: Sequence[Group]) -> Table:
 
 
 def _why(rows: pd.DataFrame) -> str | None:
-    """Return the reason why a form is not faster, if more than half of its seeds have one; else None.
+    """Return the most frequent reason why a form is not faster, if more than half of its seeds have one; else None.
 
-    Reasons that differ only in a percentage count as one, with the range of the percentages. The most frequent reason
-    is returned.
+    Reasons that differ only in a percentage count as one, with the range of the percentages.
     """
     reasons = list(filter(None, rows["why_no_faster"]))
     if 2 * len(reasons) <= len(rows):

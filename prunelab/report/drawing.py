@@ -50,12 +50,8 @@ def colour(number: int) -> str:
 class Figure:
     """A finished figure; the template `macros.html.jinja` writes its `<svg>` element.
 
-    Args:
-        name: unique on the page.
-        title: what the figure shows.
-        description: its axes and results in words, for readers who cannot see it.
-        view: the `viewBox`.
-        body: the content of the `<svg>` element, safe markup.
+    Its name is unique on the page. `description` tells its axes and results to readers who cannot see it, `view` is the
+    `viewBox`, and `body` is safe markup.
     """
 
     name: str

@@ -116,11 +116,9 @@ def _short(value: float) -> str:
 
 
 def front(curves: Sequence[Curve], longer: Sequence[Baseline], chosen: Sequence[Point]) -> Figure:
-    """Draw test accuracy over nonzero parameters, with rings around the points of the Pareto front.
+    """Draw test accuracy over nonzero parameters, with rings around the `chosen` points, which are the Pareto front.
 
-    Args:
-        longer: the dense networks that were trained as long as the pruned ones, which are candidates, too.
-        chosen: the points of the front.
+    The dense networks that were trained as long as the pruned ones (`longer`) are candidates, too.
     """
     drawing = Drawing("front", "Test accuracy over nonzero parameters, with the Pareto front")
     drawing.labels("Nonzero parameters (log scale)", ACCURACY)

@@ -73,9 +73,8 @@ def headline(
 ) -> str:
     """Return the main finding. The best experiment is chosen by validation accuracy and reported by test accuracy.
 
-    Args:
-        dense, longer: the dense networks before pruning, and those that were trained as long as the pruned ones.
-        found: the differences of the table, whose verdicts are repeated.
+    Networks in `dense` are not pruned yet, those in `longer` were trained as long as the pruned ones. The verdicts of
+    `found` are repeated.
     """
     if not curves:
         return "No run completed, so there is nothing to compare."

@@ -38,10 +38,9 @@ def run(
     overrides: Sequence[Sequence[str]],
     first: int,
 ) -> None:
-    """Run jobs, the first of which has the number `first`, to their ends.
+    """Run jobs, the first of which has the number `first`, to their ends; for the others see `Pool`.
 
     Args:
-        context, task, config: what Hydra gives to a launcher.
         width: number of networks that are trained as one; None: as many as there are jobs, at most `WIDEST`.
 
     Raises:

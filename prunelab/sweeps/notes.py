@@ -92,11 +92,7 @@ class Tries:
 def lock(folder: Path, job: object, wait: float = -1) -> FileLock | None:
     """Acquire the lock that a process holds while it runs this job. It is free again when the process is gone.
 
-    Args:
-        wait: seconds to wait for another process, after which None is returned; -1: as long as it takes.
-
-    Raises:
-        StorageError: if the folder cannot be written.
+    Returns None if that takes more than `wait` seconds; -1: no limit. StorageError if the folder cannot be written.
     """
     with files.writing(folder):
         return locks.hold(folder / ".locks" / f"{job}.lock", wait)

@@ -25,11 +25,9 @@ class Problems:
 
     @contextmanager
     def part(self, name: str, *, decisive: bool = False) -> Iterator[None]:
-        """Record an error in this part of the run's end as a problem, and go on.
+        """Record an error in this part of the run's end, `compact=true` for example, as a problem, and go on.
 
-        Args:
-            name: what was asked for, such as `compact=true`.
-            decisive: whether the numbers of the run cannot be trusted then.
+        After a `decisive` one the numbers of the run cannot be trusted.
         """
         try:
             yield

@@ -47,12 +47,7 @@ log = logging.getLogger(__name__)
 class RunFolder:
     """The folder of one run and everything that is written there. Files of an earlier run are replaced.
 
-    The folder is locked until the end of the context.
-
-    Args:
-        folder: created if it does not exist.
-        origin: how the run was started.
-        spec: the experiment, whose config is written into the summary.
+    It is created if it does not exist, and locked until the end of the context.
 
     Raises:
         ConfigError: if another process writes the folder, or it holds another experiment; see `run_lock.claim`.

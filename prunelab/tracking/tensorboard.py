@@ -81,9 +81,7 @@ class TensorBoard:
     ) -> None:
         """Write the table of rounds as text, and the numbers of the `final` one for the hparams page.
 
-        Args:
-            longer: the dense network that was trained as long as the pruned one.
-            picture: draw accuracy over sparsity, too.
+        With `picture`, accuracy over sparsity is drawn, with the dense network that was trained as long (`longer`).
         """
         dots = [Dot(row.sparsity, row.test_accuracy) for row in rounds]
         if picture and (drawn := accuracy_figure({"this run": dots}, dense_levels(rounds[0], longer))):

@@ -140,11 +140,8 @@ class Search:
     def run(self, check: Callable[[], None]) -> None:
         """Run trials until enough are completed or running, or too many were refused.
 
-        Args:
-            check: raises if a signal came during a trial that ended all the same.
-
-        Raises:
-            InterruptedRun, KeyboardInterrupt, OSError: the trial that was running is queued again.
+        `check` raises if a signal came during a trial that ended all the same. After InterruptedRun, KeyboardInterrupt
+        or OSError, the trial that was running is queued again.
         """
         while (taken := self._take()) is not None:
             trial, held = taken
