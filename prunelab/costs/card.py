@@ -1,7 +1,5 @@
 """The cost card: several forms of a network (dense, compact, ONNX …), counted and timed side by side."""
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The record of what one form of a network costs; its JSON and its tables as text and Markdown are derived from it."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields

@@ -4,8 +4,6 @@ By default glibc's malloc learns from what a process has freed: after training i
 new process it returns it to the system at each call and asks for it again, which may take longer than the network.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

@@ -1,7 +1,5 @@
 """Latency of several networks that are timed in turns, so that other work on the machine slows all of them alike."""
 
-from __future__ import annotations
-
 import math
 import random
 import time

@@ -1,7 +1,5 @@
 """The memory that a network's tensors need at the worst moment of a forward pass."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Iterable
 from typing import Any

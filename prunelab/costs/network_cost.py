@@ -1,7 +1,5 @@
 """The cost of one live module: `prunelab.cost(model, inputs)`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

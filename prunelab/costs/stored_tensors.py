@@ -1,7 +1,5 @@
 """The tensors of a network as they are stored: their numbers and their parts, also where torchao has quantized them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The forms of a run's network for the cost card; all on the CPU, in eval mode."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The fingerprint of a saved network: its outputs on two fixed inputs, which are compared whenever it is loaded."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The network as a graph that needs none of its Python code: torch.export, and ONNX made from it."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Iterator

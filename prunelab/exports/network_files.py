@@ -1,7 +1,5 @@
 """Reading and writing the pairs of files that hold a network: tensors (safetensors) and a JSON file beside them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform

@@ -1,7 +1,5 @@
 """The tables of what each form of the networks costs, and its speed-up over the dense network in its runtime."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

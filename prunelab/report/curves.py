@@ -1,7 +1,5 @@
 """Points and curves of accuracy over sparsity, the dense networks they start from, and the Pareto front."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import statistics

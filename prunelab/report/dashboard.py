@@ -1,7 +1,5 @@
 """Summarize a sweep for TensorBoard: one derived run per experiment with means over seeds, and a page of charts."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import time

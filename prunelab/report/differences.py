@@ -1,7 +1,5 @@
 """Paired differences in test accuracy of two experiments at the same seeds and sparsity, with Holm's correction."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence

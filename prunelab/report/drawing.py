@@ -1,7 +1,5 @@
 """Figures as inline SVG: matplotlib's output with the page's colours and fonts, without ids, with a description."""
 
-from __future__ import annotations
-
 import io
 import logging
 import re

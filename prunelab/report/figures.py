@@ -1,7 +1,5 @@
 """The figures of the report: accuracy over sparsity and compression ratio, the Pareto front, training curves."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Group runs that differ only in their seed, and name the groups."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The tables that are printed at the end of a sweep. Needs no package beyond the core install."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 

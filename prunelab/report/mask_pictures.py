@@ -1,7 +1,5 @@
 """Pictures of the first layer's mask: kept weights are filled, pruned ones empty, filters without any crossed out."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass

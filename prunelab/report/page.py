@@ -1,7 +1,5 @@
 """The report: its content is collected here, and written as HTML (see `templates/`) and Markdown."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import shlex

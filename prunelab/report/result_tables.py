@@ -1,7 +1,5 @@
 """The tables of results, differences, layers, masks and failed runs, and the facts on how the runs were made."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 

@@ -1,7 +1,5 @@
 """Read runs from their folders. Files, columns and keys that older versions did not write are treated as missing."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """The sentences of the report: what was compared, how many runs there are, and the main finding."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace

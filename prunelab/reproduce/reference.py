@@ -1,7 +1,5 @@
 """The published results that presets reproduce: the `reference` block of each file in conf/experiment/papers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Measured against published: means over seeds, and the verdict on each value."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """The jobs of a sweep in threads of one process, which take turns; those that train alike are trained as one."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools

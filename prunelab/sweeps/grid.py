@@ -1,7 +1,5 @@
 """What happens before Hydra starts a run or a sweep: folders are locked and all jobs checked. Does not import torch."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

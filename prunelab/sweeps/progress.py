@@ -1,7 +1,5 @@
 """The progress of a sweep: one line for each job that ended, with the time left. Reads the folders of the jobs."""
 
-from __future__ import annotations
-
 import statistics
 import threading
 import time

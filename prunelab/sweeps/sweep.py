@@ -1,7 +1,5 @@
 """A running sweep, in the process that started it: its starts, the jobs that are left, the table at its end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -1,7 +1,5 @@
 """Test accuracy over sparsity as a picture for TensorBoard, whose own charts have whole numbers on their axis."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import itertools

@@ -1,7 +1,5 @@
 """What could not be made at the end of a run: the run goes on, and tells of it in one line each."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

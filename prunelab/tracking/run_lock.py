@@ -1,7 +1,5 @@
 """A run folder is written by one process at a time, and by runs of one config."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The study: its processes share one database, may be killed and started again, and lose no trial."""
 
-from __future__ import annotations
-
 import dataclasses
 import statistics
 import uuid

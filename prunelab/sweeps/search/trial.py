@@ -1,7 +1,5 @@
 """The trials of a search, which are experiments in folders of their own like jobs of a sweep; and their Pareto set."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Sequence
