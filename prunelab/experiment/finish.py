@@ -15,6 +15,7 @@ from prunelab.errors import need
 from prunelab.experiment import proof
 from prunelab.experiment.bench import Bench
 from prunelab.exports import cost_forms, fingerprint, int8
+from prunelab.exports.checkpoint import WEIGHTS
 from prunelab.exports.network_files import Network
 from prunelab.records import RoundRecord, plain
 from prunelab.tracking.run_folder import RunFolder
@@ -75,8 +76,8 @@ def _pruned(bench: Bench, report: RunFolder, pruned: nn.Module) -> dict[str, For
     with report.problems.part("fingerprint"):
         report.note(fingerprint=fingerprint.of(on_cpu, exports.examples(test)["random"]))
     with report.problems.part("cost"):
-        dense, masked = Form(bench.dense_network().cpu()), cost_forms.masked(on_cpu, report.folder)
-        found = {DENSE: dense, MASKED: masked}
+        masked = Form(on_cpu.eval(), (report.folder / WEIGHTS,))
+        found = {DENSE: Form(bench.dense_network().cpu()), MASKED: masked}
     with report.problems.part("gates"):
         report.gates(gate_savings.measure(pruned, test))
     return found

@@ -8,17 +8,9 @@ from torch import nn
 
 from prunelab.costs.card import Form
 from prunelab.exports import finished_run
-from prunelab.exports.checkpoint import MASKS, WEIGHTS
+from prunelab.exports.checkpoint import MASKS
 from prunelab.exports.formats import FORMATS
 from prunelab.exports.network_files import Network
-
-
-def masked(model: nn.Module, folder: Path) -> Form:
-    """Return the pruned network with all of its layers, whose weights are in `folder` when the form is counted.
-
-    Its masks are for pruning it further, and not counted. The model is moved to the CPU.
-    """
-    return Form(model.cpu().eval(), (folder / WEIGHTS,))
 
 
 def exported(

@@ -124,8 +124,6 @@ def _filled(runs: Sequence[Run], given: Sequence[Mapping[str, str]], keys: Seque
 def _composed_differently(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Return for each of several runs with equal overrides the config keys whose values differ."""
     configs = [_texts(run.config) for run in runs]
-    if all(config == configs[0] for config in configs):
-        return [{} for _ in runs]
     shared = set.intersection(*map(set, configs))  # a key that older runs lack is not a difference
     differ = [key for key in configs[0] if key in shared and len({config[key] for config in configs}) > 1]
     return [{key: config[key] for key in differ} for config in configs]
