@@ -1,12 +1,10 @@
 """Exact counts of a network: parameters, nonzero parameters, multiply-adds, and the layers that do them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +12,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from prunelab.costs.stored_tensors import numbers
 from prunelab.pruning import skipping
+from prunelab.pruning.masks import MaskedTensor
 from prunelab.records import LayerRecord
 from prunelab.runtime.eval_mode import in_eval_mode
-
-if TYPE_CHECKING:
-    from prunelab.pruning.masks import MaskedTensor
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

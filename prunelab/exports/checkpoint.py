@@ -1,10 +1,7 @@
 """Weights and masks as safetensors: what every run leaves, and, with model.json, the portable checkpoint. No pickle."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save as to_bytes
@@ -13,9 +10,7 @@ from torch import Tensor, nn
 from prunelab.costs.stored_tensors import contiguous
 from prunelab.exports import network_files
 from prunelab.exports.network_files import Build, Json, Network
-
-if TYPE_CHECKING:
-    from prunelab.pruning.masks import MaskedTensor
+from prunelab.pruning.masks import MaskedTensor
 
 WEIGHTS, MASKS, DESCRIPTION = "model.safetensors", "masks.safetensors", "model.json"
 

@@ -1,19 +1,18 @@
 """Write a network in several kinds of files; each is loaded again and compared before it is put into its folder."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from prunelab.costs.latency import Run
+from prunelab.data.dataset import Split
 from prunelab.errors import ConfigError
 from prunelab.exports import finished_run, network_files
 from prunelab.exports.checkpoint import MASKS
@@ -22,9 +21,6 @@ from prunelab.exports.formats import FORMATS
 from prunelab.exports.network_files import Network
 from prunelab.runtime import fresh_process
 from prunelab.runtime.user_code import describe
-
-if TYPE_CHECKING:
-    from prunelab.data.dataset import Split
 
 RANDOM, IMAGES = 64, 256  # inputs that outputs are compared on
 INPUTS, OUTPUTS = "inputs.safetensors", "outputs.safetensors"

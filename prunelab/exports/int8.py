@@ -1,27 +1,22 @@
 """Linear layers with 8-bit weights, by torchao: about a quarter of the bytes. Zeros stay zeros."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from prunelab.costs.stored_tensors import contiguous, is_quantized, numbers, stored
+from prunelab.data.dataset import Split
 from prunelab.errors import ConfigError, need
 from prunelab.exports import network_files
 from prunelab.exports.csr import read_directly
 from prunelab.exports.graphs import quiet
 from prunelab.exports.network_files import Build, Json, Network
-
-if TYPE_CHECKING:
-    from prunelab.data.dataset import Split
 
 KINDS = {"int8_weight": "Int8WeightOnlyConfig", "int8_dynamic": "Int8DynamicActivationInt8WeightConfig"}
 STEPS = 127.5  # torchao's scale is the largest weight of a row ÷ 127.5
