@@ -21,7 +21,7 @@ RUN, SWEEP = ("summary.json", "rounds.csv"), "sweep.json"
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("status", "command", "started", "device"), str),
     **dict.fromkeys(("seed", "threads"), int),
-    **dict.fromkeys(("config", "versions", "dense", "final", "baseline"), dict),
+    **dict.fromkeys(("config", "live", "versions", "dense", "final", "baseline"), dict),
     "seconds": (int, float),
     **dict.fromkeys(("cost", "problems"), list),
 }
@@ -58,20 +58,13 @@ class Run:
     @property
     def config(self) -> Mapping[str, Any]:
         """The composed config, in which a live model and live data have names of their own; empty if there is none."""
-        config = self.summary.get("config")
-        if not isinstance(config, dict):
-            return {}
-        return {**config, **{key: {"_target_": name} for key, name in self._live.items() if key in config}}
+        config, live = self.summary.get("config", {}), self.summary.get("live", {})
+        return {**config, **{key: {"_target_": name} for key, name in live.items() if key in config}}
 
     @property
     def given(self) -> tuple[str, ...]:
         """What was given to the run: its overrides, and a live model and live data by their names, as `model=Net`."""
-        return (*self.overrides, *(f"{key}={name}" for key, name in self._live.items()))
-
-    @property
-    def _live(self) -> Mapping[str, Any]:
-        live = self.summary.get("live")
-        return live if isinstance(live, dict) else {}
+        return (*self.overrides, *(f"{key}={name}" for key, name in self.summary.get("live", {}).items()))
 
     @property
     def seconds(self) -> float | None:
@@ -138,8 +131,7 @@ class Run:
         return [row for row in rows if row.get("config") in (None, wanted)]
 
     def _summary_row(self, key: str) -> Numbers:
-        row = self.summary.get(key)
-        return {name: number(value) for name, value in row.items()} if isinstance(row, dict) else {}
+        return {name: number(value) for name, value in self.summary.get(key, {}).items()}
 
 
 def number(value: Any) -> float | None:
