@@ -56,8 +56,8 @@ def time_fresh(runs: Mapping[str, Timeable], inputs: Tensor, references: Mapping
     with tempfile.TemporaryDirectory(prefix="prunelab.") as folder:
         path, threads = Path(folder) / "networks.pt", torch.get_num_threads()
         try:
-            pickled = {name: (None, entry.load) if entry.load else entry for name, entry in runs.items()}
-            torch.save(({name: tuple(entry) for name, entry in pickled.items()}, inputs, dict(references)), path)
+            pickled = {name: (None if entry.load else entry.run, entry.load) for name, entry in runs.items()}
+            torch.save((pickled, inputs, dict(references)), path)
             found = fresh_process.call(time_here, str(path), threads, latency.REPEATS, latency.SECONDS)
         except Exception as error:  # whatever pickling a user's module, or importing it again, raises
             why = f"a fresh one cannot run them: {type(error).__name__}: {one_line(error)[:200]}"

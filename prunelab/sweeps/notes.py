@@ -99,14 +99,14 @@ def lock(folder: Path, job: object, wait: float = -1) -> FileLock | None:
 
 
 @contextmanager
-def locked(folder: Path, job: object) -> Iterator[None]:
-    """Hold a job's lock within the context."""
-    held = lock(folder, job)
-    assert held is not None
+def locked(folder: Path, job: object, wait: float = -1) -> Iterator[bool]:
+    """Hold a job's lock within the context. Yield whether it was acquired; arguments as of `lock`."""
+    held = lock(folder, job, wait)
     try:
-        yield
+        yield held is not None
     finally:
-        held.release()
+        if held is not None:
+            held.release()
 
 
 def claim(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:

@@ -177,12 +177,9 @@ class Search:
 
     def _revive(self, trial: FrozenTrial) -> None:
         """Queue a trial again whose process is gone; give up one that was killed often without a new epoch."""
-        held = lock(self.folder, trial.number, wait=0)
-        if held is None:
-            return
-        try:
-            if not self.study.is_running(trial.number):
-                return  # it ended since the trials were listed
+        with locked(self.folder, trial.number, wait=0) as free:
+            if not free or not self.study.is_running(trial.number):
+                return  # its process is alive, or it ended since the trials were listed
             folder = self.folder / str(trial.number)
             folder.mkdir(exist_ok=True)
             noted = Tries.now(folder)
@@ -192,8 +189,6 @@ class Search:
                 self._refuse(trial.number, TrialState.FAIL, f"its process was killed {killed} times")
             else:
                 self.study.put_back(trial.number)
-        finally:
-            held.release()
 
     def _attempt(self, trial: Trial) -> None:
         try:
