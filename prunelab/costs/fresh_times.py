@@ -83,7 +83,7 @@ def time_here(path: str, threads: int, repeats: int, seconds: float) -> tuple[Ti
     held, inputs, references = torch.load(path, weights_only=False)
     runs = {name: run if load is None else load() for name, (run, load) in held.items()}
     default: Times = {}
-    if _glibc():
+    if platform.libc_ver()[0] == "glibc" and "malloc" not in os.environ.get("LD_PRELOAD", ""):  # none is preloaded
         default = latency.times(runs, inputs, references, min(FEW, repeats), seconds / 2)
         keep_freed_memory()
     return latency.times(runs, inputs, references, repeats, seconds), default
@@ -93,8 +93,3 @@ def keep_freed_memory() -> None:
     """Let glibc's malloc take all memory from the heap and keep it, for as long as this process lives."""
     for parameter, value in KEPT.items():
         ctypes.CDLL(None).mallopt(parameter, value)
-
-
-def _glibc() -> bool:
-    """Return whether malloc is glibc's, and not one that is preloaded."""
-    return platform.libc_ver()[0] == "glibc" and "malloc" not in os.environ.get("LD_PRELOAD", "")

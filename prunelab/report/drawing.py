@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hides its warnings about fonts
 
-INK, MUTED, GRID = "#010101", "#020202", "#030303"  # placeholders for CSS variables, see `_themed`
+INK, MUTED, GRID = "#010101", "#020202", "#030303"  # placeholders for CSS variables, see `_inline`
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid"}
 MARKERS = "oos^DvPX*"  # one per colour, so that curves can be told apart without colours
 STYLE: Any = {
@@ -95,11 +95,6 @@ def _inline(svg: str) -> tuple[str, str]:
     body = re.sub(r'<g id="pl-([a-z]+)">', r'<g class="\1">', body)
     body = re.sub(r'<g id="(?!pl-)[^"]*">', "<g>", body)
     body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
-    return view, _themed(body)
-
-
-def _themed(svg: str) -> str:
-    """Replace placeholder colours by CSS variables, which differ between light, dark and print."""
-    for stand_in, variable in VARIABLES.items():
-        svg = svg.replace(stand_in, f"var(--{variable})")
-    return re.sub(r"#0a0a([0-9a-f]{2})", lambda found: f"var(--s{int(found[1], 16)})", svg)
+    for stand_in, variable in VARIABLES.items():  # which differ between light, dark and print
+        body = body.replace(stand_in, f"var(--{variable})")
+    return view, re.sub(r"#0a0a([0-9a-f]{2})", lambda found: f"var(--s{int(found[1], 16)})", body)

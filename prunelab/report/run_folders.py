@@ -215,17 +215,13 @@ def read_run(folder: Path, overrides: tuple[str, ...] | None = None, sweep: Path
     A run of other overrides counts as missing.
     """
     summary = read_summary(folder)
-    command = _words(str((summary or {}).get("command", "")))
+    try:
+        command = shlex.split((summary or {}).get("command", ""))
+    except ValueError:
+        command = []
     given = tuple(word for word in command[1:] if "=" in word)
     if overrides is not None and command and sorted(given) != sorted(item for item in overrides if "=" in item):
         return Run(folder, overrides, "missing", {}, sweep, matches=False)
     status = "missing" if summary is None else str(summary.get("status", "unfinished"))
     status = "unfinished" if status == "running" else status
     return Run(folder, given if overrides is None else overrides, status, summary or {}, sweep)
-
-
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError:
-        return []

@@ -83,9 +83,13 @@ def take_turns(turns: Iterable[Turn], width: int, interrupt: Callable[[], None])
             running = [turn for turn in running if not turn.ended]
             if any(turn.ended or turn.request is not None for turn in free):
                 continue  # which may have released what others wait for
-            if not any(turn.request is not None for turn in running):
+            alike: dict[Hashable, list[Turn]] = {}
+            for turn in running:
+                if turn.request is not None:
+                    alike.setdefault(turn.request.kind, []).append(turn)
+            if not alike:
                 time.sleep(PAUSE)
-            for group in _alike([turn for turn in running if turn.request is not None]):
+            for group in alike.values():
                 group[0].task = functools.partial(_train, group, width, interrupt)
                 resume(group[0])
             running = [turn for turn in running if not turn.ended]
@@ -94,14 +98,6 @@ def take_turns(turns: Iterable[Turn], width: int, interrupt: Callable[[], None])
             while not turn.ended:  # each raises InterruptedRun where it waits, and writes its checkpoint
                 resume(turn)
         raise
-
-
-def _alike(turns: Sequence[Turn]) -> list[list[Turn]]:
-    """Return the jobs in groups whose steps can be taken as one."""
-    groups: dict[Hashable, list[Turn]] = {}
-    for turn in turns:
-        groups.setdefault(turn.request.kind, []).append(turn)
-    return list(groups.values())
 
 
 def _train(group: Sequence[Turn], width: int, interrupt: Callable[[], None]) -> None:
