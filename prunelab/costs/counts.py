@@ -54,18 +54,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Counts:
-    """The size of a network, counted.
+    """The size of a network; a shared parameter counts once. The columns of a `RoundRecord` say what each field is.
 
     Attributes:
-        sparsity: zeros ÷ all over the masked tensors; 0 without any.
-        sparsity_total: zeros ÷ all over all parameters.
-        nonzero: nonzero parameters; a shared parameter counts once.
-        parameters: all parameters.
-        compression_ratio: parameters ÷ nonzero.
         macs: multiply-adds of one example on the weights of Conv, Linear, recurrent and attention layers. Biases and
             products of activations (attention scores) are not counted.
-        macs_nonzero: the multiply-adds on nonzero weights.
-        theoretical_speedup: macs ÷ macs_nonzero.
 
     Source: Blalock et al. 2020, "What is the state of neural network pruning?", arXiv 2003.03033.
     """

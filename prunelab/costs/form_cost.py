@@ -20,17 +20,13 @@ def _count(title: str) -> Any:
 
 @dataclass(frozen=True)
 class FormCost:
-    """What one form of a network costs.
+    """What one form of a network, such as `dense (torch)` or `compact (onnx)`, costs.
 
     Attributes:
-        form: its name, such as `dense (torch)`, `compact (torch)`, `compact (onnx)`.
         threads: of torch while it was timed.
-        parameters, nonzero: parameters of the network, and nonzero ones.
-        macs, macs_nonzero: multiply-adds of one example on the weights of Conv, Linear, recurrent and attention layers,
-            and those on nonzero weights.
+        macs, macs_nonzero: multiply-adds of one example as in `Counts`, and those on nonzero weights.
         bytes, gzipped: of its files; without files, of its state as a safetensors file.
-        peak_bytes: memory of a forward pass at batch 256; None if it is not known.
-        why_no_peak: why `peak_bytes` is not known, or None.
+        peak_bytes: memory of a forward pass at batch 256; None if it is not known: see `why_no_peak`.
         latency: by batch size; batch sizes that were not timed are missing.
         why_no_faster: why it is not faster than the form `against`, one sentence, or None.
         runtime: what runs it, such as `torch`, `onnx`.
