@@ -8,7 +8,14 @@ from typing import Any
 from prunelab.records import flat
 from prunelab.report.run_folders import Run
 
-NEUTRAL = ("seed", "outputs", "reuse", "trusted", "latency", "baseline")  # keys that change no round
+NEUTRAL = (
+    "seed",
+    "outputs",
+    "reuse",
+    "trusted",
+    "latency",
+    "baseline",
+)  # keys that change no round
 # fmt: off
 DOSES = (  # keys that say how much is pruned
     "amount", "schedule.sparsity", "schedule.compression", "schedule.macs", "strategy.threshold", "strategy.count",
