@@ -30,16 +30,13 @@ def program(network: Network) -> ExportedProgram:
     example = (batch(network.example, EXAMPLES).clone(),)  # a view's whole memory would be stored
     shapes = ({0: torch.export.Dim("batch")},)
     with quiet(), torch.no_grad():
-        try:
-            return torch.export.export(model, example, dynamic_shapes=shapes)
-        except (RuntimeError, ValueError, TypeError):  # for example `len(x)`, which only the strict tracer follows
+        for strict in (False, True):  # only the strict tracer follows `len(x)`, for example
             try:
-                return torch.export.export(model, example, dynamic_shapes=shapes, strict=True)
+                return torch.export.export(model, example, dynamic_shapes=shapes, strict=strict)
             except (RuntimeError, ValueError, TypeError) as error:
-                why = " ".join(str(error).split())[:300]
-                raise ConfigError(
-                    f"export: {type(model).__name__} cannot be traced for any batch size: {why}"
-                ) from error
+                failure = error
+    why = " ".join(str(failure).split())[:300]
+    raise ConfigError(f"export: {type(model).__name__} cannot be traced for any batch size: {why}") from failure
 
 
 def save_program(folder: Path, network: Network) -> None:
