@@ -17,7 +17,7 @@ EPILOG = """\
 The tables of the page are written beside it: report.md, report_results.csv, report_pareto.csv and so on. CSV files
 contain fractions, not percent. Run folders are only read, never changed."""
 DESCRIPTION = "Write one HTML page about runs: accuracy over sparsity, tables, Pareto front, comparisons."
-NEEDED = ("jinja2", "matplotlib", "pandas", "scipy", "statsmodels")
+NEEDED = ("jinja2", "matplotlib", "pandas", "scipy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
