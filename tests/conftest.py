@@ -190,6 +190,7 @@ def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hydra, "compose", quick_hydra.compose)
         patch.setattr(quick_hydra.FileConfigSource, "load_config", quick_hydra.load_config)
+        patch.setattr(quick_hydra.defaults_list, "_create_interpolation_map", quick_hydra.choices_for_interpolation)
         patch.setattr(mnist, "decoded", functools.cache(mnist.decoded))
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(proof, "fresh_process", SimpleNamespace(call=lambda function, *given: function(*given)))
