@@ -1,7 +1,5 @@
 """What the parsers of all subcommands have in common, and how each answers an error."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`prunelab doctor`: what this installation has, what is missing, and the command that mends it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """The page of `prunelab --help`. Hydra would print the same template, but lists the config groups very slowly."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path

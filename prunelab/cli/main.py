@@ -1,7 +1,5 @@
 """The command `prunelab`: choose a subcommand by the first word, or run an experiment."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import re

@@ -1,7 +1,5 @@
 """`prunelab report`: write a report of runs as an HTML page, and its tables as CSV and Markdown."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`prunelab reproduce`: list the published results, or run one as a sweep and compare it with the paper."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 torch is imported inside the task only, so that `--cfg job` and a wrong override answer at once.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

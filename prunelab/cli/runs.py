@@ -1,7 +1,5 @@
 """`prunelab runs`: list the runs that there are, or compare two of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

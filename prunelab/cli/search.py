@@ -1,7 +1,5 @@
 """`prunelab search`: find networks that are accurate and small."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import re

@@ -1,7 +1,5 @@
 """`prunelab stages`: list, verify and remove stored stages."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import errno

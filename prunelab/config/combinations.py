@@ -1,7 +1,5 @@
 """Which choices go together: each combination that means nothing is refused with one sentence."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The table of keys for `prunelab --help`, generated from the schema."""
 
-from __future__ import annotations
-
 import functools
 import textwrap
 from collections.abc import Mapping

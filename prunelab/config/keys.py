@@ -1,7 +1,5 @@
 """What a key of the config is, and the keys of the parts that are chosen by name."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Resolve a composed config into the frozen `Spec`, with all checks that need neither the model nor the data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

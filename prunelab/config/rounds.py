@@ -1,7 +1,5 @@
 """The rounds of an experiment: what its schedule aims at, and how much each round prunes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The rules of `strategy.rules`: how tensors are pruned that are not all pruned alike."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Mapping, Sequence

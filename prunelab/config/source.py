@@ -1,7 +1,5 @@
 """Digests of the source code that a user's class or function comes from, for the names of stages."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.util

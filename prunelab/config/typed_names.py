@@ -1,7 +1,5 @@
 """Dotted names that the user types on the command line; they need no `trusted`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 

@@ -6,8 +6,6 @@ On Linux a server imports torch once, which takes 3 s, and forks for each call. 
 the workers of a sweep, share its server, which ends with the last of them. Elsewhere each call starts a process.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json

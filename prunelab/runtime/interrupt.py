@@ -1,7 +1,5 @@
 """SIGTERM and Ctrl-C: obeyed at the next batch, after a checkpoint is written; in a search, between trials too."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

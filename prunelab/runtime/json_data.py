@@ -1,7 +1,5 @@
 """JSON from anybody, read as plain data: every file that another run, person or machine may have written."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

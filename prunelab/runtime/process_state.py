@@ -1,7 +1,5 @@
 """A context that leaves the process as it was: settings of torch, generators, environment, handlers, current folder."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging
