@@ -25,12 +25,10 @@ DENSE, MASKED, COMPACT = "dense (torch)", "masked (torch)", "compact (torch)"  #
 
 def need_packages(wanted: Finish) -> None:
     """Raise ConfigError if a package that the end of the run needs is not installed."""
-    for extra, packages, asked in (
-        ("onnx", ("onnx", "onnxscript", "onnxruntime"), "export=[onnx]" if "onnx" in wanted.export else ""),
-        ("quantize", ("torchao",), f"quantize={wanted.quantize}" if wanted.quantize is not None else ""),
-    ):
-        if asked:
-            need(extra, *packages, caller=asked)
+    if "onnx" in wanted.export:
+        need("onnx", "onnx", "onnxscript", "onnxruntime", caller="export=[onnx]")
+    if wanted.quantize is not None:
+        need("quantize", "torchao", caller=f"quantize={wanted.quantize}")
 
 
 def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:

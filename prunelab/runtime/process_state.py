@@ -40,8 +40,9 @@ def settings_now() -> Callable[[], None]:
     found = [(read, write, read()) for read, write in _settings()]
 
     def restore() -> None:
-        for setting in reversed(found):
-            _restore(*setting)
+        for read, write, before in reversed(found):
+            if read() != before:
+                write(before)
 
     return restore
 
@@ -91,11 +92,6 @@ def _attribute(owner: Any, name: str) -> Setting:
 
 def _signal(number: int) -> Setting:
     return lambda: signal.getsignal(number), lambda handler: handler is not None and signal.signal(number, handler)
-
-
-def _restore(read: Callable[[], Any], write: Callable[[Any], object], value: Any) -> None:
-    if read() != value:
-        write(value)
 
 
 def _folder() -> Path:
