@@ -1,10 +1,11 @@
 """The command `prunelab`: choose a subcommand by the first word, or run an experiment."""
 
 import difflib
+import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -39,11 +40,7 @@ def main(*words: str) -> NoReturn:
 
 
 def _run(words: Sequence[str], check: Callable[[], None]) -> int:
-    """Run a command line. Return its exit status.
-
-    Args:
-        check: raises if a signal has come.
-    """
+    """Run a command line; `check` raises if a signal has come. Return its exit status."""
     first, *rest = words or [""]
     if first == "--version":
         say(f"prunelab {__version__}")
@@ -56,9 +53,7 @@ def _run(words: Sequence[str], check: Callable[[], None]) -> int:
     if command == "sweep":
         command, arguments = "run", ["--multirun", *arguments]
     if command == "run" and {"-h", "--help"} & set(arguments):
-        from prunelab.cli import help_page
-
-        say(help_page.text(arguments))
+        say(help_page(arguments))
         return 0
     try:
         status = _subcommand(command, arguments)
@@ -83,10 +78,34 @@ def _subcommand(command: str, arguments: Sequence[str]) -> int:
 
 def _suggestion(word: str) -> str:
     """What somebody may have meant by a word that is neither a command nor an override."""
-    from prunelab.cli import help_page
-
-    if choices := [f"{group}={word}" for group, names in help_page.groups() if word in names]:
+    if choices := [f"{group}={word}" for group, names in _groups() if word in names]:
         return f"did you mean {' or '.join(choices)}?"
     if close := difflib.get_close_matches(word, COMMANDS, 1):
         return f"did you mean {close[0]}?"
     return f"must be key=value or one of {', '.join(COMMANDS)}"
+
+
+def help_page(arguments: Sequence[str] = ()) -> str:
+    """Return the page of `prunelab --help`; it lists the groups in the `--config-dir` of the command line, too.
+
+    Hydra would print the same template, but lists the config groups very slowly.
+    """
+    from omegaconf import OmegaConf
+
+    from prunelab.config.compose import folder  # which makes ${help_keys:} known
+
+    page = OmegaConf.create({"hydra": {"help": OmegaConf.load(folder() / "hydra" / "help" / "prunelab.yaml")}})
+    listed = "\n".join(f"{group}: {', '.join(names)}" for group, names in _groups(arguments))
+    return str(page.hydra.help.template).replace("$APP_CONFIG_GROUPS", listed)
+
+
+def _groups(arguments: Sequence[str] = ()) -> Iterator[tuple[str, list[str]]]:
+    """Yield the name and the choices of each config group, without Hydra's own."""
+    from prunelab.config.conf_folder import folder
+
+    words = [part for item in arguments for part in item.split("=", 1)]
+    given = [Path(value) for flag, value in itertools.pairwise(words) if flag in ("--config-dir", "-cd")]
+    found: dict[str, set[str]] = {}
+    for path in (path for top in [folder(), *given] for path in top.glob("*/*.yaml")):
+        found.setdefault(path.parent.name, set()).add(path.stem)
+    yield from ((group, sorted(names)) for group, names in sorted(found.items()) if group != "hydra")

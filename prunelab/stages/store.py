@@ -47,7 +47,10 @@ class Store:
         with self.lock(name):
             if self.reuse and (state := self.load(name)) is not None:
                 return state  # another process was faster
-            self._sweep_up(name)
+            # What a killed process left; with `reuse=false` its checkpoints too.
+            for pattern in (f"{name}.*.tmp", "*.old", f"{name}.work/*.tmp" if self.reuse else f"{name}.work"):
+                for left in self.root.glob(pattern):
+                    shutil.rmtree(left, ignore_errors=True)
             work = Work(self.root / f"{name}.work", name)
             state = stage.compute(work)
             state.stage = name
@@ -91,13 +94,6 @@ class Store:
             yield
         finally:
             lock.release()
-
-    def _sweep_up(self, name: str) -> None:
-        """Remove the temporary folders of a killed process, and with `reuse=false` its checkpoints too."""
-        for left in (*self.root.glob(f"{name}.*.tmp"), *self.root.glob("*.old")):
-            shutil.rmtree(left, ignore_errors=True)
-        for left in self.root.glob(f"{name}.work/*.tmp" if self.reuse else f"{name}.work"):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def sweep_up(root: Path) -> None:
