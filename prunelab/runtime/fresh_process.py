@@ -75,7 +75,10 @@ def call(function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> 
     caller = {"path": sys.path, "folder": str(Path.cwd()), "environment": dict(os.environ)}
     wanted = {"module": function.__module__, "function": function.__name__}
     question = json.dumps({**wanted, "arguments": arguments, "keywords": keywords, **caller}).encode()
-    said = _ask(question + b"\n") if SHARED else _ask_another(question)
+    if SHARED:
+        said = _ask(question + b"\n")
+    else:
+        said = subprocess.run(COMMAND, input=question, env=_environment(), capture_output=True, check=False).stdout
     reply = json.loads(said or '{"error": "the process was killed"}')
     if "error" in reply:
         raise RuntimeError(reply["error"])
@@ -96,10 +99,6 @@ def _ask(question: bytes) -> bytes:
                 share()
         connection.sendall(question)
         return connection.makefile("rb").read()
-
-
-def _ask_another(question: bytes) -> bytes:
-    return subprocess.run(COMMAND, input=question, env=_environment(), capture_output=True, check=False).stdout
 
 
 def _environment() -> dict[str, str]:

@@ -86,8 +86,8 @@ def _if_readable(read: Callable[[], Any], write: Callable[[Any], object]) -> Set
     return value, lambda found: found is not None and write(found)
 
 
-def _attribute(owner: Any, name: str) -> Setting:
-    return lambda: getattr(owner, name), lambda value: setattr(owner, name, value)
+def _attribute(owner: Any, name: str, read: Callable[[Any], Any] = lambda value: value) -> Setting:
+    return lambda: read(getattr(owner, name)), lambda value: setattr(owner, name, value)
 
 
 def _signal(number: int) -> Setting:
@@ -116,8 +116,4 @@ def _logging() -> Iterator[Setting]:
         for name in ("propagate", "disabled"):
             yield _attribute(logger, name)
         for name in ("handlers", "filters"):
-            yield functools.partial(_copied, logger, name), functools.partial(setattr, logger, name)
-
-
-def _copied(logger: logging.Logger, name: str) -> list[Any]:
-    return list(getattr(logger, name))
+            yield _attribute(logger, name, list)

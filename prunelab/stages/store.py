@@ -18,7 +18,6 @@ from prunelab.runtime import turns
 from prunelab.runtime.json_data import parse_json
 from prunelab.stages import files, locks
 from prunelab.stages.checkpoint import Work, verified
-from prunelab.stages.files import StorageError
 from prunelab.stages.stage import Stage, State, name_of
 
 WAIT = (0.05, 0.5)  # seconds to wait before trying a lock again that another process holds: the first wait, the longest
@@ -83,13 +82,11 @@ class Store:
     def lock(self, name: str) -> Iterator[None]:
         """Wait until no other process computes or removes the stage. The kernel releases a killed process's lock."""
         wait, longest = WAIT
-        try:
+        with files.writing(self.root):
             while (lock := locks.hold(self.root / "locks" / f"{name}.lock")) is None:
                 self.interrupt()
                 turns.wait(wait)
                 wait = min(1.5 * wait, longest)  # many that wait would keep the one that computes from computing
-        except OSError as error:
-            raise StorageError(self.root, error) from error
         try:
             yield
         finally:
