@@ -22,13 +22,7 @@ missing the command that installs it. The exit status is 0 if experiments can ru
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table.
-
-    Attributes:
-        name: of the package, extra or folder.
-        state: what there is, or what is wrong.
-        mend: the command or the step that mends it; empty if nothing is missing.
-    """
+    """One line of the table: a package, extra or folder, its state, and what mends it; empty if nothing is missing."""
 
     name: str
     state: str

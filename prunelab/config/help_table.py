@@ -37,11 +37,7 @@ def table() -> str:
 
 
 def _others(name: str, default: object, files: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return what other schedules and strategies set a key to: ` (0.5 with schedule=one_shot)`.
-
-    Args:
-        files: the keys and values that each choice sets.
-    """
+    """Return what the files of other choices set a key to: ` (0.5 with schedule=one_shot)`."""
     found: dict[object, list[str]] = {}
     for choice, values in files.items():
         value = values.get(name)

@@ -34,13 +34,8 @@ def need_packages(wanted: Finish) -> None:
 def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
     """Write the network in every form that the spec asks for, with its cost, and prove that the files hold it.
 
-    A part that fails becomes a problem of the run, and the others are made all the same.
-
-    Args:
-        result: the record of the final round.
-
-    Returns:
-        The compact or the pruned network.
+    A part that fails becomes a problem of the run, and the others are made all the same. Return the compact or the
+    pruned network.
 
     Raises:
         StorageError: if the network cannot be saved.
