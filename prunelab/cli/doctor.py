@@ -114,13 +114,10 @@ def _requirements(extra: str) -> list[Requirement]:
         lines = metadata.requires("prunelab") or []
     except metadata.PackageNotFoundError:
         return []
-    found = [Requirement(line) for line in lines]
-
-    def asked_for(name: str) -> list[Requirement]:
-        return [one for one in found if one.marker is None or one.marker.evaluate({"extra": name})]
-
-    core = asked_for("")
-    return [one for one in asked_for(extra) if one not in core] if extra else core
+    found = [(one, one.marker) for one in map(Requirement, lines)]
+    core = [one for one, marker in found if marker is None or marker.evaluate({"extra": ""})]
+    added = [one for one, marker in found if one not in core and marker and marker.evaluate({"extra": extra})]
+    return added if extra else core
 
 
 def _missing(requirements: Sequence[Requirement]) -> str:

@@ -68,8 +68,7 @@ def _pruned(bench: Bench, report: RunFolder, pruned: nn.Module) -> dict[str, For
     with report.problems.part("fingerprint"):
         report.note(fingerprint=fingerprint.of(on_cpu, exports.examples(test)["random"]))
     with report.problems.part("cost"):
-        dense, masked = Form(bench.dense_network().cpu()), cost_forms.masked(on_cpu, report.folder)
-        found = {DENSE: dense, MASKED: masked}
+        found = {DENSE: Form(bench.dense_network().cpu()), MASKED: cost_forms.masked(on_cpu, report.folder)}
     with report.problems.part("gates"):
         report.gates(gate_savings.measure(pruned, test))
     return found

@@ -111,7 +111,6 @@ def _save(
     rows: list[EpochRecord],
     position: Position,
 ) -> None:
-    """Write a checkpoint."""
     network = {"weights": snapshot(bench.model), "masks": bench.masks.state(), "optimizer": optimizer.state_dict()}
     states = {"callbacks": [callback.state() for callback in callbacks], "recorded": bench.pruner.recorder.state()}
     progress = {"pruned": asdict(pruned), "rows": [plain(row) for row in rows], "position": asdict(position)}
@@ -146,8 +145,6 @@ def _phase(bench: Bench, round: int, until: int | None = None) -> Phase:
 
 
 def _callbacks(bench: Bench, phase: Phase, plan: Round | None, pruned: Pruning) -> list[Callback]:
-    """Return the callbacks of a phase of training."""
-
     def prune_more(step: int) -> None:
         assert plan is not None
         more = prune(bench, phase.round, plan.amounts[step - 1], step)

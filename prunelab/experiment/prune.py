@@ -10,7 +10,7 @@ from prunelab.errors import ConfigError
 from prunelab.experiment.bench import Bench
 from prunelab.experiment.checks import decides
 from prunelab.pruning import skipping
-from prunelab.runtime.seeding import derive, seeded_by
+from prunelab.runtime.seeding import derive, seeded
 from prunelab.runtime.user_code import explained
 
 
@@ -49,7 +49,7 @@ def prune(bench: Bench, round: int, amount: float | None, step: int = 1, macs: f
                 data, reconstruct = partial(bench.sample, round), bench.spec.reconstruct
                 bench.pruner.prune(amount, seed=derive(*parts), data=data, reconstruct=reconstruct)
             return
-        with seeded_by(derive(*parts)):
+        with seeded(*parts):
             bench.layers.remove(amount, losses)
         bench.masks.apply()
 
