@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from prunelab import __version__
-from prunelab.cli.arguments import TRACEBACK_WANTED, failed
+from prunelab.cli.arguments import TRACEBACK_WANTED, failed, stopped
 from prunelab.errors import ConfigError
 from prunelab.runtime import interrupt, streams
 from prunelab.runtime.interrupt import InterruptedRun
@@ -28,9 +28,7 @@ def main(*words: str) -> NoReturn:
         try:
             status = _run([*words, *sys.argv[1:]], check)
         except (InterruptedRun, KeyboardInterrupt) as error:
-            interrupt.ignore()
-            say("prunelab: stopped", error=True)
-            status = int(getattr(error, "exit_status", 130))
+            status = stopped(error)
         except SystemExit as error:
             if isinstance(error.code, str):
                 say(error.code, error=True, one_line=True)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunelab.cli.arguments import failed, parser
+from prunelab.cli.runs import runs_in
 from prunelab.errors import ConfigError, need
-from prunelab.report.run_folders import find_runs
 from prunelab.runtime.streams import say
 from prunelab.stages import files
 from prunelab.text import visible
@@ -34,12 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write(folders: Sequence[Path], out: Path) -> None:
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: no such folder")
-    runs = find_runs(folders)
-    if not runs:
-        raise ConfigError(f"{', '.join(map(str, folders))}: no runs found (no sweep.json, summary.json or rounds.csv)")
+    runs = runs_in(folders)
     need("report", *NEEDED, caller="the report")
     from prunelab.report.page import Report  # imported late: needs the packages of the extra
 
