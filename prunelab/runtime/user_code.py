@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -103,16 +103,11 @@ def explained(key: str, what: str, model: nn.Module | None = None, only: type[Ex
 def running(model: nn.Module | None) -> Iterator[list[str]]:
     """Keep a list of the network's modules that are running, as they are named in messages, the innermost last."""
     modules: list[str] = []
-    handles = [
-        handle
-        for name, module in (() if model is None else model.named_modules())
-        for handle in _follow(module, f"{name or 'its forward'} ({type(module).__name__})", modules)
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, module in () if model is None else model.named_modules():
+            for handle in _follow(module, f"{name or 'its forward'} ({type(module).__name__})", modules):
+                hooks.enter_context(handle)
         yield modules
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _follow(module: nn.Module, name: str, modules: list[str]) -> tuple[RemovableHandle, RemovableHandle]:
