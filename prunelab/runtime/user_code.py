@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -169,10 +170,7 @@ def _calls_module(frames: list[FrameType]) -> bool:
 
 
 def _frames(error: BaseException) -> Frames:
-    found, trace = [], error.__traceback__
-    while trace is not None:
-        found.append((trace.tb_frame, trace.tb_lineno))
-        trace = trace.tb_next
+    found = list(traceback.walk_tb(error.__traceback__))
     hidden = error.__cause__  # a StopIteration ends a generator as a RuntimeError without its frames (PEP 479)
     return found + _frames(hidden) if isinstance(hidden, StopIteration) else found
 
