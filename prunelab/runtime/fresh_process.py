@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prunelab.errors import ConfigError, one_line
 
@@ -119,17 +119,12 @@ def serve(listener: socket.socket, alive: int) -> None:
         with contextlib.suppress(Exception):  # the answer tells of it
             import_module(question["module"])  # of this package: the next questions find it
         if question and os.fork() == 0:
-            _end(connection, question)
+            try:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                connection.sendall(answer(question))
+            finally:
+                os._exit(0)
         connection.close()
-
-
-def _end(connection: socket.socket, question: dict[str, Any]) -> NoReturn:
-    """Answer in a forked process, and end it."""
-    try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        connection.sendall(answer(question))
-    finally:
-        os._exit(0)
 
 
 def answer(question: dict[str, Any]) -> bytes:
