@@ -1,7 +1,5 @@
 """The proof at the end of a run: what was saved is loaded again in a fresh process, counted, and evaluated again."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory

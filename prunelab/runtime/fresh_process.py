@@ -6,8 +6,6 @@ On Linux a server imports torch once, which takes 3 s, and forks for each call. 
 the workers of a sweep, share its server, which ends with the last of them. Elsewhere each call starts a process.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json
@@ -22,7 +20,7 @@ import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prunelab.errors import ConfigError, one_line
 
@@ -77,7 +75,10 @@ def call(function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> 
     caller = {"path": sys.path, "folder": str(Path.cwd()), "environment": dict(os.environ)}
     wanted = {"module": function.__module__, "function": function.__name__}
     question = json.dumps({**wanted, "arguments": arguments, "keywords": keywords, **caller}).encode()
-    said = _ask(question + b"\n") if SHARED else _ask_another(question)
+    if SHARED:
+        said = _ask(question + b"\n")
+    else:
+        said = subprocess.run(COMMAND, input=question, env=_environment(), capture_output=True, check=False).stdout
     reply = json.loads(said or '{"error": "the process was killed"}')
     if "error" in reply:
         raise RuntimeError(reply["error"])
@@ -100,10 +101,6 @@ def _ask(question: bytes) -> bytes:
         return connection.makefile("rb").read()
 
 
-def _ask_another(question: bytes) -> bytes:
-    return subprocess.run(COMMAND, input=question, env=_environment(), capture_output=True, check=False).stdout
-
-
 def _environment() -> dict[str, str]:
     found = os.pathsep.join(path for path in sys.path if path)
     return {**os.environ, "PYTHONPATH": found, "PYTHONSAFEPATH": "1"}  # no file of the current folder hides a package
@@ -122,17 +119,12 @@ def serve(listener: socket.socket, alive: int) -> None:
         with contextlib.suppress(Exception):  # the answer tells of it
             import_module(question["module"])  # of this package: the next questions find it
         if question and os.fork() == 0:
-            _end(connection, question)
+            try:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                connection.sendall(answer(question))
+            finally:
+                os._exit(0)
         connection.close()
-
-
-def _end(connection: socket.socket, question: dict[str, Any]) -> NoReturn:
-    """Answer in a forked process, and end it."""
-    try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        connection.sendall(answer(question))
-    finally:
-        os._exit(0)
 
 
 def answer(question: dict[str, Any]) -> bytes:

@@ -1,7 +1,5 @@
 """A context that leaves the process as it was: settings of torch, generators, environment, handlers, current folder."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging
@@ -42,8 +40,9 @@ def settings_now() -> Callable[[], None]:
     found = [(read, write, read()) for read, write in _settings()]
 
     def restore() -> None:
-        for setting in reversed(found):
-            _restore(*setting)
+        for read, write, before in reversed(found):
+            if read() != before:
+                write(before)
 
     return restore
 
@@ -87,17 +86,12 @@ def _if_readable(read: Callable[[], Any], write: Callable[[Any], object]) -> Set
     return value, lambda found: found is not None and write(found)
 
 
-def _attribute(owner: Any, name: str) -> Setting:
-    return lambda: getattr(owner, name), lambda value: setattr(owner, name, value)
+def _attribute(owner: Any, name: str, read: Callable[[Any], Any] = lambda value: value) -> Setting:
+    return lambda: read(getattr(owner, name)), lambda value: setattr(owner, name, value)
 
 
 def _signal(number: int) -> Setting:
     return lambda: signal.getsignal(number), lambda handler: handler is not None and signal.signal(number, handler)
-
-
-def _restore(read: Callable[[], Any], write: Callable[[Any], object], value: Any) -> None:
-    if read() != value:
-        write(value)
 
 
 def _folder() -> Path:
@@ -122,8 +116,4 @@ def _logging() -> Iterator[Setting]:
         for name in ("propagate", "disabled"):
             yield _attribute(logger, name)
         for name in ("handlers", "filters"):
-            yield functools.partial(_copied, logger, name), functools.partial(setattr, logger, name)
-
-
-def _copied(logger: logging.Logger, name: str) -> list[Any]:
-    return list(getattr(logger, name))
+            yield _attribute(logger, name, list)
