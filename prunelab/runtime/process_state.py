@@ -86,8 +86,8 @@ def _if_readable(read: Callable[[], Any], write: Callable[[Any], object]) -> Set
     return value, lambda found: found is not None and write(found)
 
 
-def _attribute(owner: Any, name: str, read: Callable[[Any], Any] = lambda value: value) -> Setting:
-    return lambda: read(getattr(owner, name)), lambda value: setattr(owner, name, value)
+def _attribute(owner: Any, name: str) -> Setting:
+    return lambda: getattr(owner, name), lambda value: setattr(owner, name, value)
 
 
 def _signal(number: int) -> Setting:
@@ -112,8 +112,13 @@ def _logging() -> Iterator[Setting]:
     logging.getLogger("prunelab")  # which may not exist yet: a logger that is made later is not restored
     known = logging.root.manager.loggerDict.values()
     for logger in [logging.root, *(one for one in known if isinstance(one, logging.Logger))]:
-        yield functools.partial(getattr, logger, "level"), logger.setLevel
-        for name in ("propagate", "disabled"):
-            yield _attribute(logger, name)
-        for name in ("handlers", "filters"):
-            yield _attribute(logger, name, list)
+        yield functools.partial(_logger, logger), functools.partial(_set_logger, logger)
+
+
+def _logger(logger: logging.Logger) -> tuple[Any, ...]:
+    return logger.level, logger.propagate, logger.disabled, list(logger.handlers), list(logger.filters)
+
+
+def _set_logger(logger: logging.Logger, found: tuple[Any, ...]) -> None:
+    level, logger.propagate, logger.disabled, logger.handlers, logger.filters = found
+    logger.setLevel(level)
