@@ -1,7 +1,5 @@
 """`prunelab export RUN [KIND ...]`: write a finished run's network in file formats for other programs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from prunelab.cli.arguments import failed, run_parser

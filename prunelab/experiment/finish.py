@@ -26,24 +26,17 @@ DENSE, MASKED, COMPACT = "dense (torch)", "masked (torch)", "compact (torch)"  #
 
 def need_packages(wanted: Finish) -> None:
     """Raise ConfigError if a package that the end of the run needs is not installed."""
-    for extra, packages, asked in (
-        ("onnx", ("onnx", "onnxscript", "onnxruntime"), "export=[onnx]" if "onnx" in wanted.export else ""),
-        ("quantize", ("torchao",), f"quantize={wanted.quantize}" if wanted.quantize is not None else ""),
-    ):
-        if asked:
-            need(extra, *packages, caller=asked)
+    if "onnx" in wanted.export:
+        need("onnx", "onnx", "onnxscript", "onnxruntime", caller="export=[onnx]")
+    if wanted.quantize is not None:
+        need("quantize", "torchao", caller=f"quantize={wanted.quantize}")
 
 
 def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
     """Write the network in every form that the spec asks for, with its cost, and prove that the files hold it.
 
-    A part that fails becomes a problem of the run, and the others are made all the same.
-
-    Args:
-        result: the record of the final round.
-
-    Returns:
-        The compact or the pruned network.
+    A part that fails becomes a problem of the run, and the others are made all the same. Return the compact or the
+    pruned network.
 
     Raises:
         StorageError: if the network cannot be saved.

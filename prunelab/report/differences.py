@@ -5,8 +5,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from prunelab.report.curves import Curve, Point, mean_and_error
 from prunelab.report.groups import unlike
@@ -100,9 +100,11 @@ def holm(found: Iterable[Difference]) -> list[Difference]:
     5%. Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
     found = list(found)
-    known = [d.p for d in found if d.p is not None]
-    corrected = iter(multipletests(known, method="holm")[1] if known else ())
-    return [d if d.p is None else replace(d, p=float(next(corrected))) for d in found]
+    known = np.array([d.p for d in found if d.p is not None])
+    order, corrected = known.argsort(), np.empty_like(known)
+    corrected[order] = np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)).clip(max=1)
+    remaining = iter(corrected.tolist())
+    return [d if d.p is None else replace(d, p=next(remaining)) for d in found]
 
 
 def tested(found: Iterable[Difference]) -> int:
