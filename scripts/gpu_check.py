@@ -36,7 +36,7 @@ PARTS: dict[str, tuple[Callable[[Setting], Figures], int]] = {  # with the time 
     "cuda_graph": (cuda_graph, 60),
     "precision": (precision, 60),
     "several": (several, 150),
-    "batched_sweep": (batched_sweep, 200),
+    "batched_sweep": (batched_sweep, 420),
     "suite": (suite, 180),
 }
 TITLES = {

@@ -18,8 +18,7 @@ from site_choices import AXES, Choice, choices, keys_of, keys_of_group
 from site_markdown import parse, table
 
 import prunelab
-from prunelab.cli import help_page
-from prunelab.cli.main import COMMANDS
+from prunelab.cli.main import COMMANDS, help_page
 from prunelab.reproduce.reference import presets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,7 +172,7 @@ def commands() -> Iterator[tuple[str, ...]]:
 def help_of(command: str, *words: str) -> str:
     """Return what a command prints for `--help`."""
     if command in ("run", "sweep"):
-        return help_page.text().rstrip()
+        return help_page().rstrip()
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit), mock.patch.dict(os.environ, COLUMNS="100"):
         import_module(f"prunelab.cli.{command}").main([*words, "--help"])

@@ -5,7 +5,10 @@ import gc
 import importlib
 import os
 
+import torch
+
 from prunelab import compose
+from prunelab.costs import card
 from prunelab.data import mnist
 from prunelab.data.cache import cache_folder
 from prunelab.tracking import tensorboard
@@ -27,5 +30,7 @@ drawn = accuracy_figure({"": [Dot(0, 0)]}, {})
 mnist.decoded = functools.cache(mnist.decoded)
 mnist.decoded(cache_folder() / "mnist.safetensors")
 tensorboard.accuracy_figure = lambda series, dense: drawn
+tensorboard.mask_image = lambda mask: mask.new_zeros((1, 1), dtype=torch.uint8)
+card.GZIP_LEVEL = 1
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)

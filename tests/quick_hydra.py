@@ -6,14 +6,21 @@ import copy
 import functools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import hydra
+from hydra._internal import defaults_list
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.default_element import InputDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from prunelab.config.conf_folder import folder
 
 IN_FULL = hydra.compose
+LOAD = FileConfigSource.load_config
+INTERPOLATION = defaults_list._create_interpolation_map
 GROUPS = {path.name for path in folder().iterdir()}
 VALUE = re.compile(r"(?!hydra\.)(\w+)(\.\w+)*=")
 
@@ -31,6 +38,23 @@ def compose(name: str, overrides: Sequence[str], **more: bool) -> DictConfig:
     except Exception:
         return IN_FULL(name, list(overrides))
     return config
+
+
+def choices_for_interpolation(overrides: object, defaults: Sequence[InputDefault], self_added: bool) -> DictConfig:
+    """Return the choices that `${...}` in a defaults list may name; none where there is no such name."""
+    named = any("${" in str(item.__dict__) for item in defaults)
+    return INTERPOLATION(overrides, defaults, self_added) if named else OmegaConf.create()
+
+
+def load_config(source: FileConfigSource, config_path: str) -> ConfigResult:
+    """Return what `source.load_config` returns; the files of conf/ are read once."""
+    own = Path(source.path) == folder()
+    return copy.deepcopy(_loaded(source.provider, config_path)) if own else LOAD(source, config_path)
+
+
+@functools.cache
+def _loaded(provider: str, config_path: str) -> ConfigResult:
+    return LOAD(FileConfigSource(provider, str(folder())), config_path)
 
 
 @functools.cache

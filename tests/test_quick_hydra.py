@@ -9,13 +9,20 @@ from prunelab.config.compose import own_hydra
 
 def both(overrides, **more):
     """What the quick form and Hydra itself return, or the error that they raise."""
-    for compose in (quick_hydra.compose, quick_hydra.IN_FULL):
+    for compose in (quick_hydra.compose, hydra_itself):
         try:
             with own_hydra():
                 config = compose("config", list(overrides), **more)
             yield OmegaConf.to_yaml(config), OmegaConf.is_struct(config)
         except Exception as error:
             yield type(error), str(error), str(error.__cause__)
+
+
+def hydra_itself(*given, **more):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quick_hydra.FileConfigSource, "load_config", quick_hydra.LOAD)
+        patch.setattr(quick_hydra.defaults_list, "_create_interpolation_map", quick_hydra.INTERPOLATION)
+        return quick_hydra.IN_FULL(*given, **more)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """What the parsers of all subcommands have in common, and how each answers an error."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path
 
+from prunelab.runtime import interrupt
 from prunelab.runtime.streams import say
 
 # Whether the user wants the traceback of an error. Read at once: an experiment sets the variable for Hydra.
@@ -27,6 +26,13 @@ def run_parser(command: str, description: str, epilog: str = "") -> argparse.Arg
     trusted = "your package that the model comes from"
     made.add_argument("--trusted", action="append", default=[], metavar="PACKAGE", help=trusted)
     return made
+
+
+def stopped(error: BaseException, then: str = "") -> int:
+    """Say that a signal has ended the command. Return the exit status: 130 after Ctrl-C, 143 after SIGTERM."""
+    interrupt.ignore()
+    say(f"prunelab: stopped{then}", error=True)
+    return int(getattr(error, "exit_status", 130))
 
 
 def failed(error: object) -> int:

@@ -1,7 +1,5 @@
 """`prunelab doctor`: what this installation has, what is missing, and the command that mends it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,13 +22,7 @@ missing the command that installs it. The exit status is 0 if experiments can ru
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table.
-
-    Attributes:
-        name: of the package, extra or folder.
-        state: what there is, or what is wrong.
-        mend: the command or the step that mends it; empty if nothing is missing.
-    """
+    """One line of the table: a package, extra or folder, its state, and what mends it; empty if nothing is missing."""
 
     name: str
     state: str
@@ -122,13 +114,10 @@ def _requirements(extra: str) -> list[Requirement]:
         lines = metadata.requires("prunelab") or []
     except metadata.PackageNotFoundError:
         return []
-    found = [Requirement(line) for line in lines]
-
-    def asked_for(name: str) -> list[Requirement]:
-        return [one for one in found if one.marker is None or one.marker.evaluate({"extra": name})]
-
-    core = asked_for("")
-    return [one for one in asked_for(extra) if one not in core] if extra else core
+    found = [(one, one.marker) for one in map(Requirement, lines)]
+    core = [one for one, marker in found if marker is None or marker.evaluate({"extra": ""})]
+    added = [one for one, marker in found if one not in core and marker and marker.evaluate({"extra": extra})]
+    return added if extra else core
 
 
 def _missing(requirements: Sequence[Requirement]) -> str:

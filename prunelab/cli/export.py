@@ -1,7 +1,5 @@
 """`prunelab export RUN [KIND ...]`: write a finished run's network in file formats for other programs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from prunelab.cli.arguments import failed, run_parser
@@ -32,11 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     from prunelab.compaction import compact_files
+    from prunelab.costs import form_cost
     from prunelab.costs.card import cost_card
     from prunelab.exports import cost_forms, export_files, finished_run
     from prunelab.exports.formats import FORMATS
     from prunelab.runtime import device
-    from prunelab.tracking import cost_table, run_lock
+    from prunelab.tracking import run_lock
 
     kinds, folder, trusted = options.kinds or list(FORMATS), options.folder, options.trusted
     try:
@@ -57,5 +56,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kinds, model = [row.kind for row in done], small or network.model
         named = cost_forms.exported(folder, model, kinds, trusted, compact=small is not None)
         rows = cost_card({**given, **named}, export_files.examples(test)["test"], not options.no_timing)
-        say(f"\n{cost_table.table(rows)}")
+        say(f"\n{form_cost.table(rows)}")
     return max(map(failed, wrong), default=0)

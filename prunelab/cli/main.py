@@ -1,18 +1,17 @@
 """The command `prunelab`: choose a subcommand by the first word, or run an experiment."""
 
-from __future__ import annotations
-
 import difflib
+import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 from prunelab import __version__
-from prunelab.cli.arguments import TRACEBACK_WANTED, failed
+from prunelab.cli.arguments import TRACEBACK_WANTED, failed, stopped
 from prunelab.errors import ConfigError
 from prunelab.runtime import interrupt, streams
 from prunelab.runtime.interrupt import InterruptedRun
@@ -29,9 +28,7 @@ def main(*words: str) -> NoReturn:
         try:
             status = _run([*words, *sys.argv[1:]], check)
         except (InterruptedRun, KeyboardInterrupt) as error:
-            interrupt.ignore()
-            say("prunelab: stopped", error=True)
-            status = int(getattr(error, "exit_status", 130))
+            status = stopped(error)
         except SystemExit as error:
             if isinstance(error.code, str):
                 say(error.code, error=True, one_line=True)
@@ -41,11 +38,7 @@ def main(*words: str) -> NoReturn:
 
 
 def _run(words: Sequence[str], check: Callable[[], None]) -> int:
-    """Run a command line. Return its exit status.
-
-    Args:
-        check: raises if a signal has come.
-    """
+    """Run a command line; `check` raises if a signal has come. Return its exit status."""
     first, *rest = words or [""]
     if first == "--version":
         say(f"prunelab {__version__}")
@@ -58,9 +51,7 @@ def _run(words: Sequence[str], check: Callable[[], None]) -> int:
     if command == "sweep":
         command, arguments = "run", ["--multirun", *arguments]
     if command == "run" and {"-h", "--help"} & set(arguments):
-        from prunelab.cli import help_page
-
-        say(help_page.text(arguments))
+        say(help_page(arguments))
         return 0
     try:
         status = _subcommand(command, arguments)
@@ -85,10 +76,34 @@ def _subcommand(command: str, arguments: Sequence[str]) -> int:
 
 def _suggestion(word: str) -> str:
     """What somebody may have meant by a word that is neither a command nor an override."""
-    from prunelab.cli import help_page
-
-    if choices := [f"{group}={word}" for group, names in help_page.groups() if word in names]:
+    if choices := [f"{group}={word}" for group, names in _groups() if word in names]:
         return f"did you mean {' or '.join(choices)}?"
     if close := difflib.get_close_matches(word, COMMANDS, 1):
         return f"did you mean {close[0]}?"
     return f"must be key=value or one of {', '.join(COMMANDS)}"
+
+
+def help_page(arguments: Sequence[str] = ()) -> str:
+    """Return the page of `prunelab --help`; it lists the groups in the `--config-dir` of the command line, too.
+
+    Hydra would print the same template, but lists the config groups very slowly.
+    """
+    from omegaconf import OmegaConf
+
+    from prunelab.config.compose import folder  # which makes ${help_keys:} known
+
+    page = OmegaConf.create({"hydra": {"help": OmegaConf.load(folder() / "hydra" / "help" / "prunelab.yaml")}})
+    listed = "\n".join(f"{group}: {', '.join(names)}" for group, names in _groups(arguments))
+    return str(page.hydra.help.template).replace("$APP_CONFIG_GROUPS", listed)
+
+
+def _groups(arguments: Sequence[str] = ()) -> Iterator[tuple[str, list[str]]]:
+    """Yield the name and the choices of each config group, without Hydra's own."""
+    from prunelab.config.conf_folder import folder
+
+    words = [part for item in arguments for part in item.split("=", 1)]
+    given = [Path(value) for flag, value in itertools.pairwise(words) if flag in ("--config-dir", "-cd")]
+    found: dict[str, set[str]] = {}
+    for path in (path for top in [folder(), *given] for path in top.glob("*/*.yaml")):
+        found.setdefault(path.parent.name, set()).add(path.stem)
+    yield from ((group, sorted(names)) for group, names in sorted(found.items()) if group != "hydra")

@@ -1,14 +1,12 @@
 """`prunelab report`: write a report of runs as an HTML page, and its tables as CSV and Markdown."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from prunelab.cli.arguments import failed, parser
+from prunelab.cli.runs import runs_in
 from prunelab.errors import ConfigError, need
-from prunelab.report.run_folders import find_runs
 from prunelab.runtime.streams import say
 from prunelab.stages import files
 from prunelab.text import visible
@@ -17,7 +15,7 @@ EPILOG = """\
 The tables of the page are written beside it: report.md, report_results.csv, report_pareto.csv and so on. CSV files
 contain fractions, not percent. Run folders are only read, never changed."""
 DESCRIPTION = "Write one HTML page about runs: accuracy over sparsity, tables, Pareto front, comparisons."
-NEEDED = ("jinja2", "matplotlib", "pandas", "scipy", "statsmodels")
+NEEDED = ("jinja2", "matplotlib", "pandas", "scipy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,30 +24,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     top.add_argument("folders", nargs="+", type=Path, metavar="folder", help="a run, a sweep, or a folder of them")
     top.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the first folder)")
     options = top.parse_args(arguments)
-    for folder in options.folders:
-        if not folder.is_dir():
-            sys.exit(failed(f"{folder}: no such folder"))
-    runs = find_runs(options.folders)
-    if not runs:
-        folders = ", ".join(map(str, options.folders))
-        sys.exit(failed(f"{folders}: no runs found (no sweep.json, summary.json or rounds.csv)"))
     out = options.out or options.folders[0] / "report.html"
     try:
-        need("report", *NEEDED, caller="the report")
-    except ConfigError as error:
-        sys.exit(failed(error))
-    from prunelab.report.page import Report  # imported late: needs the packages of the extra
-
-    report = Report(runs, options.folders)
-    try:
-        hint = "--out chooses another"
-        with files.writing(out.parent, hint):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            texts = {out: report.html(), out.with_suffix(".md"): report.markdown()}
-            texts |= {out.with_name(f"{out.stem}_{table.name}.csv"): table.csv() for table in report.tables.values()}
-            for path, text in texts.items():
-                files.write_file(path, visible(text).encode(), hint)
-    except files.StorageError as error:
+        _write(options.folders, out)
+    except (ConfigError, files.StorageError) as error:
         sys.exit(failed(error))
     say(out)
     return 0
+
+
+def _write(folders: Sequence[Path], out: Path) -> None:
+    runs = runs_in(folders)
+    need("report", *NEEDED, caller="the report")
+    from prunelab.report.page import Report  # imported late: needs the packages of the extra
+
+    report, hint = Report(runs, folders), "--out chooses another"
+    with files.writing(out.parent, hint):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        texts = {out: report.html(), out.with_suffix(".md"): report.markdown()}
+        texts |= {out.with_name(f"{out.stem}_{table.name}.csv"): table.csv() for table in report.tables.values()}
+        for path, text in texts.items():
+            files.write_file(path, visible(text).encode(), hint)

@@ -1,7 +1,5 @@
 """`prunelab reproduce`: list the published results, or run one as a sweep and compare it with the paper."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,11 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def listing() -> str:
     """Return the table of the presets."""
-    rows = []
-    for name in presets():
-        one = reference(name)
-        minutes = f"{one.minutes:g} min"
-        rows.append([name, one.arxiv, one.where, minutes, one.claim])
+    named = [(name, reference(name)) for name in presets()]
+    rows = [[name, one.arxiv, one.where, f"{one.minutes:g} min", one.claim] for name, one in named]
     head = ["preset", "arXiv", "where", "time per seed", "claim"]
     return f"{table(head, rows, left=5)}\n\nconf/{GROUP}/ has the recipes"
 

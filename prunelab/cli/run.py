@@ -3,8 +3,6 @@
 torch is imported inside the task only, so that `--cfg job` and a wrong override answer at once.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
@@ -17,13 +15,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelab.cli.arguments import TRACEBACK_WANTED, failed
+from prunelab.cli.arguments import TRACEBACK_WANTED, failed, stopped
 from prunelab.config import check as checking
 from prunelab.config import compose as composing
 from prunelab.config import foreign, messages
 from prunelab.errors import ConfigError
 from prunelab.runtime import device, streams
-from prunelab.runtime import interrupt as signals
+from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.runtime.streams import say
 from prunelab.stages.files import StorageError
 from prunelab.sweeps import job, launchers
@@ -77,13 +75,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         while sweep.go_on(killed=_start(arguments, sweep)):
             pass
-    except (KeyboardInterrupt, signals.InterruptedRun) as error:
+    except (KeyboardInterrupt, InterruptedRun) as error:
         sweep.end()
         over = getattr(error, "late", False) and not sweep.started
-        rest = "the run was complete already" if over else "the same command goes on from here"
-        signals.ignore()
-        say(f"prunelab: stopped; {rest}", error=True)
-        return int(getattr(error, "exit_status", 130))
+        return stopped(error, "; the run was complete already" if over else "; the same command goes on from here")
     return 0 if sweep.end() else 1
 
 

@@ -1,7 +1,5 @@
 """`prunelab runs`: list the runs that there are, or compare two of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +18,16 @@ examples:
   prunelab runs
   prunelab runs outputs/sweeps
   prunelab runs outputs/2026-11-26/10-00-00 outputs/2026-11-26/10-05-00"""
+
+
+def runs_in(folders: Sequence[Path]) -> list[Run]:
+    """Return the runs in folders; raise ConfigError if one is not there, or there are no runs."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder")
+    if runs := find_runs(folders):
+        return runs
+    raise ConfigError(f"{', '.join(map(str, folders))}: no runs found (no sweep.json, summary.json or rounds.csv)")
 
 
 def listing(runs: Sequence[Run]) -> str:
@@ -64,15 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     top = parser("runs", DESCRIPTION, EPILOG)
     top.add_argument("folders", nargs="*", type=Path, metavar="folder", help="a folder of runs, or two runs")
     folders = top.parse_args(arguments).folders or [Path("outputs")]
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: no such folder")
+    runs = runs_in(folders)
     single = [folder for folder in folders if (folder / "summary.json").is_file()]
-    if len(folders) == 2 and len(single) == 2:
-        say(comparison(*map(read_run, folders)))
-        return 0
-    runs = find_runs(folders)
-    if not runs:
-        raise ConfigError(f"{', '.join(map(str, folders))}: no runs found")
-    say(listing(runs))
+    say(comparison(*map(read_run, folders)) if len(folders) == len(single) == 2 else listing(runs))
     return 0

@@ -1,7 +1,5 @@
 """`prunelab search`: find networks that are accurate and small."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import re
@@ -10,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from prunelab.cli.arguments import failed, parser
+from prunelab.cli.arguments import failed, parser, stopped
 from prunelab.config import compose as composing
 from prunelab.errors import ConfigError, need
 from prunelab.runtime import interrupt
@@ -113,6 +111,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, OSError) as error:
         return failed(error)
     except (KeyboardInterrupt, InterruptedRun) as error:
-        interrupt.ignore()
-        say("prunelab: stopped; the same command goes on from here", error=True)
-        return int(getattr(error, "exit_status", 130))
+        return stopped(error, "; the same command goes on from here")

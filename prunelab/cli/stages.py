@@ -1,7 +1,5 @@
 """`prunelab stages`: list, verify and remove stored stages."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import errno
@@ -103,7 +101,7 @@ def remove(root: Path, selected: Sequence[Entry]) -> int:
     """Remove stages that no process is computing. Return the number of removed stages."""
     gone = 0
     for entry in selected:
-        try:
+        with files.writing(entry.folder):
             lock = locks.hold(root / "locks" / f"{entry.name}.lock")
             if lock is None:
                 say(f"{entry.name[:12]} is in use and stays", error=True)
@@ -113,8 +111,6 @@ def remove(root: Path, selected: Sequence[Entry]) -> int:
             if not whole:
                 raise PermissionError(errno.EACCES, "some of its files cannot be removed")
             gone += 1
-        except OSError as error:
-            raise files.StorageError(entry.folder, error) from error
     return gone
 
 

@@ -1,7 +1,5 @@
 """Which classes and functions the config may name by dotted names: those in `conf/`, and what the user trusts."""
 
-from __future__ import annotations
-
 import functools
 import pkgutil
 import re

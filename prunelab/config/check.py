@@ -1,7 +1,5 @@
 """The check of a composed config against the schema: all that can be known without torch, the model or the data."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass

@@ -1,7 +1,5 @@
 """Which choices go together: each combination that means nothing is refused with one sentence."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 
@@ -23,11 +21,7 @@ Amounts = dict[str, "float | None"]  # by how a message quotes them
 
 
 def check_combination(spec: Spec) -> None:
-    """Check granularity, allocation, criterion, strategy and amounts against each other.
-
-    Raises:
-        ConfigError: for a combination that means nothing.
-    """
+    """Raise ConfigError where granularity, allocation, criterion, strategy and amounts mean nothing together."""
     strategy = spec.strategy
     if strategy.layers:
         why = "strategy=layer removes whole layers"

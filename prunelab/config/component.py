@@ -1,7 +1,5 @@
 """A class or function that the config names by `_target_`, with its options, checked against its signature."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Composing a config from `conf/` with Hydra; run folders; and the command line that this process was given."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

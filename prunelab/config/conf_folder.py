@@ -1,7 +1,5 @@
 """The folder `conf/`, and what its groups offer."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The digest of a config, by which a run folder and its rows are known to be of one experiment."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

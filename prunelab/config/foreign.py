@@ -3,8 +3,6 @@
 What runs besides the experiment, where files are written and who is trusted is said by prunelab and the command line.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

@@ -1,7 +1,5 @@
 """The table of keys for `prunelab --help`, generated from the schema."""
 
-from __future__ import annotations
-
 import functools
 import textwrap
 from collections.abc import Mapping
@@ -39,11 +37,7 @@ def table() -> str:
 
 
 def _others(name: str, default: object, files: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return what other schedules and strategies set a key to: ` (0.5 with schedule=one_shot)`.
-
-    Args:
-        files: the keys and values that each choice sets.
-    """
+    """Return what the files of other choices set a key to: ` (0.5 with schedule=one_shot)`."""
     found: dict[object, list[str]] = {}
     for choice, values in files.items():
         value = values.get(name)
@@ -54,12 +48,10 @@ def _others(name: str, default: object, files: Mapping[str, Mapping[str, Any]]) 
 
 
 def defaults() -> dict[str, Any]:
-    """Return the values that the default choices of the config groups set, by dotted keys of at most two names."""
+    """Return the values that the default choices of the config groups set, by dotted keys."""
     found: dict[str, Any] = {}
     for entry in OmegaConf.load(folder() / "config.yaml").defaults:
         for group, choice in entry.items() if isinstance(entry, DictConfig) else ():
             if choice is not None and "override" not in str(group):
-                for key, value in content(str(group), choice).items():
-                    nested = isinstance(value, dict)
-                    found |= {f"{key}.{name}": v for name, v in value.items()} if nested else {key: value}
+                found |= flat(content(str(group), choice))
     return found

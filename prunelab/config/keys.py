@@ -1,7 +1,5 @@
 """What a key of the config is, and the keys of the parts that are chosen by name."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass, field
@@ -22,18 +20,18 @@ class Key:
 
     Attributes:
         name: dotted, such as `train.epochs`.
-        default: of the key; None where the chosen YAML file sets it.
         meaning: one line.
         allowed: the values, in words. A range in it (see `RANGE`) and "whole number" are what `fits` checks.
+        default: of the key; None where the chosen YAML file sets it.
         choices: the only values (of the elements, for a list), beside null, as regular expressions; empty: any.
 
     A length that may be in epochs may be in iterations too: `500it`.
     """
 
     name: str
-    default: object
     meaning: str
     allowed: str
+    default: object = None
     choices: tuple[str, ...] = ()
 
     def fits(self, value: object) -> bool:
@@ -65,7 +63,7 @@ def key(default: Any, meaning: str, allowed: str = "", choices: tuple[str, ...] 
     """
     allowed = allowed or ("true or false" if isinstance(default, bool) else ", ".join(("null", *choices)))
     made = default() if callable(default) else default
-    metadata = {"key": Key("", made, meaning, allowed, choices)}
+    metadata = {"key": Key("", meaning, allowed, made, choices)}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -75,94 +73,82 @@ def key(default: Any, meaning: str, allowed: str = "", choices: tuple[str, ...] 
 PART_KEYS = (
     Key(
         "model.checkpoint",
-        None,
         "trained weights that replace dense training",
         "null or a file: .safetensors, or a state dict by torch.save; or the folder of a run, an export or a stage",
     ),
     Key(
         "criterion.iterations",
-        1,
         "number of steps of a round; each computes the scores anew and removes the same fraction of what is left",
         "a whole number ≥ 1, at most 1000",
+        default=1,
     ),
-    Key("criterion.examples", None, "training examples that the criterion sees", "a whole number of examples ≥ 1"),
-    Key("schedule.rounds", None, "rounds; each prunes, rewinds and fine-tunes", "a whole number ≥ 1, at most 10000"),
+    Key("criterion.examples", "training examples that the criterion sees", "a whole number of examples ≥ 1"),
+    Key("schedule.rounds", "rounds; each prunes, rewinds and fine-tunes", "a whole number ≥ 1, at most 10000"),
     Key(
         "schedule.sparsity",
-        None,
         "final sparsity: zeros ÷ prunable weights",
         "a fraction in (0, 1), reached in the last round",
     ),
     Key(
         "schedule.compression",
-        None,
         "instead of schedule.sparsity",
         "a number > 1: all parameters ÷ nonzero ones, in the last round",
     ),
     Key(
         "schedule.macs",
-        None,
         "instead, with compact=true",
         "a fraction in (0, 1): multiply-adds of the compact network ÷ dense ones",
     ),
-    Key("schedule.every", None, "schedule=gradual: iterations between prunings", "a whole number of iterations ≥ 1"),
-    Key("schedule.prunings", None, "schedule=gradual: number of prunings", "a whole number ≥ 1, at most 10000"),
+    Key("schedule.every", "schedule=gradual: iterations between prunings", "a whole number of iterations ≥ 1"),
+    Key("schedule.prunings", "schedule=gradual: number of prunings", "a whole number ≥ 1, at most 10000"),
     Key(
         "schedule.step",
-        None,
         "schedule=ramp: added to the amount each round",
         "a fraction in (-1, 1), added to amount each round",
     ),
     Key(
         "model.init",
-        None,
         "how weights are drawn, biases being 0; null: as the layers do",
         "null, " + ", ".join(INITIALISATIONS),
-        INITIALISATIONS,
+        choices=INITIALISATIONS,
     ),
     Key(
         "data.validation",
-        None,
         "share of the training examples held out for validation; null: as the data set does",
         "null or a fraction in (0, 1)",
     ),
     Key(
         "data.label_noise",
-        None,
         "share of the training labels replaced by another class, drawn by the seed",
         "null or a fraction in (0, 1]",
     ),
     Key(
         "data.scale",
-        None,
         "unit: pixels in [0, 1]; null: standardised, by mean and standard deviation of the training images",
+        "null or unit",
         choices=("unit",),
-        allowed="null or unit",
     ),
     Key(
         "data.shift",
-        None,
         "training images move by up to so many pixels along each axis, anew in each step",
         "null or a whole number of pixels ≥ 1",
     ),
     Key(
         "data.flip",
-        None,
         "half of the training images are mirrored left to right, anew in each step",
         "null, true or false",
-        ("True", "False"),
+        choices=("True", "False"),
     ),
-    Key("optimizer.lr", None, "learning rate", "a number > 0"),
+    Key("optimizer.lr", "learning rate", "a number > 0"),
     Key(
         "optimizer.decay",
-        None,
         "weights: weight decay spares biases and norms, all tensors of one dimension; null: it does not",
+        "null or weights",
         choices=("weights",),
-        allowed="null or weights",
     ),
-    Key("optimizer.weight_decay", None, "weight decay", "a number ≥ 0"),
-    Key("optimizer.momentum", None, "momentum", "a number in [0, 1)"),
-    Key("data.limit", None, "examples of each split, at most; null: all", "null or a whole number of examples ≥ 10"),
+    Key("optimizer.weight_decay", "weight decay", "a number ≥ 0"),
+    Key("optimizer.momentum", "momentum", "a number in [0, 1)"),
+    Key("data.limit", "examples of each split, at most; null: all", "null or a whole number of examples ≥ 10"),
 )
 ANY_CHOICE = (
     *("data.validation", "data.label_noise", "data.scale", "data.shift", "data.flip", "model.checkpoint", "model.init"),

@@ -1,7 +1,5 @@
 """Errors of Hydra and OmegaConf in one line: the key, the value, what is allowed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 

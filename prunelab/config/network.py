@@ -81,11 +81,7 @@ def data_facts(data: Component) -> DataFacts:
 
 
 def dataset(data: Component) -> Dataset:
-    """Return the data set, in memory and checked.
-
-    Raises:
-        ConfigError: if it cannot be loaded, or its labels are no classes.
-    """
+    """Return the data set, in memory; raise ConfigError if it cannot be loaded, or its labels are no classes."""
     from prunelab.data.live import as_dataset
 
     facts = data_facts(data)

@@ -1,7 +1,5 @@
 """Resolve a composed config into the frozen `Spec`, with all checks that need neither the model nor the data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -49,32 +47,29 @@ def _spec(config: dict[str, Any]) -> Spec:
     facts = data_facts(parts["data"]).known if parts["data"].target is not no_data else ("shape", "classes")
     optional: dict[str, Any] = {part: bind(part, config[part], trusted) if config[part] else None for part in OPTIONAL}
     as_they_are = ("seed", "amount", "reconstruct", "tolerance", "control", "device", "threads", "outputs", "reuse")
-    train, prune, schedule = (config[part] for part in ("train", "prune", "schedule"))
+    data, train, prune = config["data"], config["train"], config["prune"]
     include = None if prune["include"] is None else tuple(prune["include"])
-    export = tuple(config["export"])
     spec = Spec(
         **{key: config[key] for key in as_they_are},
         baseline=in_sweep() if config["baseline"] is None else config["baseline"],
         **parts,
         **optional,
         model=bind("model", config["model"], trusted, facts),
-        validation=config["data"].get("validation"),
-        label_noise=config["data"].get("label_noise"),
-        scale=config["data"].get("scale"),
-        shift=config["data"].get("shift"),
-        flip=config["data"].get("flip") or None,
-        checkpoint=config["model"].get("checkpoint"),
-        init=config["model"].get("init"),
+        **{key: data.get(key) for key in ("validation", "label_noise", "scale", "shift")},
+        flip=data.get("flip") or None,
+        **{key: config["model"].get(key) for key in ("checkpoint", "init")},
         decay=config["optimizer"].get("decay"),
         train=_train(train),
         finetune=_finetune(config, trusted),
         selection=Selection(include, tuple(prune["exclude"]), prune["output_layer"], prune["adopt_zeros"]),
         iterations=config["criterion"].get("iterations") or 1,
         strategy=_strategy(config, trusted),
-        compression=schedule.get("compression"),
-        macs=schedule.get("macs"),
+        **{key: config["schedule"].get(key) for key in ("compression", "macs")},
         rewind=Rewind.parse(config["rewind"], train["epochs"]),
-        finish=Finish(**{key: config[key] for key in ("compact", "round_to", "quantize", "latency")}, export=export),
+        finish=Finish(
+            **{key: config[key] for key in ("compact", "round_to", "quantize", "latency")},
+            export=tuple(config["export"]),
+        ),
         trusted=trusted,
         plain=config,
     )

@@ -1,7 +1,5 @@
 """The rounds of an experiment: what its schedule aims at, and how much each round prunes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -44,15 +42,10 @@ def planned(
 
 
 def check_goal(schedule: Mapping[str, Any], name: str, amount: float | None, by_amount: bool) -> None:
-    """Check that just one of `amount`, `schedule.sparsity`, `.compression` and `.macs` is given, and fits.
+    """Raise ConfigError unless just one of `amount`, `schedule.sparsity`, `.compression`, `.macs` is given, and fits.
 
     Args:
-        schedule: the keys of the group.
-        name: of the schedule, for messages.
         by_amount: whether the schedule takes an amount rather than a final sparsity.
-
-    Raises:
-        ConfigError: if not.
     """
     goals = {key: schedule[key] for key in ("sparsity", "compression", "macs") if schedule.get(key) is not None}
     given = [f"schedule.{key}={value}" for key, value in goals.items()]

@@ -1,7 +1,5 @@
 """The rules of `strategy.rules`: how tensors are pruned that are not all pruned alike."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
@@ -22,8 +20,8 @@ AXES = ("granularity", "allocation")
 OWN = ("match", "method", "amount", "factor", *AXES)  # the other keys of a rule are options of its axes
 Node = Mapping[str, Any]
 Nodes = dict[str, Node]  # of the two axes
-AMOUNT = Key("amount", None, "of one rule", "a fraction in [0, 1), or null")
-FACTOR = Key("factor", None, "of the round's amount", "a number in [0, 1]")
+AMOUNT = Key("amount", "of one rule", "a fraction in [0, 1), or null")
+FACTOR = Key("factor", "of the round's amount", "a number in [0, 1]")
 EXAMPLE = "{match: Conv2d, granularity: channel, allocation: local, amount: 0.2}"
 
 
@@ -77,7 +75,8 @@ def _rule(key: str, rule: Any, axes: Nodes, trusted: Sequence[str]) -> RuleSpec:
         nodes = _preset_axes(f"{key}.method", method)
     nodes |= {axis: _chosen(f"{key}.{axis}", axis, rule[axis])[axis] for axis in AXES if rule.get(axis) is not None}
     options = {name: value for name, value in rule.items() if name not in OWN}
-    takes = {axis: _options(axis, node, trusted) for axis, node in nodes.items()}
+    targets = {axis: locate(node["_target_"], f"{axis}._target_", trusted) for axis, node in nodes.items()}
+    takes = {axis: list(inspect.signature(target).parameters) for axis, target in targets.items()}
     for name, value in options.items():
         if not any(name in names for names in takes.values()):
             said = moved(f"strategy.{name}", value)
@@ -94,10 +93,6 @@ def _rule(key: str, rule: Any, axes: Nodes, trusted: Sequence[str]) -> RuleSpec:
         except ConfigError as error:  # says granularity.n=…
             raise ConfigError(f"{key}.{str(error).removeprefix(f'{axis}.')}") from error
     return RuleSpec(rule["match"], parts[0], parts[1], own, "amount" not in rule, component, factor)
-
-
-def _options(axis: str, node: Node, trusted: Sequence[str]) -> list[str]:
-    return list(inspect.signature(locate(node["_target_"], f"{axis}._target_", trusted)).parameters)
 
 
 def _chosen(key: str, group: str, name: object) -> Node:

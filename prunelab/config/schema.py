@@ -3,8 +3,6 @@
 Nothing here imports torch, so that a wrong override is answered at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Optional

@@ -1,7 +1,5 @@
 """Digests of the source code that a user's class or function comes from, for the names of stages."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.util
@@ -16,6 +14,7 @@ from typing import NamedTuple
 
 OWN = ("prunelab", "torch", "torchvision")  # their versions stand in the run's summary
 SUFFIXES = (".py", *EXTENSION_SUFFIXES)
+CODE = (".py", ".so", ".pyd")  # last suffixes of the files of a package
 DYNAMIC = ("import_module", "__import__", "iter_modules", "walk_packages")  # functions that import by a name
 
 
@@ -56,7 +55,8 @@ def source_digest(target: object, dotted: str = "") -> str | None:
         if found.file is not None:
             files[name] = _content(found.file)
         if installed:  # too large to be parsed at every start
-            files |= {str(file): file.read_bytes() for folder in found.folders for file in _inside(folder)}
+            inside = (file for folder in found.folders for file in folder.rglob("*") if file.suffix in CODE)
+            files |= {str(file): file.read_bytes() for file in inside}
         elif found.file is not None and found.file.suffix == ".py":
             waiting += _imports(name, found, files[name])
     if not files:
@@ -107,10 +107,6 @@ def _content(file: Path) -> bytes:
     """Return a file's content; for a module inside a zip file, that of the zip file."""
     found = next((path for path in (file, *file.parents) if path.is_file()), None)
     return b"" if found is None else found.read_bytes()
-
-
-def _inside(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.rglob("*")) if file.suffix in (".py", ".so", ".pyd"))
 
 
 def _imports(name: str, module: Module, content: bytes) -> Iterator[str]:

@@ -1,13 +1,11 @@
 """Dotted names that the user types on the command line; they need no `trusted`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
 from prunelab.config.allow_list import DOTTED, is_allowed
@@ -31,8 +29,9 @@ def trusting(arguments: Sequence[str], loader: ConfigLoader) -> list[str]:
         except HydraException:
             return list(arguments)  # which Hydra refuses, and explains
         if not own.match(argument):
-            place = min(place, number + 1)
-            typed += _names(override)
+            place, key = min(place, number + 1), override.get_key_element().lstrip("+")
+            values = override.sweep_iterator() if override.is_discrete_sweep() else [override.value()]
+            typed += [pair for value in values for pair in _names(key, value)]
         elif isinstance(override.value(), list):
             listed = [str(_plain(name)) for name in override.value()]  # type: ignore[union-attr]
         else:
@@ -44,22 +43,15 @@ def trusting(arguments: Sequence[str], loader: ConfigLoader) -> list[str]:
     return [item for number, item in enumerate(whole) if number == place or not own.match(item)]
 
 
-def _names(override: Override) -> Iterator[tuple[str, str]]:
-    """Return the keys `_target_` and `method` with the dotted names that an override gives them, of all jobs."""
-    key, value = override.get_key_element().lstrip("+"), override.value()
-    values = list(override.sweep_iterator()) if override.is_discrete_sweep() else [value]
-    for node in values:
-        yield from _within(key, node)
-
-
-def _within(key: str, node: object) -> Iterator[tuple[str, str]]:
+def _names(key: str, node: object) -> Iterator[tuple[str, str]]:
+    """Yield the keys `_target_` and `method` with the dotted names that a value gives them."""
     node = _plain(node)
     if isinstance(node, dict):
         for name, inner in node.items():
-            yield from _within(f"{key}.{_plain(name)}", inner)
+            yield from _names(f"{key}.{_plain(name)}", inner)
     elif isinstance(node, list):
         for inner in node:
-            yield from _within(key, inner)
+            yield from _names(key, inner)
     elif isinstance(node, str) and key.endswith(("._target_", ".method")) and DOTTED.fullmatch(node):
         yield key, node
 

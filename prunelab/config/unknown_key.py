@@ -1,7 +1,5 @@
 """The message for a key that does not exist: its new name since 0.1.0, or the nearest name that exists."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """The cost of a network: parameters, multiply-adds, bytes, memory, latency."""
 
-from __future__ import annotations
-
 from prunelab.costs.network_cost import Cost, cost
 
 __all__ = ["Cost", "cost"]

@@ -1,7 +1,5 @@
 """The cost card: several forms of a network (dense, compact, ONNX …), counted and timed side by side."""
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prunelab.costs import counts
+from prunelab.costs.counts import NonzeroWeights
 from prunelab.costs.form_cost import FormCost
 from prunelab.costs.fresh_times import Timeable, time_fresh
-from prunelab.costs.latency import BATCHES, Run, batch
+from prunelab.costs.latency import BATCHES, LEAST, Run, batch
 from prunelab.costs.memory import peak_bytes
-from prunelab.costs.no_faster import why_no_faster
 from prunelab.costs.stored_tensors import contiguous, stored
 from prunelab.pruning import skipping
 
@@ -90,7 +88,11 @@ def count_form(name: str, form: Form, inputs: Tensor) -> FormCost:
     tensors = (value for key, value in model.named_parameters() if not key.startswith(gone))
     nonzero, parameters = counts.nonzeros(tensors)
     size, gzipped = file_sizes(model, form.files)
-    peak, unknown = _peak(form.run, x)
+    if isinstance(form.run, nn.Module):
+        peak = peak_bytes(form.run, x, (value for _, value in stored(form.run)), max(BATCHES))
+        unknown = None if peak is not None else "it runs other operations on 2 examples than on 3"
+    else:
+        peak, unknown = None, "another runtime allocates it, and torch cannot see that"
     return FormCost(
         form=name,
         runtime=form.runtime,
@@ -133,9 +135,37 @@ def gzipped_bytes(path: Path) -> int:
     return round(len(gzip.compress(sample, GZIP_LEVEL)) * size / len(sample))
 
 
-def _peak(run: Run, x: Tensor) -> tuple[int | None, str | None]:
-    """Return the peak memory at batch 256, or why it is not known."""
-    if not isinstance(run, nn.Module):
-        return None, "another runtime allocates it, and torch cannot see that"
-    found = peak_bytes(run, x, (value for _, value in stored(run)), max(BATCHES))
-    return found, None if found is not None else "it runs other operations on 2 examples than on 3"
+def why_no_faster(row: FormCost, first: FormCost, module: nn.Module, plain: bool) -> str | None:
+    """Return a sentence for a form that is not clearly faster than the first one; None for a faster or untimed one.
+
+    A module that does as many multiply-adds as the first form, some on zeros, is no faster: it need not be timed, if
+    torch runs the module itself (`plain`), not another runtime a file made from it.
+    """
+    slow: dict[str, list[str]] = {}
+    for n, latency in row.latency.items():
+        if latency.speedup.median < LEAST:
+            words = "hardly faster" if latency.speedup.low > 1 else "no speed-up"
+            slow.setdefault(words, []).append(str(n))
+    if slow:
+        said = ", ".join(f"{words} at batch {' and '.join(batches)}" for words, batches in slow.items())
+        return f"{said}: {reason(row, first, module)}"
+    sure = plain and not _is_sparse(module) and row.macs >= first.macs and row.macs_nonzero < row.macs
+    return f"no speed-up: {reason(row, first, module)}" if sure and not row.latency else None
+
+
+def reason(row: FormCost, first: FormCost, module: nn.Module) -> str:
+    """Return the likely cause, from what the form computes compared with the first one."""
+    saved = 1 - row.macs / first.macs if first.macs else 0.0
+    if saved >= 0.5 and _is_sparse(module):
+        return "looking up the columns of sparse rows costs about as much time as the skipped multiplications save"
+    if not first.macs:
+        return "its layers are of types whose multiply-adds are not counted, so it is not known what was saved"
+    if row.macs >= first.macs:
+        zeros = row.macs_nonzero < row.macs
+        said = "those on zeros too" if zeros else "none of them on zeros: nothing is left to skip"
+        return f"the same multiply-adds are done, {said}"
+    return f"{saved:.0%} of the multiply-adds are gone, but most of the time is spent elsewhere"
+
+
+def _is_sparse(module: nn.Module) -> bool:
+    return any(isinstance(part, NonzeroWeights) for part in module.modules())

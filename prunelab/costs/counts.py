@@ -1,12 +1,10 @@
 """Exact counts of a network: parameters, nonzero parameters, multiply-adds, and the layers that do them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +12,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from prunelab.costs.stored_tensors import numbers
 from prunelab.pruning import skipping
+from prunelab.pruning.masks import MaskedTensor
+from prunelab.records import LayerRecord
 from prunelab.runtime.eval_mode import in_eval_mode
-
-if TYPE_CHECKING:
-    from prunelab.pruning.masks import MaskedTensor
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -26,11 +23,7 @@ SHIFTED_LAYERS = ("qkv", "proj")  # it reads their weights and never calls these
 
 
 class NonzeroWeights(nn.Module):
-    """Base class of linear layers that store only their nonzero weights, and multiply only with these.
-
-    Attributes:
-        values: the nonzero weights, [nonzero].
-    """
+    """Base class of linear layers that store only their nonzero `values`, [nonzero], and multiply only with these."""
 
     values: nn.Parameter
 
@@ -61,18 +54,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Counts:
-    """The size of a network, counted.
+    """The size of a network; a shared parameter counts once. The columns of a `RoundRecord` say what each field is.
 
     Attributes:
-        sparsity: zeros ÷ all over the masked tensors; 0 without any.
-        sparsity_total: zeros ÷ all over all parameters.
-        nonzero: nonzero parameters; a shared parameter counts once.
-        parameters: all parameters.
-        compression_ratio: parameters ÷ nonzero.
         macs: multiply-adds of one example on the weights of Conv, Linear, recurrent and attention layers. Biases and
             products of activations (attention scores) are not counted.
-        macs_nonzero: the multiply-adds on nonzero weights.
-        theoretical_speedup: macs ÷ macs_nonzero.
 
     Source: Blalock et al. 2020, "What is the state of neural network pruning?", arXiv 2003.03033.
     """
@@ -85,17 +71,6 @@ class Counts:
     macs: int
     macs_nonzero: int
     theoretical_speedup: float
-
-
-@dataclass(frozen=True)
-class TensorCounts:
-    """The size of one masked tensor: its name, its shape (`6x1x3x3`), nonzero weights, all weights, zeros ÷ all."""
-
-    tensor: str
-    shape: str
-    nonzero: int
-    size: int
-    sparsity: float
 
 
 def layers(model: nn.Module, example: Tensor, removed: bool = True) -> list[Layer]:
@@ -187,12 +162,7 @@ def macs(running: Iterable[Layer]) -> tuple[int, int]:
 
 
 def count(model: nn.Module, running: Iterable[Layer], masks: Iterable[MaskedTensor] = ()) -> Counts:
-    """Count parameters and multiply-adds.
-
-    Args:
-        running: from `layers`.
-        masks: the model's masked tensors, over which `sparsity` is taken.
-    """
+    """Count parameters and multiply-adds of the `running` layers; `sparsity` is that of the masked tensors."""
     kept, prunable = nonzeros(item.parameter for item in masks)
     nonzero, parameters = nonzeros(model.parameters())
     done, done_nonzero = macs(running)
@@ -208,8 +178,8 @@ def count(model: nn.Module, running: Iterable[Layer], masks: Iterable[MaskedTens
     )
 
 
-def per_tensor(masks: Iterable[MaskedTensor]) -> Iterator[TensorCounts]:
-    """Count each masked tensor."""
+def per_tensor(masks: Iterable[MaskedTensor], round: int = 0) -> Iterator[LayerRecord]:
+    """Count each masked tensor at the end of a round."""
     for item in masks:
         nonzero, size = nonzeros([item.parameter])
-        yield TensorCounts(item.name, "x".join(map(str, item.mask.shape)), nonzero, size, 1 - nonzero / size)
+        yield LayerRecord(round, item.name, "x".join(map(str, item.mask.shape)), nonzero, size, 1 - nonzero / size)

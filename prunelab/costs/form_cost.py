@@ -1,13 +1,14 @@
-"""The record of what one form of a network costs; its JSON and the columns of its tables are derived from it."""
+"""The record of what one form of a network costs; its JSON and its tables as text and Markdown are derived from it."""
 
-from __future__ import annotations
-
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from prunelab.costs.latency import BATCHES, Interval, Latency
+from prunelab.text import table as plain_table
 
+WIDTH = 120  # of the tables' sentences on the console
 EQUAL = Interval(1.0, 1.0, 1.0)
 DEPENDS = 1.25  # ratio of two times of one form from which they are called different
 
@@ -19,17 +20,13 @@ def _count(title: str) -> Any:
 
 @dataclass(frozen=True)
 class FormCost:
-    """What one form of a network costs.
+    """What one form of a network, such as `dense (torch)` or `compact (onnx)`, costs.
 
     Attributes:
-        form: its name, such as `dense (torch)`, `compact (torch)`, `compact (onnx)`.
         threads: of torch while it was timed.
-        parameters, nonzero: parameters of the network, and nonzero ones.
-        macs, macs_nonzero: multiply-adds of one example on the weights of Conv, Linear, recurrent and attention layers,
-            and those on nonzero weights.
+        macs, macs_nonzero: multiply-adds of one example as in `Counts`, and those on nonzero weights.
         bytes, gzipped: of its files; without files, of its state as a safetensors file.
-        peak_bytes: memory of a forward pass at batch 256; None if it is not known.
-        why_no_peak: why `peak_bytes` is not known, or None.
+        peak_bytes: memory of a forward pass at batch 256; None if it is not known: see `why_no_peak`.
         latency: by batch size; batch sizes that were not timed are missing.
         why_no_faster: why it is not faster than the form `against`, one sentence, or None.
         runtime: what runs it, such as `torch`, `onnx`.
@@ -68,22 +65,35 @@ class FormCost:
         return plain
 
 
-def grids(rows: Sequence[FormCost]) -> Iterator[list[list[str]]]:
+def table(rows: Sequence[FormCost]) -> str:
+    """Return plain tables, at most 120 characters wide: one line per form, then sentences that explain them."""
+    sentences = (textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in notes(rows))
+    return "\n".join([*(f"{plain_table(head, body)}\n" for head, *body in _grids(rows)), *sentences])
+
+
+def markdown(rows: Sequence[FormCost]) -> str:
+    """Return the same tables and sentences as Markdown."""
+    tables = ([head, ["---", *("---:" for _ in head[1:])], *body] for head, *body in _grids(rows))
+    shown = ("\n".join(f"| {' | '.join(line)} |" for line in lines) for lines in tables)
+    return "\n\n".join([*shown, *notes(rows)])
+
+
+def _grids(rows: Sequence[FormCost]) -> Iterator[list[list[str]]]:
     """Yield the tables, one of counts and one of times, as cells: a head, then one line for each form."""
     names = ["", *(row.form for row in rows)]
     counted = [item for item in fields(FormCost) if "title" in item.metadata]
     columns = [[item.metadata["title"], *_counts([getattr(row, item.name) for row in rows])] for item in counted]
     yield list(map(list, zip(names, *columns, strict=True)))
     columns = []
-    for n in timed(rows):
-        columns.append([f"ms at batch {n} (95%)", *(_ms(row.latency[n].ms) for row in rows)])
-        ratios = ("–" if row.against is None else _ratio(row.latency[n].speedup) for row in rows)
+    for n in _timed(rows):
+        columns.append([f"ms at batch {n} (95%)", *(_interval(row.latency[n].ms, 3) for row in rows)])
+        ratios = ("–" if row.against is None else _interval(row.latency[n].speedup, 2, "×") for row in rows)
         columns.append(["speed-up (95%)", *ratios])
     if columns:
         yield list(map(list, zip(names, *columns, strict=True)))
 
 
-def timed(rows: Sequence[FormCost]) -> list[int]:
+def _timed(rows: Sequence[FormCost]) -> list[int]:
     """Return the batch sizes at which all forms were timed."""
     return [n for n in BATCHES if n in rows[0].latency]
 
@@ -99,24 +109,20 @@ def notes(rows: Sequence[FormCost]) -> Iterator[str]:
         "MACs: multiply-adds of one example. Bytes of files: what is shipped, without the masks. Peak memory: bytes of "
         f"tensors that live at once at batch 256.{told}"
     )
-    if sizes := timed(rows):
+    if sizes := _timed(rows):
         late = "".join(f" Batch {n} takes too long to be timed." for n in BATCHES if n not in sizes)
         threads = rows[0].threads
         yield (
             f"Times: medians of interleaved turns after a warm-up, with 95% intervals; {threads} "
             f"thread{'s' * (threads > 1)}; {rows[0].timed_in}.{late}"
         )
-        yield f"Speed-up of pruning: time of the network it is compared with ÷ its own, turn by turn. {_compared(rows)}"
+        pairs = {row.form: [other.form for other in rows if other.against == row.form] for row in rows}
+        compared = "; ".join(f"{' and '.join(others)} against {name}" for name, others in pairs.items() if others)
+        yield f"Speed-up of pruning: time of the network it is compared with ÷ its own, turn by turn. {compared}."
         yield from _runtimes(rows)
         yield from _allocator(rows)
         yield from _scatter(rows)
     yield from (f"{row.form}: {row.why_no_faster}" for row in rows if row.why_no_faster)
-
-
-def _compared(rows: Sequence[FormCost]) -> str:
-    """Return which forms are compared with which."""
-    pairs = {row.form: [other.form for other in rows if other.against == row.form] for row in rows}
-    return "; ".join(f"{' and '.join(others)} against {name}" for name, others in pairs.items() if others) + "."
 
 
 def _runtimes(rows: Sequence[FormCost]) -> Iterator[str]:
@@ -124,13 +130,14 @@ def _runtimes(rows: Sequence[FormCost]) -> Iterator[str]:
     first = rows[0]
     for row in rows[1:]:
         if row.against is None and row.macs == first.macs:
-            found = (f"{_ratio(_quotient(first.latency[n].ms, row.latency[n].ms))} at batch {n}" for n in timed(rows))
+            ratios = {n: _quotient(first.latency[n].ms, row.latency[n].ms) for n in _timed(rows)}
+            found = (f"{_interval(ratio, 2, '×')} at batch {n}" for n, ratio in ratios.items())
             yield f"{row.form} is {' and '.join(found)} as fast as {first.form}: the runtime's part, not pruning's."
 
 
 def _allocator(rows: Sequence[FormCost]) -> Iterator[str]:
     """Yield a note for each batch size at which malloc's default setting changes the times."""
-    for n in timed(rows):
+    for n in _timed(rows):
         said = []
         for row in rows:
             ratio = _quotient(row.default_malloc[n].ms, row.latency[n].ms) if n in row.default_malloc else EQUAL
@@ -162,19 +169,11 @@ def _counts(values: Sequence[int | None]) -> list[str]:
     return ["–" if n is None else f"{n / 10**6:,.1f} M" if large else f"{n:,}" for n in values]
 
 
-def _ratio(speedup: Interval) -> str:
-    """Two decimals while there is room: 1.07× (0.99–1.10), 123.5× (99.10–1235)."""
+def _interval(found: Interval, most: int, unit: str = "") -> str:
+    """Three or four digits, with at most so many decimals: 0.123 (0.120–0.130), 12.35 (12.10–123.5)."""
 
     def digits(value: float) -> str:
-        return f"{value:.{2 if value < 100 else 1 if value < 1000 else 0}f}"
+        decimals = 3 if value < 10 else 2 if value < 100 else 1 if value < 1000 else 0
+        return f"{value:.{min(decimals, most)}f}"
 
-    return f"{digits(speedup.median)}× ({digits(speedup.low)}–{digits(speedup.high)})"
-
-
-def _ms(ms: Interval) -> str:
-    """Three or four digits: 0.123 (0.120–0.130), 12.35 (12.10–123.5)."""
-
-    def digits(value: float) -> str:
-        return f"{value:.{3 if value < 10 else 2 if value < 100 else 1 if value < 1000 else 0}f}"
-
-    return f"{digits(ms.median)} ({digits(ms.low)}–{digits(ms.high)})"
+    return f"{digits(found.median)}{unit} ({digits(found.low)}–{digits(found.high)})"

@@ -1,7 +1,5 @@
 """Latency of several networks that are timed in turns, so that other work on the machine slows all of them alike."""
 
-from __future__ import annotations
-
 import math
 import random
 import time
@@ -53,12 +51,7 @@ def times(
 ) -> Times:
     """Time networks at each of `BATCHES`; a batch size for which the time limit is not enough is left out.
 
-    Args:
-        runs: networks by name; modules should be in eval mode.
-        inputs: examples, [n, …]; they are repeated up to the batch size.
-        references: for each network the name of the one that it is compared with.
-        repeats: turns of each network; None: 51.
-        seconds: time limit of each batch size; None: 7.
+    Arguments as of `race`; the inputs are repeated up to the batch size. None: 51 repeats, 7 seconds per batch size.
     """
     found: Times = {}
     repeats, seconds = repeats or REPEATS, seconds or SECONDS

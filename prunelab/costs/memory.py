@@ -1,7 +1,5 @@
 """The memory that a network's tensors need at the worst moment of a forward pass."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -37,7 +35,7 @@ def peak_bytes(model: nn.Module, x: Tensor, stored: Iterable[Tensor], n: int) ->
     if len(two) != len(three):
         return None
     most = max((a + (n - 2) * (b - a) for a, b in zip(two, three, strict=True)), default=0)
-    return sum(map(_size, own)) + n * _size(x[0]) + most
+    return sum(tensor.nbytes for tensor in own) + n * x[0].nbytes + most
 
 
 def live_bytes(model: nn.Module, x: Tensor, known: Iterable[Tensor]) -> list[int]:
@@ -45,10 +43,6 @@ def live_bytes(model: nn.Module, x: Tensor, known: Iterable[Tensor]) -> list[int
     with _Live([x, *known]) as live:
         model(x)
     return live.history
-
-
-def _size(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 class _Live(TorchDispatchMode):

@@ -1,7 +1,5 @@
 """The cost of one live module: `prunelab.cost(model, inputs)`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -79,7 +77,7 @@ def cost(model: nn.Module, inputs: Tensor, latency: bool = True) -> Cost:
         nonzero=nonzero,
         macs=macs,
         macs_nonzero=macs_nonzero,
-        bytes=sum(value.numel() * value.element_size() for value in own),
+        bytes=sum(value.nbytes for value in own),
         peak_bytes=peak,
         latency_ms=times["model"].ms if times else None,
         batch=len(inputs),

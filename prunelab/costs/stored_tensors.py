@@ -1,7 +1,5 @@
 """The tensors of a network as they are stored: their numbers and their parts, also where torchao has quantized them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from torch import Tensor, nn
@@ -39,7 +37,7 @@ def contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     taken: set[int] = set()
     for name, value in state.items():
         tensor = value.detach().cpu().contiguous()
-        whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        whole = tensor.untyped_storage().nbytes() == tensor.nbytes
         found[name] = tensor if whole and tensor.data_ptr() not in taken else tensor.clone()
         taken.add(tensor.data_ptr())
     return found

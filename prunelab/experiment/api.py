@@ -58,36 +58,33 @@ def run(
     from prunelab.runtime.process_state import unchanged
 
     with unchanged(), step_hooks_removed(), _silent() if quiet else nullcontext():
-        settings = compose.compose(*overrides) if given is None else given
+        settings = compose.compose(*overrides or ()) if given is None else given
         live = (None if isinstance(model, (str, Mapping)) else model), (None if "data" in named else data)
-        told = (overrides, compose.command(overrides)) if given is None else (compose.telling(), compose.command())
-        return _run(settings, folder or where, live, told, quiet)
+        return _run(settings, folder or where, live, overrides, quiet)
 
 
 def _arguments(
     config: Sequence[DictConfig | Spec | str | Path | None], keys: Mapping[str, Any]
-) -> tuple[list[str], DictConfig | Spec | None, str | Path | None]:
-    """Return (overrides, None, None), or ([], config, run folder), from the arguments of `run`."""
+) -> tuple[list[str] | None, DictConfig | Spec | None, str | Path | None]:
+    """Return (overrides, None, None), or (None, config, run folder), from the arguments of `run`."""
     overrides = [item for item in config if isinstance(item, str)]
     if len(overrides) == len(config):
         return [*overrides, *python_values.overrides(keys)], None, None
     given, where = (*config, None)[:2]
-    refused = ConfigError("run: needs overrides, or a config of prunelab.compose with them and the run folder")
-    if keys or len(config) > 2 or not isinstance(given, (DictConfig, Spec)):
-        raise refused
-    if where is not None and not isinstance(where, (str, Path)):
-        raise refused
-    return [], given, where
+    fits = not keys and len(config) <= 2
+    if not fits or not isinstance(given, (DictConfig, Spec)) or not isinstance(where, (str, Path, type(None))):
+        raise ConfigError("run: needs overrides, or a config of prunelab.compose with them and the run folder")
+    return None, given, where
 
 
 def _run(
     config: DictConfig | Spec,
     folder: str | Path | None,
     live: tuple[nn.Module | None, Any],
-    told: tuple[list[str] | None, str],
+    overrides: list[str] | None,
     quiet: bool,
 ) -> Result:
-    """Run one experiment; `told` are the overrides that distinguish it, and its command."""
+    """Run one experiment; `overrides` are those of its config, None if the caller or Hydra has composed it."""
     from prunelab.config.resolve import resolve
     from prunelab.data.live import as_dataset
     from prunelab.experiment import live_identity
@@ -95,17 +92,18 @@ def _run(
     from prunelab.runtime.seeding import seeded
     from prunelab.tracking.origin import Origin
 
-    (model, data), (telling, command), sweeping = live, told, compose.in_sweep()
+    model, data = live
     spec = config if isinstance(config, Spec) else resolve(config)
     device.threads(spec.threads)  # refuses more than there are, before there is a folder
     where = Path(folder) if folder is not None else compose.run_folder(spec.outputs)
     with seeded(spec.seed, "data"):  # a data set may draw random numbers
         own = None if data is None else as_dataset(data)
     # TensorBoard names a run after its folder, which is a time or a number; so the run has a folder of its own in it.
+    telling = compose.telling() if overrides is None else overrides
     name = compose.label(telling) if telling is not None else ""
-    command = command if live == (None, None) else ""  # no command repeats a run of live objects
+    command = compose.command(overrides) if live == (None, None) else ""  # no command repeats a run of live objects
     identity, live_names = live_identity.of(model, own)
-    origin = Origin(command, telling, name, quiet=quiet or sweeping, live=identity, live_names=live_names)
+    origin = Origin(command, telling, name, quiet=quiet or compose.in_sweep(), live=identity, live_names=live_names)
     return experiment.run(spec, where, origin, model, own)
 
 

@@ -13,10 +13,7 @@ from prunelab.tracking.run_folder import RunFolder
 
 
 def rounds(bench: Bench, pruned: int) -> int:
-    """Return how many `longer` stages train the dense network for as many iterations as the pruned one.
-
-    Args:
-        pruned: rounds of the pruned one.
+    """Return how many `longer` stages train the dense network for as many iterations as `pruned` rounds do.
 
     A network that is rewound in each round has been trained to the point of rewinding, and for one round.
     """
@@ -32,12 +29,7 @@ def rounds(bench: Bench, pruned: int) -> int:
 def train_as_long(
     bench: Bench, store: Store, report: RunFolder, dense: State, origin: Tensors | None, pruned: int
 ) -> None:
-    """Train the dense network as long as a network of that many rounds, and report it.
-
-    Args:
-        origin: the weights that each round rewinds to, if it does.
-        pruned: rounds of the pruned network.
-    """
+    """Train the dense network as long as one of `pruned` rounds, which rewind to `origin`, if at all; report it."""
 
     def on_epoch(row: EpochRecord) -> None:
         report.console.describe(f"dense, as long: {percent(row.val_accuracy, 2)}")

@@ -21,7 +21,6 @@ from prunelab.pruning import skipping
 from prunelab.pruning.adopted_zeros import AdoptedZeros, adopt_zeros
 from prunelab.pruning.criteria.base import Batch
 from prunelab.pruning.layer_removal import LayerRemoval
-from prunelab.pruning.prunable import check_plain
 from prunelab.runtime.recurrent import in_one_piece
 from prunelab.runtime.seeding import permutation, seed_all, seeded
 from prunelab.runtime.user_code import explained
@@ -66,8 +65,6 @@ class Bench:
         self.copies_inputs = False  # whether the network modifies its inputs in place, and therefore gets copies
         self.live_model, self.live_data, self.stored = model, data, Stored()
         known = None if data is None else DataFacts(tuple(data.train.inputs.shape[1:]), class_count(data))
-        if model is not None:
-            check_plain(model)  # a copy may have memory of its own
         self.live_structure = None if model is None else live_identity.structure(model)
         self.facts = known or data_facts(spec.data)
         self.shape = self.facts.shape

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 
@@ -37,8 +36,8 @@ def try_method(bench: Bench, rounds: Sequence[Round]) -> None:
     if reconstruct is None and all(group.rule.method is None for group in bench.pruner.groups):
         return
     with explained(bench, "strategy"), bench.pruner.undone():
-        data = partial(bench.sample, 1)
-        bench.pruner.prune(rounds[0].amounts[0], seed=0, data=lambda n: data(min(n, 2)), reconstruct=reconstruct)
+        amount = rounds[0].amounts[0]
+        bench.pruner.prune(amount, seed=0, data=lambda n: bench.sample(1, min(n, 2)), reconstruct=reconstruct)
 
 
 def try_criterion(bench: Bench) -> None:

@@ -1,14 +1,9 @@
 """Controls of lottery tickets: the same training from other weights or under other masks; all else is bit-identical."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from prunelab.experiment.bench import Bench, Tensors
+from prunelab.experiment.bench import Bench, Tensors
 
 
 @torch.no_grad()

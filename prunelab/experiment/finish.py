@@ -15,8 +15,9 @@ from prunelab.errors import need
 from prunelab.experiment import proof
 from prunelab.experiment.bench import Bench
 from prunelab.exports import cost_forms, fingerprint, int8
+from prunelab.exports.checkpoint import WEIGHTS
 from prunelab.exports.network_files import Network
-from prunelab.records import RoundRecord
+from prunelab.records import RoundRecord, plain
 from prunelab.tracking.run_folder import RunFolder
 from prunelab.training.callbacks import gate_savings
 
@@ -25,24 +26,17 @@ DENSE, MASKED, COMPACT = "dense (torch)", "masked (torch)", "compact (torch)"  #
 
 def need_packages(wanted: Finish) -> None:
     """Raise ConfigError if a package that the end of the run needs is not installed."""
-    for extra, packages, asked in (
-        ("onnx", ("onnx", "onnxscript", "onnxruntime"), "export=[onnx]" if "onnx" in wanted.export else ""),
-        ("quantize", ("torchao",), f"quantize={wanted.quantize}" if wanted.quantize is not None else ""),
-    ):
-        if asked:
-            need(extra, *packages, caller=asked)
+    if "onnx" in wanted.export:
+        need("onnx", "onnx", "onnxscript", "onnxruntime", caller="export=[onnx]")
+    if wanted.quantize is not None:
+        need("quantize", "torchao", caller=f"quantize={wanted.quantize}")
 
 
 def finish(bench: Bench, report: RunFolder, result: RoundRecord) -> nn.Module:
     """Write the network in every form that the spec asks for, with its cost, and prove that the files hold it.
 
-    A part that fails becomes a problem of the run, and the others are made all the same.
-
-    Args:
-        result: the record of the final round.
-
-    Returns:
-        The compact or the pruned network.
+    A part that fails becomes a problem of the run, and the others are made all the same. Return the compact or the
+    pruned network.
 
     Raises:
         StorageError: if the network cannot be saved.
@@ -75,8 +69,8 @@ def _pruned(bench: Bench, report: RunFolder, pruned: nn.Module) -> dict[str, For
     with report.problems.part("fingerprint"):
         report.note(fingerprint=fingerprint.of(on_cpu, exports.examples(test)["random"]))
     with report.problems.part("cost"):
-        dense, masked = Form(bench.dense_network().cpu()), cost_forms.masked(on_cpu, report.folder)
-        found = {DENSE: dense, MASKED: masked}
+        masked = Form(on_cpu.eval(), (report.folder / WEIGHTS,))
+        found = {DENSE: Form(bench.dense_network().cpu()), MASKED: masked}
     with report.problems.part("gates"):
         report.gates(gate_savings.measure(pruned, test))
     return found
@@ -89,7 +83,7 @@ def _export(bench: Bench, report: RunFolder, pruned: nn.Module, model: nn.Module
     if kinds:
         with report.problems.part(f"export=[{','.join(kinds)}]"):
             rows = exports.make(report.folder, pruned, spec.plain, test, kinds, report.problems.add, compact=model)
-            report.tell("export", [row.as_json() for row in rows], exports.table(rows))
+            report.tell("export", list(map(plain, rows)), exports.table(rows))
             made, small = [row.kind for row in rows], deepcopy(model).cpu().eval()
             found = cost_forms.exported(report.folder, small, made, spec.trusted, compact=model is not pruned)
     if wanted.quantize is not None:

@@ -1,7 +1,6 @@
 """Initialisations by name: how the weights of any network are drawn."""
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 
@@ -11,17 +10,12 @@ from torch.nn import init
 
 from prunelab.errors import ConfigError
 
-
-def _lecun_normal(weight: Tensor) -> None:
-    init.normal_(weight, std=1 / math.sqrt(weight[0].numel()))
-
-
 DRAWS: Mapping[str, Callable[[Tensor], object]] = {
     "glorot_normal": init.xavier_normal_,
     "glorot_uniform": init.xavier_uniform_,
     "he_normal": functools.partial(init.kaiming_normal_, nonlinearity="relu"),
     "he_uniform": functools.partial(init.kaiming_uniform_, nonlinearity="relu"),
-    "lecun_normal": _lecun_normal,
+    "lecun_normal": functools.partial(init.kaiming_normal_, nonlinearity="linear"),
     "orthogonal": init.orthogonal_,
 }
 

@@ -27,13 +27,14 @@ def structure(model: nn.Module) -> Any:
     Settings are the attributes of a module that are no parameters, buffers or modules, such as the `p` of Dropout.
     """
     first: dict[int, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        first.setdefault(id(parameter), name)
-    shared = {name: first[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
+    shared = {name: first.setdefault(id(p), name) for name, p in model.named_parameters(remove_duplicate=False)}
     stored = model.state_dict().keys()
     buffers = {name: _plain(buffer) for name, buffer in model.named_buffers() if name not in stored}
     kinds = {kind: _plain(kind) for kind in {type(part) for part in model.modules()}}
-    parts = {name: [kinds[type(part)], _settings(part)] for name, part in model.named_modules(remove_duplicate=False)}
+    parts = {}
+    for name, part in model.named_modules(remove_duplicate=False):
+        settings = {key: _plain(value) for key, value in vars(part).items() if key not in NOT_SETTINGS}
+        parts[name] = [kinds[type(part)], settings]
     return {"parts": parts, "buffers": buffers, "shared": {a: b for a, b in shared.items() if a != b}}
 
 
@@ -79,10 +80,6 @@ def of(model: nn.Module | None, data: Dataset | None) -> tuple[str, dict[str, st
 
 def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _settings(module: nn.Module) -> dict[str, Any]:
-    return {key: _plain(value) for key, value in vars(module).items() if key not in NOT_SETTINGS}
 
 
 def _plain(value: Any, depth: int = DEPTH) -> Any:

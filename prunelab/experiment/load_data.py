@@ -1,7 +1,5 @@
 """Loading the data of an experiment onto its device."""
 
-from __future__ import annotations
-
 import json
 
 import torch

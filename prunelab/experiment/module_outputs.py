@@ -1,6 +1,7 @@
 """The output of each module of a network in one forward pass: which is the first that is not finite, or differs."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,10 @@ def outputs(model: nn.Module, inputs: Tensor, training: bool = False) -> dict[st
             else {}
         )
 
-    handles = [module.register_forward_hook(keep(name)) for name, module in model.named_modules()]
-    try:
-        with torch.set_grad_enabled(training):  # a network may ask for gradients of its own
-            model.train(training)(inputs.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.set_grad_enabled(training):  # a network may ask for gradients of its own
+        for name, module in model.named_modules():
+            hooks.enter_context(module.register_forward_hook(keep(name)))
+        model.train(training)(inputs.clone())
     return found
 
 

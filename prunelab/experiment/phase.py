@@ -33,22 +33,22 @@ def train(
     bench: Bench,
     work: Work,
     round: int,
-    iterations: int,
     start: Callable[[], Pruning],
     on_epoch: OnEpoch,
     plan: Round | None = None,
+    until: int | None = None,
 ) -> State:
     """Train from the beginning, or from the checkpoint if there is one, with bit-identical results.
 
     Args:
-        iterations: number of optimizer steps.
         start: sets the model's state at the beginning, and returns what was pruned. Not called on resuming.
         on_epoch: called with the record of every epoch, also of those before the checkpoint.
         plan: the round's amounts, for a round; None for dense training and controls.
+        until: number of optimizer steps; None: as many as the config asks for.
     """
     checkpoint = work.load()
     pruned, rows, position = _begin(bench, checkpoint, start)
-    phase = _phase(bench, round, iterations)
+    phase = _phase(bench, round, until)
     callbacks = _callbacks(bench, phase, plan, pruned)
     optimizer = bench.new_optimizer(callbacks, round=round)
     _continue(checkpoint, optimizer, callbacks)
@@ -111,7 +111,6 @@ def _save(
     rows: list[EpochRecord],
     position: Position,
 ) -> None:
-    """Write a checkpoint."""
     network = {"weights": snapshot(bench.model), "masks": bench.masks.state(), "optimizer": optimizer.state_dict()}
     states = {"callbacks": [callback.state() for callback in callbacks], "recorded": bench.pruner.recorder.state()}
     progress = {"pruned": asdict(pruned), "rows": [plain(row) for row in rows], "position": asdict(position)}
@@ -122,7 +121,7 @@ def try_sparse_training(bench: Bench) -> None:
     """Build the callback of `sparse_training` once; ConfigError if it does not fit model, optimizer or fine-tuning."""
     part = bench.spec.sparse_training
     if part is not None:
-        callback = part(_phase(bench, 1, bench.finetune_iterations))
+        callback = part(_phase(bench, 1))
         callback.check(bench.new_optimizer([callback]))
 
 
@@ -138,14 +137,14 @@ def _begin(
         return Pruning(**checkpoint["pruned"]), rows, Position(**checkpoint["position"])
 
 
-def _phase(bench: Bench, round: int, iterations: int) -> Phase:
+def _phase(bench: Bench, round: int, until: int | None = None) -> Phase:
     batch = functools.partial(bench.training_batch, round)
+    whole = bench.finetune_iterations if round else bench.dense_iterations
+    iterations = whole if until is None else until
     return Phase(bench.model, bench.masks, bench.spec.seed, round, iterations, batch, bench.tensors)
 
 
 def _callbacks(bench: Bench, phase: Phase, plan: Round | None, pruned: Pruning) -> list[Callback]:
-    """Return the callbacks of a phase of training."""
-
     def prune_more(step: int) -> None:
         assert plan is not None
         more = prune(bench, phase.round, plan.amounts[step - 1], step)
@@ -218,9 +217,5 @@ def _measure(bench: Bench, round: int, rows: list[EpochRecord], pruned: Pruning)
         best_test_accuracy=max((row.test_accuracy for row in rows if row.test_accuracy is not None), default=None),
         epochs=len(rows),
         seconds=sum(row.seconds for row in rows) + pruned.prune_ms / 1000,
-        amount=pruned.amount,
-        prune_ms=pruned.prune_ms,
-        warnings=tuple(pruned.warnings),
-        losses=pruned.losses,
-        layers_gone=tuple(pruned.layers_gone),
+        **vars(pruned),
     )

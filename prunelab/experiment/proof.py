@@ -1,7 +1,6 @@
 """The proof at the end of a run: what was saved is loaded again in a fresh process, counted, and evaluated again."""
 
-from __future__ import annotations
-
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +25,12 @@ from prunelab.training.loop import evaluate
 
 Numbers = dict[str, Any]  # fields of RoundRecord
 TEST = "test.safetensors"
+LIBRARIES = ("torchvision.models",)  # that some networks need, and that take seconds to import
+
+
+def announce() -> None:
+    """Let the server of fresh processes import what the proof needs, while the network is trained."""
+    fresh_process.expect(__name__, *(name for name in LIBRARIES if name in sys.modules))
 
 
 def prove(bench: Bench, folder: Path, reported: RoundRecord, compact: bool) -> None:

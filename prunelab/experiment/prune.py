@@ -10,7 +10,7 @@ from prunelab.errors import ConfigError
 from prunelab.experiment.bench import Bench
 from prunelab.experiment.checks import decides
 from prunelab.pruning import skipping
-from prunelab.runtime.seeding import derive, seeded_by
+from prunelab.runtime.seeding import derive, seeded
 from prunelab.runtime.user_code import explained
 
 
@@ -28,9 +28,9 @@ class Pruning:
 
     amount: float | None
     prune_ms: float = 0.0
-    warnings: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
     losses: dict[str, float] = field(default_factory=dict)
-    layers_gone: list[str] = field(default_factory=list)
+    layers_gone: tuple[str, ...] = ()
 
 
 def prune(bench: Bench, round: int, amount: float | None, step: int = 1, macs: float | None = None) -> Pruning:
@@ -49,7 +49,7 @@ def prune(bench: Bench, round: int, amount: float | None, step: int = 1, macs: f
                 data, reconstruct = partial(bench.sample, round), bench.spec.reconstruct
                 bench.pruner.prune(amount, seed=derive(*parts), data=data, reconstruct=reconstruct)
             return
-        with seeded_by(derive(*parts)):
+        with seeded(*parts):
             bench.layers.remove(amount, losses)
         bench.masks.apply()
 
@@ -67,8 +67,8 @@ def prune(bench: Bench, round: int, amount: float | None, step: int = 1, macs: f
         warnings.simplefilter("always")
         by(amount)
     took = (time.perf_counter() - start) * 1000
-    said = [str(warning.message) for warning in caught]
-    return Pruning(amount, took, said, dict(losses.asked), losses.left_out() if losses.asked else [])
+    said = tuple(str(warning.message) for warning in caught)
+    return Pruning(amount, took, said, dict(losses.asked), losses.left_out() if losses.asked else ())
 
 
 class _Losses:
@@ -83,9 +83,9 @@ class _Losses:
         self.known: dict[str, float] = {}
         self.asked: dict[str, float] = {}
 
-    def left_out(self) -> list[str]:
+    def left_out(self) -> tuple[str, ...]:
         """Return the layers that this pruning skips now, in the model's own order."""
-        return [name for name in skipping.skipped(self.bench.model) if name not in self.gone]
+        return tuple(name for name in skipping.skipped(self.bench.model) if name not in self.gone)
 
     def __call__(self) -> float:
         model, without = self.bench.model, " ".join(self.left_out())

@@ -13,7 +13,6 @@ from prunelab.pruning.criteria.base import Criterion
 from prunelab.pruning.schedules import Round
 from prunelab.runtime import device
 from prunelab.runtime.seeding import seed_all, seeded
-from prunelab.stages.checkpoint import Work
 from prunelab.stages.stage import Stage, State
 
 # The fields of the spec that name each kind of stage. `init` is named by the tensors and the source of the model.
@@ -37,13 +36,10 @@ UNNAMED = ("control", "baseline", "finish", "outputs", "reuse", "trusted", "plai
 def init(bench: Bench) -> Stage:
     """Return the stage of the initial weights, which are drawn by the seed, loaded from a file, or a live module's."""
 
-    def compute(work: Work) -> State:
-        return State(bench.initial, masks)
-
     masks = bench.masks.state()  # of weights that are pruned already
     source = None if bench.live_model is not None else bench.spec.model.source
     inputs = {"tensors": digest(bench.initial), "masks": digest(masks) if masks else None, "source": source}
-    return Stage("init", None, inputs, compute)
+    return Stage("init", None, inputs, lambda work: State(bench.initial, masks))
 
 
 def dense(bench: Bench, initial: State, on_epoch: OnEpoch, until: int | None = None) -> Stage:
@@ -54,27 +50,22 @@ def dense(bench: Bench, initial: State, on_epoch: OnEpoch, until: int | None = N
     Args:
         until: number of iterations after which to stop, for late rewinding; None: train to the end.
     """
-    whole = bench.dense_iterations
-    until = None if until == whole else until
+    until = None if until == bench.dense_iterations else until
 
     def start() -> Pruning:
         bench.put(initial)
         return Pruning(None)
 
-    def compute(work: Work) -> State:
-        return phase.train(bench, work, 0, whole if until is None else until, start, on_epoch)
-
     inputs = _inputs(bench, (*EVERY, *DENSE)) | {"epochs": bench.dense_epochs, "until": until}
     if bench.spec.regularizer is not None:
         inputs["tensors"] = bench.tensors
-    return Stage("dense", initial.stage, inputs, compute)
+    return Stage("dense", initial.stage, inputs, lambda work: phase.train(bench, work, 0, start, on_epoch, until=until))
 
 
 def prune_and_finetune(
     bench: Bench, number: int, round: Round, parent: State, origin: Tensors | None, on_epoch: OnEpoch
 ) -> Stage:
     """Return the stage of one round: prune, rewind the weights to `origin` if there is one, fine-tune."""
-    iterations = bench.finetune_iterations
 
     def start() -> Pruning:
         bench.put(parent)
@@ -85,19 +76,16 @@ def prune_and_finetune(
             bench.restore(origin)  # the weights go back, the masks stay
         return pruned
 
-    def compute(work: Work) -> State:
-        return phase.train(bench, work, number, iterations, start, on_epoch, round)
-
     inputs = _inputs(bench, (*EVERY, *ROUND)) | {"tensors": bench.tensors, "round": number, "macs": round.macs}
     if round.macs is not None and bench.spec.finish.round_to is not None:
         inputs["round_to"] = bench.spec.finish.round_to
     inputs |= {"amount": list(round.amounts) if round.every else round.amount, "every": round.every or None}
-    return Stage("round", parent.stage, inputs, compute)
+    return Stage("round", parent.stage, inputs, lambda work: phase.train(bench, work, number, start, on_epoch, round))
 
 
 def control(bench: Bench, number: int, ticket: State, origin: Tensors | None, on_epoch: OnEpoch) -> Stage:
     """Return the stage that trains as the ticket's round does, but from another start. See `controls.apply`."""
-    kind, iterations = bench.spec.control, bench.finetune_iterations
+    kind = bench.spec.control
 
     def start() -> Pruning:
         bench.put(ticket)
@@ -109,11 +97,8 @@ def control(bench: Bench, number: int, ticket: State, origin: Tensors | None, on
             controls.apply(kind, bench, fresh, origin)
         return Pruning(ticket.row.amount)
 
-    def compute(work: Work) -> State:
-        return phase.train(bench, work, number, iterations, start, on_epoch)
-
     inputs = _inputs(bench, (*EVERY, "finetune", "rewind")) | {"control": kind, "round": number}
-    return Stage("control", ticket.stage, inputs, compute)
+    return Stage("control", ticket.stage, inputs, lambda work: phase.train(bench, work, number, start, on_epoch))
 
 
 def longer(bench: Bench, number: int, parent: State, origin: Tensors | None, on_epoch: OnEpoch) -> Stage:
@@ -123,7 +108,6 @@ def longer(bench: Bench, number: int, parent: State, origin: Tensors | None, on_
         parent: the dense network, or the network after the rounds before.
         origin: the weights that a round rewinds to, if it does.
     """
-    iterations = bench.finetune_iterations
 
     def start() -> Pruning:
         bench.put(parent)
@@ -131,10 +115,8 @@ def longer(bench: Bench, number: int, parent: State, origin: Tensors | None, on_
             bench.restore(origin)
         return Pruning(None)
 
-    def compute(work: Work) -> State:
-        return phase.train(bench, work, number, iterations, start, on_epoch)
-
-    return Stage("longer", parent.stage, _inputs(bench, (*EVERY, "finetune", "rewind")) | {"round": number}, compute)
+    inputs = _inputs(bench, (*EVERY, "finetune", "rewind")) | {"round": number}
+    return Stage("longer", parent.stage, inputs, lambda work: phase.train(bench, work, number, start, on_epoch))
 
 
 def _inputs(bench: Bench, names: tuple[str, ...]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from prunelab.config.network import users_parts
 from prunelab.config.rounds import rounds as planned_rounds
 from prunelab.config.spec import Spec
 from prunelab.data.dataset import Dataset
-from prunelab.experiment import baseline, checks, executor, gate
+from prunelab.experiment import baseline, checks, executor, gate, proof
 from prunelab.experiment import plan as plans
 from prunelab.experiment import round as stages
 from prunelab.experiment.bench import Bench, Hooks, Tensors
@@ -92,6 +92,7 @@ def prepare(
 
     device = devices.prepare(spec.device, spec.threads, spec.train.precision)
     bench = Bench(spec, device, Hooks(on_batch, interrupt), model, data)
+    proof.announce()
     need_packages(spec.finish)
     checks.check_live(bench)
     if model is not None:

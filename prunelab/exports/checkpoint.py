@@ -1,21 +1,16 @@
 """Weights and masks as safetensors: what every run leaves, and, with model.json, the portable checkpoint. No pickle."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save as to_bytes
-from torch import nn
+from torch import Tensor, nn
 
 from prunelab.costs.stored_tensors import contiguous
-from prunelab.exports import fingerprint, network_files
-from prunelab.exports.network_files import Build, Network
-
-if TYPE_CHECKING:
-    from prunelab.pruning.masks import MaskedTensor
+from prunelab.exports import network_files
+from prunelab.exports.network_files import Build, Json, Network
+from prunelab.pruning.masks import MaskedTensor
 
 WEIGHTS, MASKS, DESCRIPTION = "model.safetensors", "masks.safetensors", "model.json"
 
@@ -24,9 +19,7 @@ def write(folder: Path, model: nn.Module, masks: Iterable[MaskedTensor]) -> None
     """Write `model.safetensors`, whose pruned weights are zero, and `masks.safetensors` (bool), as every run does.
 
     The keys are the model's own: `model.load_state_dict(safetensors.torch.load_file("model.safetensors"))`.
-
-    Raises:
-        StorageError: if they cannot be written.
+    Raises StorageError if they cannot be written.
     """
     kept = {item.name: item.mask.bool().cpu().contiguous() for item in masks}
     content = {MASKS: to_bytes(kept), WEIGHTS: to_bytes(contiguous(model.state_dict()))}
@@ -34,30 +27,22 @@ def write(folder: Path, model: nn.Module, masks: Iterable[MaskedTensor]) -> None
 
 
 def save(folder: Path, network: Network) -> None:
-    """Write the checkpoint. A live module has no masks: its zeros are in its weights.
-
-    Raises:
-        StorageError: if they cannot be written.
-    """
+    """Write the checkpoint. A live module has no masks: its zeros are in its weights. For errors see `write`."""
     state = contiguous(network.model.state_dict())
     content = {WEIGHTS: to_bytes(state)} | ({MASKS: to_bytes(dict(network.masks))} if network.masks else {})
-    said = network_files.describe(network, content)
-    said["tensors"] = {name: {"shape": list(value.shape), "dtype": str(value.dtype)} for name, value in state.items()}
-    said["masks"] = {
+    tensors = {name: {"shape": list(value.shape), "dtype": str(value.dtype)} for name, value in state.items()}
+    masks = {
         name: {"shape": list(mask.shape), "kept": int(torch.count_nonzero(mask)), "of": mask.numel()}
         for name, mask in network.masks.items()
     }
-    network_files.write(folder, content, said, DESCRIPTION)
+    network_files.save(folder, network, content, DESCRIPTION, {"tensors": tensors, "masks": masks})
 
 
 def load(folder: Path, build: Build) -> nn.Module:
-    """Return the network of a checkpoint; on the CPU, in eval mode.
+    """Return the network of a checkpoint; see `network_files.load`."""
 
-    Raises:
-        ConfigError: if the files are missing, damaged, or do not belong together.
-    """
-    said, state = network_files.read(folder, WEIGHTS, DESCRIPTION)
-    model = build(said).cpu()
-    network_files.fill(model, state, folder / WEIGHTS)
-    fingerprint.check(model, said.get("fingerprint"), folder / WEIGHTS)
-    return model.eval()
+    def filled(model: nn.Module, said: Json, state: dict[str, Tensor]) -> nn.Module:
+        network_files.put(model, state)
+        return model
+
+    return network_files.load(folder, WEIGHTS, DESCRIPTION, build, filled)

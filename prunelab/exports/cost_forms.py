@@ -1,7 +1,5 @@
 """The forms of a run's network for the cost card; all on the CPU, in eval mode."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,19 +8,9 @@ from torch import nn
 
 from prunelab.costs.card import Form
 from prunelab.exports import finished_run
-from prunelab.exports.checkpoint import MASKS, WEIGHTS
+from prunelab.exports.checkpoint import MASKS
 from prunelab.exports.formats import FORMATS
 from prunelab.exports.network_files import Network
-
-
-def masked(model: nn.Module, folder: Path) -> Form:
-    """Return the pruned network with all of its layers.
-
-    Args:
-        model: is moved to the CPU.
-        folder: where its weights are when the form is counted. Its masks are for pruning it further, and not counted.
-    """
-    return Form(model.cpu().eval(), (folder / WEIGHTS,))
 
 
 def exported(
@@ -44,11 +32,9 @@ def exported(
 def with_dense(
     found: Mapping[str, Form], folder: Path, network: Network, trusted: Iterable[str]
 ) -> Iterator[tuple[str, Form]]:
-    """Yield the forms, before each that another runtime runs the dense network in that runtime, as `dense (onnx)`.
+    """Yield the forms, before each that another runtime runs the dense `network` in that runtime, as `dense (onnx)`.
 
-    Args:
-        folder: for files of the dense network, which are needed until the forms were timed.
-        network: the dense network.
+    The files of the dense network in `folder` are needed until the forms were timed.
     """
     for name, form in found.items():
         if form.runtime != "torch":

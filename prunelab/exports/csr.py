@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from prunelab.costs.counts import SHIFTED, SHIFTED_LAYERS, NonzeroWeights
 from prunelab.costs.stored_tensors import contiguous
 from prunelab.errors import ConfigError
-from prunelab.exports import fingerprint, network_files
-from prunelab.exports.network_files import Build, Network
+from prunelab.exports import network_files
+from prunelab.exports.network_files import Build, Json, Network
 from prunelab.pruning import skipping
 
 WEIGHTS, DESCRIPTION = "model.csr.safetensors", "model.csr.json"
@@ -28,11 +28,6 @@ class CSRLinear(NonzeroWeights):
     """y = x Wᵀ + b with W, [out_features, in_features], as compressed sparse rows; for inference on the CPU.
 
     It computes (W xᵀ)ᵀ: torch has a fast kernel for sparse @ dense, and none for dense @ sparse.
-
-    Args:
-        in_features, out_features: at least 1.
-        nonzero: the number of stored weights, ≥ 0.
-        bias: whether there is a bias.
 
     Attributes:
         crow: where each row begins in `col` and `values`, int32 [out_features + 1].
@@ -70,8 +65,7 @@ class CSRLinear(NonzeroWeights):
     def matrix(self) -> Tensor:
         """W, sparse CSR [out_features, in_features]; shares memory with `values`.
 
-        Raises:
-            RuntimeError: if `crow` and `col` are no valid indices, as in a damaged file.
+        Raises RuntimeError if `crow` and `col` are no valid indices, as in a damaged file.
         """
         if self._matrix is None:
             shape = (self.out_features, self.in_features)
@@ -148,9 +142,7 @@ def sparsify(model: nn.Module, sparsity: float = SPARSITY, least: int = LEAST) -
 def save(folder: Path, network: Network) -> None:
     """Write `model.csr.safetensors` (crow, col and values of each CSR layer) and `model.csr.json`.
 
-    Raises:
-        ConfigError: if no layer is sparse enough.
-        StorageError: if they cannot be written.
+    Raises ConfigError if no layer is sparse enough, and StorageError if they cannot be written.
     """
     sparse = sparsify(network.model)
     if not sparse.layers:
@@ -160,28 +152,22 @@ def save(folder: Path, network: Network) -> None:
     content = {WEIGHTS: to_bytes(contiguous(sparse.model.state_dict()))}
     biased = {name: sparse.model.get_submodule(name).bias is not None for name in sparse.layers}
     said = {"layers": sparse.layers, "biased": biased, "dense": sparse.left}
-    network_files.write(folder, content, network_files.describe(network, content, sparse.model) | said, DESCRIPTION)
+    network_files.save(folder, network, content, DESCRIPTION, said, sparse.model)
 
 
 def load(folder: Path, build: Build) -> nn.Module:
-    """Return the network that `save` wrote; on the CPU, in eval mode.
+    """Return the network that `save` wrote; see `network_files.load`."""
+    return network_files.load(folder, WEIGHTS, DESCRIPTION, build, _filled)
 
-    Raises:
-        ConfigError: if the files are missing, damaged, or do not belong together.
-    """
-    said, state = network_files.read(folder, WEIGHTS, DESCRIPTION)
-    model = build(said).cpu()
-    try:
-        for name, (inputs, outputs, nonzero) in said["layers"].items():
-            model = _put(model, name, CSRLinear(inputs, outputs, nonzero, said["biased"][name]))
-        network_files.fill(model, state, folder / WEIGHTS)
-        for module in model.modules():
-            if isinstance(module, CSRLinear):
-                module.matrix  # noqa: B018 - checks the indices
-    except (AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"{folder / DESCRIPTION}: does not fit the model: {error}") from error
-    fingerprint.check(model, said.get("fingerprint"), folder / WEIGHTS)
-    return model.eval()
+
+def _filled(model: nn.Module, said: Json, state: dict[str, Tensor]) -> nn.Module:
+    for name, (inputs, outputs, nonzero) in said["layers"].items():
+        model = _put(model, name, CSRLinear(inputs, outputs, nonzero, said["biased"][name]))
+    network_files.put(model, state)
+    for module in model.modules():
+        if isinstance(module, CSRLinear):
+            module.matrix  # noqa: B018 - checks the indices
+    return model
 
 
 def _put(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:

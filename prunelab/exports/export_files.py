@@ -1,40 +1,37 @@
 """Write a network in several kinds of files; each is loaded again and compared before it is put into its folder."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from prunelab.costs.latency import Run
+from prunelab.data.dataset import Split
 from prunelab.errors import ConfigError
-from prunelab.exports import fresh_outputs, network_files
+from prunelab.exports import finished_run, network_files
 from prunelab.exports.checkpoint import MASKS
 from prunelab.exports.fingerprint import random_inputs
 from prunelab.exports.formats import FORMATS
-from prunelab.exports.network_files import Json, Network
+from prunelab.exports.network_files import Network
+from prunelab.runtime import fresh_process
 from prunelab.runtime.user_code import describe
 
-if TYPE_CHECKING:
-    from prunelab.data.dataset import Split
-
 RANDOM, IMAGES = 64, 256  # inputs that outputs are compared on
+INPUTS, OUTPUTS = "inputs.safetensors", "outputs.safetensors"
 Outputs = Callable[[str, Path], Mapping[str, Tensor]]  # kind, folder with its files → outputs of the loaded network
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One kind of files that is written and checked.
+    """One kind of files, of `FORMATS`, that is written and checked.
 
     Attributes:
-        kind: one of `FORMATS`.
-        files: their names.
         largest_difference: of the loaded network's outputs from the right ones, absolute, over all inputs.
         same_classes: whether all inputs have the same class; always true, since other files are refused.
         inputs: how many inputs were compared.
@@ -45,10 +42,6 @@ class Exported:
     largest_difference: float
     same_classes: bool
     inputs: int
-
-    def as_json(self) -> Json:
-        """Return the record as plain data."""
-        return asdict(self)
 
 
 @torch.no_grad()
@@ -80,7 +73,7 @@ def export(
 
     def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
         if FORMATS[kind].graph:
-            return fresh_outputs.outputs(kind, work, inputs, work)
+            return fresh_outputs(kind, work, inputs)
         loaded = FORMATS[kind].load(work, lambda said: deepcopy(network.model))
         return {name: loaded(x) for name, x in inputs.items()}
 
@@ -120,7 +113,7 @@ def make(
     small = network if compact is None else replace(network, model=deepcopy(compact).cpu().eval())
 
     def outputs(kind: str, work: Path) -> Mapping[str, Tensor]:
-        return fresh_outputs.outputs(kind, work, inputs, work, config["trusted"])
+        return fresh_outputs(kind, work, inputs, config["trusted"])
 
     sources = {kind: small if FORMATS[kind].graph else network for kind in kinds}
     return _write(sources, inputs, folder, outputs, on_error)
@@ -180,14 +173,41 @@ def _checked(kind: str, network: Network, inputs: Mapping[str, Tensor], work: Pa
     return Exported(kind, files, difference, same, sum(map(len, inputs.values())))
 
 
+def fresh_outputs(
+    kind: str, folder: Path, inputs: Mapping[str, Tensor], trusted: Iterable[str] = ()
+) -> dict[str, Tensor]:
+    """Return the outputs, [n, …] by name, of the network that a fresh process loads from `folder`.
+
+    Args:
+        folder: has the network's files; the two processes exchange inputs and outputs through it.
+        inputs: batches [n, …] by name.
+        trusted: your own packages that the process may import the model from.
+
+    Raises:
+        ConfigError: if the process fails; quotes its error.
+    """
+    save_file({name: x.contiguous() for name, x in inputs.items()}, folder / INPUTS)
+    try:
+        fresh_process.call(write_outputs, kind, str(folder.resolve()), torch.get_num_threads(), list(trusted))
+    except RuntimeError as error:
+        raise ConfigError(f"export={kind}: a fresh process cannot load it: {error}") from error
+    return load_file(folder / OUTPUTS)
+
+
+@torch.no_grad()
+def write_outputs(kind: str, folder: str, threads: int, trusted: list[str]) -> None:
+    """Load a network and write its outputs: this runs in the fresh process."""
+    torch.set_num_threads(threads)
+    network = FORMATS[kind].load(Path(folder), finished_run.builder(trusted))
+    found = {name: network(x).contiguous() for name, x in load_file(Path(folder) / INPUTS).items()}
+    save_file(found, Path(folder) / OUTPUTS)
+
+
 @torch.no_grad()
 def compare(run: Run, inputs: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[float, bool]:
     """Return the largest absolute difference of outputs, infinity for NaN or another shape, and whether classes agree.
 
-    Args:
-        run: the network that gives the right outputs.
-        inputs: batches by name.
-        found: the outputs to be compared, by the same names.
+    The outputs `found` are compared with those of `run` on the batches of the same names.
     """
     difference, same = 0.0, True
     for name, x in inputs.items():

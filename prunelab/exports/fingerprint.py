@@ -1,7 +1,5 @@
 """The fingerprint of a saved network: its outputs on two fixed inputs, which are compared whenever it is loaded."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Mapping
@@ -26,36 +24,29 @@ def random_inputs(count: int, shape: tuple[int, ...], dtype: torch.dtype) -> Ten
 
 
 def of(model: nn.Module, example: Tensor, exact: bool = True) -> dict[str, Any]:
-    """Return the fingerprint of a network, plain data.
+    """Return the fingerprint of a network in eval mode, plain data.
 
     Args:
-        model: run in eval mode.
         example: inputs, [n, …], whose shape and type are used.
         exact: whether the loaded network has the same layers, so that the same hardware gives the same bits.
     """
     shape, dtype = tuple(example.shape[1:]), example.dtype
     outputs = _outputs(model, shape, dtype)
-    found = {"shape": list(shape), "dtype": str(dtype).removeprefix("torch."), "outputs": _numbers(outputs).tolist()}
+    found = {"shape": list(shape), "dtype": str(dtype).removeprefix("torch."), "outputs": outputs[:SHOWN].tolist()}
     return found | {"sha256": _digest(outputs) if exact else None, "hardware": _hardware(model)}
 
 
 def check(model: nn.Module, saved: Mapping[str, Any] | None, name: object) -> None:
-    """Compare a loaded network with the fingerprint that was saved with it: all bits on the same torch, processor and
-    number of threads, else within 1% of the largest output (more for half precision).
+    """Compare a loaded network with the fingerprint that was saved with it; without one (older files), do nothing.
 
-    Args:
-        model: run in eval mode.
-        saved: from `of`; None, for files of older versions: nothing is compared.
-        name: of the file, for the message.
-
-    Raises:
-        ConfigError: if they differ.
+    All bits must be the same on the same torch, processor and number of threads; else the outputs within 1% of the
+    largest one (more for half precision). Raises ConfigError, which names the file, if they differ.
     """
     if saved is None:
         return
     try:
         outputs = _outputs(model, tuple(saved["shape"]), getattr(torch, saved["dtype"]))
-        expected, numbers = torch.tensor(saved["outputs"], dtype=torch.float64), _numbers(outputs)
+        expected, numbers = torch.tensor(saved["outputs"], dtype=torch.float64), outputs[:SHOWN]
         if saved["sha256"] == _digest(outputs):
             return
         apart = (numbers - expected).abs()
@@ -76,15 +67,11 @@ def check(model: nn.Module, saved: Mapping[str, Any] | None, name: object) -> No
 def _outputs(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     with in_eval_mode(model), seeded("fingerprint"):
         found: Tensor = model(random_inputs(INPUTS, shape, dtype).to(_home(model)))
-    return found.detach().flatten().cpu()
-
-
-def _numbers(outputs: Tensor) -> Tensor:
-    return outputs[:SHOWN].double()
+    return found.detach().flatten().cpu().double()
 
 
 def _digest(outputs: Tensor) -> str:
-    return hashlib.sha256(outputs.double().contiguous().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(outputs.contiguous().numpy().tobytes()).hexdigest()
 
 
 def _hardware(model: nn.Module) -> dict[str, str | int]:

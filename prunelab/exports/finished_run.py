@@ -3,16 +3,14 @@
 Only this file of the room builds networks from a config; the modules for that are imported when they are needed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 from unittest import mock
 
 from torch import nn
 
+from prunelab.data.dataset import Split
 from prunelab.errors import ConfigError
 from prunelab.exports import fingerprint, network_files
 from prunelab.exports.checkpoint import DESCRIPTION, MASKS, WEIGHTS
@@ -22,9 +20,6 @@ from prunelab.runtime import device
 from prunelab.runtime.json_data import read_json
 from prunelab.runtime.seeding import seeded
 from prunelab.stages.checkpoint import fitting
-
-if TYPE_CHECKING:
-    from prunelab.data.dataset import Split
 
 SUMMARY = "summary.json"
 
@@ -96,13 +91,9 @@ def _offline(url: str, *args: object, **options: object) -> None:
 
 
 def test_split(network: Network) -> Split:
-    """Load the test set that the run's config names.
+    """Load the test set that the config of a network from `read` names.
 
-    Args:
-        network: from `read`; its config names the trusted packages.
-
-    Raises:
-        ConfigError: if it cannot be loaded, or comes from a package that is not trusted.
+    Raises ConfigError if it cannot be loaded, or comes from a package that is not trusted.
     """
     from prunelab.config.network import dataset, from_plain
 

@@ -1,7 +1,5 @@
 """The kinds of files that a network can be exported to: how each is written, loaded and compared."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """The network as a graph that needs none of its Python code: torch.export, and ONNX made from it."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Iterator
@@ -25,38 +23,24 @@ EXAMPLES = 3  # the tracer treats batch sizes 0 and 1 as special cases
 
 
 def program(network: Network) -> ExportedProgram:
-    """Return the network's graph, for any number of examples.
-
-    Args:
-        network: with an example.
-
-    Raises:
-        ConfigError: if the network's code cannot be traced.
-    """
+    """Return the graph of a network with an example, for any number of examples; ConfigError if it cannot be traced."""
     assert network.example is not None
     model = deepcopy(network.model)
     settle(model)
     example = (batch(network.example, EXAMPLES).clone(),)  # a view's whole memory would be stored
     shapes = ({0: torch.export.Dim("batch")},)
     with quiet(), torch.no_grad():
-        try:
-            return torch.export.export(model, example, dynamic_shapes=shapes)
-        except (RuntimeError, ValueError, TypeError):  # for example `len(x)`, which only the strict tracer follows
+        for strict in (False, True):  # only the strict tracer follows `len(x)`, for example
             try:
-                return torch.export.export(model, example, dynamic_shapes=shapes, strict=True)
+                return torch.export.export(model, example, dynamic_shapes=shapes, strict=strict)
             except (RuntimeError, ValueError, TypeError) as error:
-                why = " ".join(str(error).split())[:300]
-                raise ConfigError(
-                    f"export: {type(model).__name__} cannot be traced for any batch size: {why}"
-                ) from error
+                failure = error
+    why = " ".join(str(failure).split())[:300]
+    raise ConfigError(f"export: {type(model).__name__} cannot be traced for any batch size: {why}") from failure
 
 
 def save_program(folder: Path, network: Network) -> None:
-    """Write `model.pt2`.
-
-    Raises:
-        ConfigError: from `program`.
-    """
+    """Write `model.pt2`; for errors see `program`."""
     made = program(network)
     with quiet():
         torch.export.save(made, folder / PROGRAM)
@@ -69,19 +53,15 @@ def load_program(folder: Path, build: Build | None = None) -> nn.Module:
 
 
 class OnnxNetwork:
-    """An ONNX file in onnxruntime on the CPU, called like a module: inputs [n, …] → outputs [n, …], both tensors.
+    """An ONNX file in onnxruntime on the CPU, called like a module: inputs [n, …] → outputs [n, …], both tensors."""
 
-    Args:
-        threads: of one call; None: as many as torch uses.
-    """
-
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         need("onnx", "onnxruntime")
         with quiet():
             import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors only
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
@@ -94,8 +74,7 @@ class OnnxNetwork:
 def save_onnx(folder: Path, network: Network) -> None:
     """Write `model.onnx`, with the weights in it; `input` [batch, …] → `logits` [batch, classes].
 
-    Raises:
-        ConfigError: from `program`, or if onnx, onnxscript or onnxruntime is not installed.
+    Raises ConfigError as `program` does, and if onnx, onnxscript or onnxruntime is not installed.
     """
     need("onnx", "onnx", "onnxscript", "onnxruntime")
     made = program(network)

@@ -1,26 +1,22 @@
 """Linear layers with 8-bit weights, by torchao: about a quarter of the bytes. Zeros stay zeros."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save as to_bytes
-from torch import nn
+from torch import Tensor, nn
 
 from prunelab.costs.stored_tensors import contiguous, is_quantized, numbers, stored
+from prunelab.data.dataset import Split
 from prunelab.errors import ConfigError, need
-from prunelab.exports import fingerprint, network_files
+from prunelab.exports import network_files
 from prunelab.exports.csr import read_directly
 from prunelab.exports.graphs import quiet
 from prunelab.exports.network_files import Build, Json, Network
-
-if TYPE_CHECKING:
-    from prunelab.data.dataset import Split
 
 KINDS = {"int8_weight": "Int8WeightOnlyConfig", "int8_dynamic": "Int8DynamicActivationInt8WeightConfig"}
 STEPS = 127.5  # torchao's scale is the largest weight of a row ÷ 127.5
@@ -112,14 +108,7 @@ def quantize(model: nn.Module, kind: str, test: Split | None = None) -> Quantize
 
 
 def convert(model: nn.Module, kind: str, layers: Iterable[str]) -> None:
-    """Give Linear layers int8 weights, in place.
-
-    Args:
-        layers: their names.
-
-    Raises:
-        ConfigError: for another kind, or if torchao is missing.
-    """
+    """Give Linear layers, by their names, int8 weights in place; ConfigError for another kind, or without torchao."""
     if kind not in KINDS:
         raise ConfigError(f"quantize={kind}: must be null, {' or '.join(KINDS)}")
     need("quantize", "torchao")
@@ -137,25 +126,16 @@ def names(kind: str) -> tuple[str, str]:
 
 
 def save(folder: Path, quantized: Quantized, network: Network) -> None:
-    """Write both files.
-
-    Args:
-        network: what was quantized.
-
-    Raises:
-        StorageError: if they cannot be written.
-    """
+    """Write both files of `network`, which was quantized; StorageError if they cannot be written."""
     weights, description = names(quantized.kind)
     content = {weights: _file(quantized.model)}
-    said = network_files.describe(network, content, quantized.model) | {"quantize": quantized.as_json()}
-    network_files.write(folder, content, said, description)
+    network_files.save(folder, network, content, description, {"quantize": quantized.as_json()}, quantized.model)
 
 
 def write(kind: str, folder: Path, network: Network) -> nn.Module:
     """Quantize a network and write it. Return the quantized network: the files must compute what it computes.
 
-    Raises:
-        ConfigError, StorageError: from `quantize` and `save`.
+    For errors see `quantize` and `save`.
     """
     made = quantize(network.model, kind)
     save(folder, made, network)
@@ -163,27 +143,20 @@ def write(kind: str, folder: Path, network: Network) -> nn.Module:
 
 
 def load(kind: str, folder: Path, build: Build) -> nn.Module:
-    """Return the network that `save` wrote; on the CPU, in eval mode.
+    """Return the network that `save` wrote; see `network_files.load`."""
+    return network_files.load(folder, *names(kind), build, partial(_filled, kind))
 
-    Raises:
-        ConfigError: if the files are missing, damaged, or do not belong together.
-    """
-    weights, description = names(kind)
-    said, found = network_files.read(folder, weights, description)
-    model = build(said).cpu()
-    try:
-        convert(model, kind, said["quantize"]["layers"])
-        own = dict(stored(model))
-        if own.keys() != found.keys():
-            raise LookupError(f"other tensors: {', '.join(sorted(own.keys() ^ found.keys())[:3])}")
-        for name, value in found.items():
-            if own[name].shape != value.shape or own[name].dtype != value.dtype:
-                raise TypeError(f"{name} is {value.dtype} {list(value.shape)}")
-            own[name].copy_(value)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(f"{folder / weights}: does not fit the model: {error}") from error
-    fingerprint.check(model, said.get("fingerprint"), folder / weights)
-    return model.eval()
+
+def _filled(kind: str, model: nn.Module, said: Json, state: dict[str, Tensor]) -> nn.Module:
+    convert(model, kind, said["quantize"]["layers"])
+    own = dict(stored(model))
+    if own.keys() != state.keys():
+        raise LookupError(f"other tensors: {', '.join(sorted(own.keys() ^ state.keys())[:3])}")
+    for name, value in state.items():
+        if own[name].shape != value.shape or own[name].dtype != value.dtype:
+            raise TypeError(f"{name} is {value.dtype} {list(value.shape)}")
+        own[name].copy_(value)
+    return model
 
 
 def _file(model: nn.Module) -> bytes:

@@ -1,7 +1,5 @@
 """Reading and writing the pairs of files that hold a network: tensors (safetensors) and a JSON file beside them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform
@@ -44,18 +42,21 @@ class Network:
     config: Json | None = None
 
 
-def describe(network: Network, content: Mapping[str, bytes], held: nn.Module | None = None) -> Json:
-    """Return what every JSON file says: `format`, `config`, `versions`, `sha256` of files, `skipped`, `fingerprint`.
+def save(
+    folder: Path, network: Network, content: Mapping[str, bytes], name: str, more: Json, held: nn.Module | None = None
+) -> None:
+    """Write files of a network, and `name`, a JSON file beside them; for errors see `write_all`.
 
-    `skipped` names the layers that a strategy removed: their tensors are in the file, all zero, but they are not run.
+    It says `format`, `config`, `versions`, `sha256` of the files, `skipped`, `fingerprint` and `more`. `skipped` names
+    the layers that a strategy removed: their tensors are in the file, all zero, but they are not run.
 
     Args:
-        content: the files that the JSON file describes, by name.
+        content: the files by name.
         held: the network that the files hold, if it has other layers.
     """
     from prunelab import __version__
 
-    return {
+    said = {
         "format": FORMAT,
         "config": network.config,
         "versions": {"prunelab": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -64,47 +65,46 @@ def describe(network: Network, content: Mapping[str, bytes], held: nn.Module | N
         "fingerprint": None
         if network.example is None
         else fingerprint.of(held or network.model, network.example, exact=held is None),
+        **more,
     }
-
-
-def write(folder: Path, content: Mapping[str, bytes], description: Json, name: str) -> None:
-    """Write the files and `description` as `name`. A file that has the same content already is left alone.
-
-    Raises:
-        StorageError: if they cannot be written.
-    """
-    write_all(folder, {**content, name: json.dumps(description, indent=1).encode()})
+    write_all(folder, {**content, name: json.dumps(said, indent=1).encode()})
 
 
 def write_all(folder: Path, content: Mapping[str, bytes]) -> None:
-    """Write files into a folder. A file that has the same content already is left alone.
-
-    Raises:
-        StorageError: if they cannot be written.
-    """
+    """Write files into a folder, but for those that have the same content already; StorageError if that fails."""
     for name, data in content.items():
         path = folder / name
         if not path.is_file() or path.read_bytes() != data:
             files.write_file(path, data)
 
 
-def read(folder: Path, weights: str, description: str) -> tuple[Json, dict[str, Tensor]]:
-    """Return the content of a JSON file and the tensors of the safetensors file that it describes.
+def load(
+    folder: Path,
+    weights: str,
+    description: str,
+    build: Build,
+    fit: Callable[[nn.Module, Json, dict[str, Tensor]], nn.Module],
+) -> nn.Module:
+    """Return the network of a safetensors file and the JSON file that describes it; on the CPU, in eval mode.
+
+    Args:
+        weights, description: the names of the files.
+        fit: gives a network from `build` the layers that the JSON file names and the tensors; returns it.
 
     Raises:
         ConfigError: if they are missing, damaged, or do not belong together.
     """
     said, data = read_description(folder / description), read_bytes(folder / weights)
     verify(folder, {weights: data}, said)
-    return said, tensors(folder / weights, data)
+    state, model = tensors(folder / weights, data), build(said).cpu()
+    with fitting(folder / weights, "does not fit the model"):
+        model = fit(model, said, state)
+    fingerprint.check(model, said.get("fingerprint"), folder / weights)
+    return model.eval()
 
 
 def read_description(path: Path) -> Json:
-    """Return the content of a JSON file from `write`.
-
-    Raises:
-        ConfigError: if it is missing, damaged or of another format.
-    """
+    """Return the content of a JSON file from `save`; ConfigError if it is missing, damaged or of another format."""
     try:
         with fitting(path, "is damaged"):
             said: Json = read_json(path)
@@ -118,11 +118,7 @@ def read_description(path: Path) -> Json:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a file.
-
-    Raises:
-        ConfigError: if it cannot be read.
-    """
+    """Return the content of a file; ConfigError if it cannot be read."""
     try:
         return regular(path).read_bytes()
     except OSError as error:
@@ -137,25 +133,13 @@ def verify(folder: Path, content: Mapping[str, bytes], description: Json) -> Non
 
 
 def tensors(path: Path, data: bytes) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file.
-
-    Args:
-        path: for the message.
-        data: the content of the file.
-
-    Raises:
-        ConfigError: if it is no safetensors file.
-    """
+    """Return the tensors of a safetensors file with this content; ConfigError, which names `path`, if it is none."""
     with fitting(path, "is no safetensors file"):
         return from_bytes(data)
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state dict.
-
-    Raises:
-        ConfigError: if it does not fit the model; names `path`.
-    """
+    """Load a state dict; ConfigError, which names `path`, if it does not fit the model."""
     with fitting(path, "does not fit the model"):
         put(model, state)
 

@@ -1,13 +1,12 @@
 """The tables of what each form of the networks costs, and its speed-up over the dense network in its runtime."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 
 import pandas as pd
 
 from prunelab.report.groups import Group
+from prunelab.report.run_folders import number
 from prunelab.report.tables import Table, count, milliseconds, times, words
 
 COUNTED = ["parameters", "nonzero", "macs", "macs_nonzero", "bytes", "gzipped", "peak_bytes"]
@@ -19,9 +18,11 @@ PERCENT = re.compile(r"\d{1,3}(?=%)")
 
 
 def _forms(groups: Sequence[Group]) -> pd.DataFrame:
-    """Return one row per form of each run."""
+    """Return one row per form of each run; of a number with an interval, the median."""
     rows = [
-        {"group": group.label, "form": form.name, **{key: getattr(form, key) for key in SAID}, **form.numbers}
+        {"group": group.label, "form": form["form"]}
+        | {key: str(form.get(key) or "") for key in SAID}
+        | {key: number(cell[0] if isinstance(cell := form.get(key), list) and cell else cell) for key in NUMBERS}
         for group in groups
         for run in group.runs
         for form in run.cost
@@ -91,12 +92,11 @@ def latencies(groups: Sequence[Group]) -> Table:
 
 
 def _why(rows: pd.DataFrame) -> str | None:
-    """Return the reason why a form is not faster, if more than half of its seeds have one; else None.
+    """Return the most frequent reason why a form is not faster, if more than half of its seeds have one; else None.
 
-    Reasons that differ only in a percentage count as one, with the range of the percentages. The most frequent reason
-    is returned.
+    Reasons that differ only in a percentage count as one, with the range of the percentages.
     """
-    reasons = rows["why_no_faster"][rows["why_no_faster"].astype(bool) & rows["why_no_faster"].notna()]
+    reasons = list(filter(None, rows["why_no_faster"]))
     if 2 * len(reasons) <= len(rows):
         return None
     kinds: dict[str, list[str]] = {}

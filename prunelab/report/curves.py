@@ -1,15 +1,13 @@
 """Points and curves of accuracy over sparsity, the dense networks they start from, and the Pareto front."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from prunelab.report.form_rows import Numbers
 from prunelab.report.groups import DOSES, Group, label
+from prunelab.report.run_folders import Numbers
 from prunelab.text import dense_name
 
 SHOWN = 8  # number of curves that a panel of a figure shows in a colour; more colours cannot be told apart
@@ -28,7 +26,7 @@ class Point:
 
     def values(self, key: str) -> list[float]:
         """Return the values of a column, one for each seed that has it."""
-        return [value for row in self.rows.values() if (value := row.get(key)) is not None]
+        return column(self.rows.values(), key)
 
     def mean(self, key: str) -> float | None:
         """Return the mean over seeds; None if no seed has the column."""
@@ -40,8 +38,7 @@ class Point:
 
     def _mean_and_error(self, key: str) -> tuple[float | None, float]:
         if key not in self._known:  # `statistics` is slow, and each mean is used several times
-            values = self.values(key)
-            self._known[key] = mean_and_error(values) if values else (None, 0.0)
+            self._known[key] = column_mean(self.rows.values(), key)
         return self._known[key]
 
 
@@ -125,11 +122,7 @@ def _coloured(found: list[Curve]) -> list[Curve]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The dense networks (one per seed) that one or more curves start from, or are compared with.
-
-    Args:
-        told: what tells them from other dense networks.
-    """
+    """Dense networks, one per seed, that curves start from or are compared with; `told` tells them from others."""
 
     rows: Mapping[Seed, Numbers]
     curves: Sequence[Curve]
@@ -152,10 +145,9 @@ class Baseline:
 
 
 def baselines(found: Iterable[Curve], longer: bool = False) -> list[Baseline]:
-    """Return the trained dense networks; curves with equal test accuracies at all shared seeds share one baseline.
+    """Return the trained dense networks, or (`longer`) those that were trained as long as the pruned networks.
 
-    Args:
-        longer: whether to return those that were trained as long as the pruned networks instead.
+    Curves with equal test accuracies at all shared seeds share one baseline.
     """
     merged: list[tuple[dict[Seed, Numbers], list[Curve]]] = []
     for curve in found:
@@ -187,6 +179,17 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean and its standard error (sample standard deviation ÷ √n); the error of one value is 0."""
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return statistics.fmean(values), error
+
+
+def column(rows: Iterable[Numbers], key: str) -> list[float]:
+    """Return the values of a column in the rows that have it."""
+    return [value for row in rows if (value := row.get(key)) is not None]
+
+
+def column_mean(rows: Iterable[Numbers], key: str) -> tuple[float | None, float]:
+    """Return the mean and the standard error of a column; None and 0 if no row has it."""
+    values = column(rows, key)
+    return mean_and_error(values) if values else (None, 0.0)
 
 
 def pareto(candidates: Iterable[Point]) -> list[Point]:

@@ -1,7 +1,5 @@
 """Summarize a sweep for TensorBoard: one derived run per experiment with means over seeds, and a page of charts."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import time
@@ -28,16 +26,9 @@ MEANS = "mean_over_sparsity"  # not a job's tag: a chart of means would look for
 
 
 def write(sweep: Path) -> list[Path]:
-    """Write one TensorBoard run per curve to `<sweep>/summary/<label>`, replacing what is there.
+    """Write one TensorBoard run per curve to `<sweep>/summary/<label>`, replacing what is there; return their folders.
 
-    Steps are basis points of sparsity, as in each job's own run. The
-    bands are the mean ± its standard error.
-
-    Args:
-        sweep: the folder of the sweep.
-
-    Returns:
-        The folders of the derived runs; an empty list if no job completed.
+    Steps are basis points of sparsity, as in each job's own run. The bands are the mean ± its standard error.
     """
     top = sweep / FOLDER
     drop_link(top)
@@ -48,7 +39,7 @@ def write(sweep: Path) -> list[Path]:
     dense = {line.name: line.point for longer in (False, True) for line in baselines(found, longer)[:LEVELS]}
     levels = {name: accuracy for name, point in dense.items() if (accuracy := point.mean("test_accuracy")) is not None}
     drawn = accuracy_figure({label: line for label, line in dots.items() if line}, levels)
-    page = [_page(_layout()), *([drawn] if drawn else [])]  # in the first run: one of its own would have no scalars
+    page = [_page(), *([drawn] if drawn else [])]  # in the first run: one of its own would have no scalars
     for curve, folder in zip(found, folders, strict=True):
         shared = [Event(summary=Summary(value=page))] if curve is found[0] else []
         _write(folder, [*shared, *(event for point in curve.points for event in _events(point))])
@@ -84,8 +75,11 @@ def _events(point: Point) -> list[Event]:
     return [Event(step=round(sparsity * 10_000), summary=Summary(value=values))]
 
 
-def _layout() -> layout_pb2.Layout:
-    """Return the page "Custom scalars": accuracy over sparsity of all jobs, and of the means with their bands."""
+def _page() -> Summary.Value:
+    """Return the page "Custom scalars": accuracy over sparsity of all jobs, and of the means with their bands.
+
+    TensorBoard's own function that makes a summary of a layout needs TensorFlow.
+    """
 
     def margin(key: str, title: str) -> layout_pb2.Chart:
         tags = {"value": key, "lower": f"{key}_lower", "upper": f"{key}_upper"}
@@ -99,11 +93,7 @@ def _layout() -> layout_pb2.Layout:
         layout_pb2.Chart(title="test accuracy over sparsity (basis points), all jobs", multiline=jobs),
     ]
     category = layout_pb2.Category(title="accuracy over sparsity", chart=charts)
-    return layout_pb2.Layout(category=[category])
-
-
-def _page(layout: layout_pb2.Layout) -> Summary.Value:
-    """Return the layout as a summary. (TensorBoard's own function for this needs TensorFlow.)"""
+    layout = layout_pb2.Layout(category=[category])
     metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="custom_scalars"))
     content = TensorProto(dtype=DT_STRING, string_val=[layout.SerializeToString()], tensor_shape=TensorShapeProto())
     return Summary.Value(tag="custom_scalars__config__", tensor=content, metadata=metadata)

@@ -1,14 +1,12 @@
 """Paired differences in test accuracy of two experiments at the same seeds and sparsity, with Holm's correction."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from prunelab.report.curves import Curve, Point, mean_and_error
 from prunelab.report.groups import unlike
@@ -66,23 +64,12 @@ def in_points(fraction: float) -> str:
 
 @functools.cache
 def t_quantile(freedom: int, level: float = LEVEL) -> float:
-    """Return the t that |T| does not exceed with probability `level`; 4.303 for 2 degrees of freedom.
-
-    Args:
-        freedom: degrees of freedom of Student's t distribution, ≥ 1.
-        level: a probability in (0, 1).
-    """
+    """Return the t that |T| does not exceed with probability `level`; 4.303 for 2 degrees of `freedom` and 0.95."""
     return float(stats.t.ppf((1 + level) / 2, freedom))
 
 
 def difference(first: tuple[str, Point], second: tuple[str, Point], same: float = SAME) -> Difference | None:
-    """Compare two points seed by seed; return None unless their sparsities agree at every shared seed.
-
-    Args:
-        first: name and point of one experiment.
-        second: name and point of the other.
-        same: by how much sparsities that agree may differ, a fraction.
-    """
+    """Compare two named points seed by seed; return None unless sparsities agree, up to `same`, at all shared seeds."""
     (a, one), (b, two) = first, second
     accuracies, sparsities = [], []
     for seed in one.rows.keys() & two.rows.keys():
@@ -113,9 +100,11 @@ def holm(found: Iterable[Difference]) -> list[Difference]:
     5%. Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
     found = list(found)
-    known = [d.p for d in found if d.p is not None]
-    corrected = iter(multipletests(known, method="holm")[1] if known else ())
-    return [d if d.p is None else replace(d, p=float(next(corrected))) for d in found]
+    known = np.array([d.p for d in found if d.p is not None])
+    order, corrected = known.argsort(), np.empty_like(known)
+    corrected[order] = np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)).clip(max=1)
+    remaining = iter(corrected.tolist())
+    return [d if d.p is None else replace(d, p=next(remaining)) for d in found]
 
 
 def tested(found: Iterable[Difference]) -> int:
@@ -128,14 +117,14 @@ def compare(first: Curve, second: Curve) -> Iterator[Difference]:
     pairs = [(a, b, difference((first.label, a), (second.label, b))) for a in first.pruned for b in second.pruned]
     found = [(a, b, d) for a, b, d in pairs if d is not None]
     used: set[int] = set()
-    for a, b, d in sorted(found, key=lambda item: (-item[2].sparsity, _apart(item[0], item[1]))):
+    for a, b, d in sorted(found, key=lambda item: (-item[2].sparsity, abs(_sparsity(item[0]) - _sparsity(item[1])))):
         if not used & {id(a), id(b)}:
             used |= {id(a), id(b)}
             yield d
 
 
-def _apart(a: Point, b: Point) -> float:
-    return abs((a.mean("sparsity") or 0.0) - (b.mean("sparsity") or 0.0))
+def _sparsity(point: Point) -> float:
+    return point.mean("sparsity") or 0.0
 
 
 def best(curves: Sequence[Curve]) -> tuple[Curve, Point]:
@@ -148,14 +137,14 @@ def best(curves: Sequence[Curve]) -> tuple[Curve, Point]:
 
 def shared_level(curves: Sequence[Curve]) -> float:
     """Return the sparsity that most curves have; if several, the highest."""
-    levels = {round(point.mean("sparsity") or 0.0, 4) for curve in curves for point in curve.pruned}
+    levels = {round(_sparsity(point), 4) for curve in curves for point in curve.pruned}
     return max(levels, key=lambda level: (sum(bool(at_level(c, level)) for c in curves), level), default=0.0)
 
 
 def at_level(curve: Curve, level: float) -> list[Point]:
     """Return the curve's point nearest to a sparsity, in a list; an empty list if none is within `SAME` of it."""
-    near = [point for point in curve.pruned if abs((point.mean("sparsity") or 0.0) - level) <= SAME]
-    return sorted(near, key=lambda point: abs((point.mean("sparsity") or 0.0) - level))[:1]
+    near = [point for point in curve.pruned if abs(_sparsity(point) - level) <= SAME]
+    return sorted(near, key=lambda point: abs(_sparsity(point) - level))[:1]
 
 
 def all_pairs(curves: Sequence[Curve]) -> list[list[Difference]]:
@@ -172,10 +161,6 @@ def all_pairs(curves: Sequence[Curve]) -> list[list[Difference]]:
 
 
 def one_each(pairs: Iterable[Sequence[Difference]], level: float) -> list[Difference]:
-    """Return of each pair the difference at a sparsity, or else at the highest one; p-values corrected for all pairs.
-
-    Args:
-        level: the sparsity, a fraction.
-    """
+    """Return of each pair the difference at a sparsity, or else at the highest one; p-values corrected for all."""
     chosen = (next((d for d in pair if abs(d.sparsity - level) <= SAME), pair[0]) for pair in pairs)
     return holm(chosen)

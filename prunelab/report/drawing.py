@@ -1,12 +1,8 @@
 """Figures as inline SVG: matplotlib's output with the page's colours and fonts, without ids, with a description."""
 
-from __future__ import annotations
-
-import contextlib
 import io
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hides its warnings about fonts
 
-INK, MUTED, GRID, GREY = "#010101", "#020202", "#030303", "#0a0a00"  # placeholders for CSS variables, see `_themed`
+INK, MUTED, GRID = "#010101", "#020202", "#030303"  # placeholders for CSS variables, see `_inline`
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid"}
 MARKERS = "oos^DvPX*"  # one per colour, so that curves can be told apart without colours
 STYLE: Any = {
@@ -52,12 +48,8 @@ def colour(number: int) -> str:
 class Figure:
     """A finished figure; the template `macros.html.jinja` writes its `<svg>` element.
 
-    Args:
-        name: unique on the page.
-        title: what the figure shows.
-        description: its axes and results in words, for readers who cannot see it.
-        view: the `viewBox`.
-        body: the content of the `<svg>` element, safe markup.
+    Its name is unique on the page. `description` tells its axes and results to readers who cannot see it, `view` is the
+    `viewBox`, and `body` is safe markup.
     """
 
     name: str
@@ -68,12 +60,7 @@ class Figure:
 
 
 class Drawing:
-    """A figure with one set of axes.
-
-    Args:
-        name: unique on the page.
-        title: what the figure shows.
-    """
+    """A figure with one set of axes, and a name that is unique on the page."""
 
     def __init__(self, name: str, title: str) -> None:
         self.name, self.title = name, title
@@ -98,13 +85,6 @@ class Drawing:
         return Figure(self.name, self.title, " ".join(self.described), view, Markup(body))
 
 
-@contextlib.contextmanager
-def style() -> Iterator[None]:
-    """Apply the style of all figures."""
-    with mpl.rc_context(STYLE):
-        yield
-
-
 def _inline(svg: str) -> tuple[str, str]:
     """Return the `viewBox` and the content of matplotlib's `<svg>` element, with the page's colours and fonts."""
     svg = svg[svg.index("<svg") :]
@@ -115,11 +95,6 @@ def _inline(svg: str) -> tuple[str, str]:
     body = re.sub(r'<g id="pl-([a-z]+)">', r'<g class="\1">', body)
     body = re.sub(r'<g id="(?!pl-)[^"]*">', "<g>", body)
     body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
-    return view, _themed(body)
-
-
-def _themed(svg: str) -> str:
-    """Replace placeholder colours by CSS variables, which differ between light, dark and print."""
-    for stand_in, variable in VARIABLES.items():
-        svg = svg.replace(stand_in, f"var(--{variable})")
-    return re.sub(r"#0a0a([0-9a-f]{2})", lambda found: f"var(--s{int(found[1], 16)})", svg)
+    for stand_in, variable in VARIABLES.items():  # which differ between light, dark and print
+        body = body.replace(stand_in, f"var(--{variable})")
+    return view, re.sub(r"#0a0a([0-9a-f]{2})", lambda found: f"var(--s{int(found[1], 16)})", body)

@@ -1,7 +1,5 @@
 """The figures of the report: accuracy over sparsity and compression ratio, the Pareto front, training curves."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -42,21 +40,16 @@ def levels(curves: Sequence[Curve], dense: Sequence[Baseline], longer: Sequence[
     return found
 
 
-def over_sparsity(curves: Sequence[Curve], dense: Sequence[Level]) -> Figure:
-    """Draw test accuracy over sparsity."""
-    return _accuracy(Drawing("sparsity", "Test accuracy over sparsity"), curves, dense, "sparsity")
-
-
-def over_compression(curves: Sequence[Curve], dense: Sequence[Level]) -> Figure:
-    """Draw test accuracy over compression ratio."""
-    return _accuracy(Drawing("compression", "Test accuracy over compression ratio"), curves, dense, "compression_ratio")
-
-
-def _accuracy(drawing: Drawing, curves: Sequence[Curve], dense: Sequence[Level], key: str) -> Figure:
-    axes, sparse = drawing.axes, key == "sparsity"
-    compression = "Compression ratio: all ÷ nonzero parameters (×, log scale)"
-    drawing.labels("Sparsity of the prunable weights (%)" if sparse else compression, ACCURACY)
-    if not sparse:
+def accuracy(curves: Sequence[Curve], dense: Sequence[Level], over: str) -> Figure:
+    """Draw test accuracy over `sparsity` or `compression` ratio."""
+    if over == "sparsity":
+        drawing = Drawing(over, "Test accuracy over sparsity")
+        drawing.labels("Sparsity of the prunable weights (%)", ACCURACY)
+        axes, key, unit = drawing.axes, "sparsity", 100.0
+    else:
+        drawing = Drawing(over, "Test accuracy over compression ratio")
+        drawing.labels("Compression ratio: all ÷ nonzero parameters (×, log scale)", ACCURACY)
+        axes, key, unit = drawing.axes, "compression_ratio", 1.0
         _logarithmic(axes, [point.mean(key) or 1.0 for curve in curves for point in curve.points], "×")
     for line, number, dashes in dense:
         _level(axes, line.point, colour(number) if number else MUTED, (0, dashes), "dense")
@@ -65,7 +58,7 @@ def _accuracy(drawing: Drawing, curves: Sequence[Curve], dense: Sequence[Level],
         if curve.flat:
             _level(axes, curve.last, colour(curve.colour), "-.", "level")
         else:
-            _line(axes, curve, key, 100.0 if sparse else 1.0)
+            _line(axes, curve, key, unit)
         if curve.colour:
             last = percent(curve.last.mean("test_accuracy"), 2)
             drawing.described.append(f"{curve.label}: {last} at {percent(curve.last.mean('sparsity'))} sparsity.")
@@ -121,11 +114,9 @@ def _short(value: float) -> str:
 
 
 def front(curves: Sequence[Curve], longer: Sequence[Baseline], chosen: Sequence[Point]) -> Figure:
-    """Draw test accuracy over nonzero parameters, with rings around the points of the Pareto front.
+    """Draw test accuracy over nonzero parameters, with rings around the `chosen` points, which are the Pareto front.
 
-    Args:
-        longer: the dense networks that were trained as long as the pruned ones, which are candidates, too.
-        chosen: the points of the front.
+    The dense networks that were trained as long as the pruned ones (`longer`) are candidates, too.
     """
     drawing = Drawing("front", "Test accuracy over nonzero parameters, with the Pareto front")
     drawing.labels("Nonzero parameters (log scale)", ACCURACY)

@@ -1,12 +1,11 @@
 """Group runs that differ only in their seed, and name the groups."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prunelab.records import flat
 from prunelab.report.run_folders import Run
 
 NEUTRAL = (
@@ -131,22 +130,15 @@ def _filled(runs: Sequence[Run], given: Sequence[Mapping[str, str]], keys: Seque
 
 def _composed_differently(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Return for each of several runs with equal overrides the config keys whose values differ."""
-    configs = [flat(run.config) for run in runs]
-    if all(config == configs[0] for config in configs):
-        return [{} for _ in runs]
+    configs = [_texts(run.config) for run in runs]
     shared = set.intersection(*map(set, configs))  # a key that older runs lack is not a difference
     differ = [key for key in configs[0] if key in shared and len({config[key] for config in configs}) > 1]
     return [{key: config[key] for key in differ} for config in configs]
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _texts(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the values of a nested config as text by their dotted keys, without `NEUTRAL` keys."""
-    found: dict[str, str] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if name not in NEUTRAL:
-            found |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
-    return found
+    return {key: str(value) for key, value in flat(config).items() if key not in NEUTRAL}
 
 
 def choice(run: Run, key: str) -> str | None:
@@ -158,14 +150,9 @@ def choice(run: Run, key: str) -> str | None:
 
 
 def unlike(runs: Sequence[Run], part: str) -> bool:
-    """Return whether runs have unlike models or data, which cannot be compared; a key that some lack does not count.
-
-    Args:
-        part: `model` or `data`.
-    """
-    found = [
-        flat(value if isinstance(value, Mapping) else {"": value}) for run in runs if (value := run.config.get(part))
-    ]
+    """Return whether the `model` or `data` of runs differ, so that they cannot be compared, in a key that all have."""
+    given = [value for run in runs if (value := run.config.get(part))]
+    found = [_texts(value if isinstance(value, Mapping) else {"": value}) for value in given]
     shared = set.intersection(*map(set, found)) - set(TREATMENTS) if found else set()
     return any(one[key] != found[0][key] for one in found for key in shared)
 

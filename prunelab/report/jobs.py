@@ -1,14 +1,11 @@
 """The tables that are printed at the end of a sweep. Needs no package beyond the core install."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from prunelab.report.curves import baselines, curves, mean_and_error
-from prunelab.report.form_rows import Numbers
+from prunelab.report.curves import baselines, column_mean, curves
 from prunelab.report.groups import group
-from prunelab.report.run_folders import Run
+from prunelab.report.run_folders import Numbers, Run
 from prunelab.text import percent, table, visible
 
 MEANING = (
@@ -48,7 +45,10 @@ def few_seeds(seeds: int) -> str:
 
 def _jobs_table(jobs: Sequence[Run], common: Collection[str], dense: Mapping[str, Sequence[Numbers]]) -> str:
     """Return a table with one line per job, without the overrides that all jobs have in `common`; dense ones first."""
-    rows = [["", name, *sizes(found), _seconds(found), ""] for name, found in dense.items()]
+    rows = []
+    for name, found in dense.items():
+        seconds, _ = column_mean(found, "seconds")
+        rows.append(["", name, *sizes(found), "" if seconds is None else f"{seconds:.1f}", ""])
     for job in jobs:
         cells = [*sizes([job.result]), f"{job.seconds or 0:.1f}"] if job.result else [""] * (len(SIZES) + 1)
         status = "" if job.status == "completed" else job.status
@@ -68,28 +68,15 @@ def _seeds_table(jobs: Sequence[Run], common: Collection[str], dense: Mapping[st
 
 def sizes(rows: Sequence[Numbers]) -> list[str]:
     """Return the cells of `SIZES`: means over seeds."""
-    accuracy, error = _mean(rows, "test_accuracy")
-    ratios = [_times(_mean(rows, key)[0]) for key in ("compression_ratio", "theoretical_speedup")]
+    accuracy, error = column_mean(rows, "test_accuracy")
+    means = [column_mean(rows, key)[0] for key in ("compression_ratio", "theoretical_speedup")]
+    ratios = ["–" if mean is None else f"{mean:.2f}×" for mean in means]
     spread = f" ± {percent(error, 2)}" if len(rows) > 1 else ""
-    return [percent(_mean(rows, "sparsity")[0]), *ratios, percent(accuracy, 2) + spread]
-
-
-def _seconds(rows: Sequence[Numbers]) -> str:
-    seconds, _ = _mean(rows, "seconds")
-    return "" if seconds is None else f"{seconds:.1f}"
-
-
-def _mean(rows: Sequence[Numbers], key: str) -> tuple[float | None, float]:
-    values = [value for row in rows if (value := row.get(key)) is not None]
-    return mean_and_error(values) if values else (None, 0.0)
+    return [percent(column_mean(rows, "sparsity")[0]), *ratios, percent(accuracy, 2) + spread]
 
 
 def names(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """Return a name for each job: its overrides without those that all jobs have.
-
-    Args:
-        jobs: the overrides of each job.
-    """
+    """Return a name for each job: its overrides without those that all jobs have."""
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
     return [_name(job, common) for job in jobs]
 
@@ -97,7 +84,3 @@ def names(jobs: Sequence[Sequence[str]]) -> list[str]:
 def _name(overrides: Iterable[str], common: Collection[str], *, seed: bool = True) -> str:
     items = [item for item in overrides if item not in common and (seed or not item.startswith("seed="))]
     return " ".join(items) or "(defaults)"
-
-
-def _times(ratio: float | None) -> str:
-    return "–" if ratio is None else f"{ratio:.2f}×"

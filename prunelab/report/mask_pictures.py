@@ -1,7 +1,5 @@
 """Pictures of the first layer's mask: kept weights are filled, pruned ones empty, filters without any crossed out."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass
@@ -29,13 +27,9 @@ class Picture:
 
     Args:
         group: the label of the experiment.
-        tensor: the name of the tensor.
         shape: e.g. `16×6×5×5`.
-        kept: number of weights that are not pruned.
-        size: number of all weights.
         dead: number of filters, or of rows of a matrix, without any weight.
-        unit: the width of a thin line, in units of `view`.
-        view: the `viewBox`.
+        unit: the width of a thin line, in units of `view`, the `viewBox`.
         body: the content of the `<svg>` element, safe markup.
     """
 

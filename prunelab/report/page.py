@@ -1,25 +1,23 @@
 """The report: its content is collected here, and written as HTML (see `templates/`) and Markdown."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib as mpl
 import yaml
 
 from prunelab.report import cost_tables, differences, figures, mask_pictures, result_tables, results_frame, sentences
-from prunelab.report.curves import Baseline, Curve, Point, baselines, curves, final, pareto
-from prunelab.report.drawing import Figure, style
-from prunelab.report.groups import Group, group
+from prunelab.report.curves import Curve, Point, baselines, curves, final, pareto
+from prunelab.report.drawing import STYLE, Figure
+from prunelab.report.groups import group
 from prunelab.report.jobs import ERROR
-from prunelab.report.mask_pictures import Picture
 from prunelab.report.run_folders import Run
 from prunelab.report.tables import Table, plain
 from prunelab.runtime.regular_file import regular
@@ -37,17 +35,38 @@ SECTIONS = {
 }
 
 
-@dataclass(frozen=True)
 class Report:
-    """The content of a report, as the templates read it.
+    """The content of a report of runs, completed or not, and of the folders that contain them; templates read it."""
 
-    Args:
-        runs: all runs, completed or not.
-        folders: the folders that contain them.
-    """
+    def __init__(self, runs: Sequence[Run], folders: Sequence[Path]) -> None:
+        self.runs, self.folders = runs, folders
+        self.name = ", ".join(folder.resolve().name for folder in folders)
+        self.counts = sentences.counts(runs)
+        self.groups = group(runs)  # the experiments: completed runs that differ only in their seed
+        self.compared = sentences.compared(runs, self.groups)
 
-    runs: Sequence[Run]
-    folders: Sequence[Path]
+        self.curves = curves(self.groups)
+        self.dense, self.longer = baselines(self.curves), baselines(self.curves, longer=True)
+        self.pairs = differences.all_pairs(self.curves)  # of each two curves, not corrected
+        self.differences = differences.one_each(self.pairs, differences.shared_level(self.curves))
+        self.compared_with_best = len(self.curves) > differences.EVERY_PAIR  # too many to compare every two of them
+        self.finding = sentences.headline(self.curves, self.dense, self.longer, self.differences)
+        self.spread = f"± is the standard error {ERROR}." if any(curve.seeds > 1 for curve in self.curves) else ""
+
+        shown = [curve.last.group for curve in self.curves if curve.colour]
+        drawn = (mask_pictures.picture(group.label, group.runs[0]) for group in shown)
+        self.pictures = [picture for picture in drawn if picture]  # of the first layer, one run of each experiment
+        self.front = self._front()
+        self.tables = self._tables()
+        known = (set(SECTIONS) if self.groups else {"failed", "origin"}) - ({"cost"} - set(self.tables))
+        self.sections = {key: head for key, head in SECTIONS.items() if key in known}  # by anchor
+
+        sweeps = {run.sweep: sweep_command(run.sweep) if run.sweep else None for run in runs}
+        alone = [run for run in runs if not sweeps[run.sweep]]  # or in a sweep whose command is not known
+        self.single = [str(run.summary["command"]) for run in alone if run.summary.get("command")]
+        self.commands = [*filter(None, sweeps.values()), *self.single[:COMMANDS]]
+        this = shlex.join(["prunelab", "report", *map(str, folders)])
+        self.facts = {**result_tables.provenance(runs), "this page": [this]}
 
     def html(self) -> str:
         """Return the page: one file with its style and figures, without scripts, that needs no network."""
@@ -69,111 +88,25 @@ class Report:
         commands = "\n".join(" ".join(command.split()) for command in self.commands)
         return "\n\n".join([*map(str.strip, text), f"{fence}sh\n{commands}\n{fence}"]) + "\n"
 
-    @property
-    def name(self) -> str:
-        """The names of the folders."""
-        return ", ".join(folder.resolve().name for folder in self.folders)
-
-    @property
-    def sections(self) -> dict[str, str]:
-        """The headings by anchor: no results if no run completed, and no costs if no run has any."""
-        shown = (set(SECTIONS) if self.groups else {"failed", "origin"}) - ({"cost"} - set(self.tables))
-        return {key: head for key, head in SECTIONS.items() if key in shown}
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """The number of runs of each status."""
-        return sentences.counts(self.runs)
-
-    @cached_property
-    def compared(self) -> str:
-        """What was compared."""
-        return sentences.compared(self.runs, self.groups)
-
-    @cached_property
-    def finding(self) -> str:
-        """The main finding."""
-        return sentences.headline(self.curves, self.dense, self.longer, self.differences)
-
-    @property
-    def spread(self) -> str:
-        """What ± is over; an empty text if no experiment has several seeds."""
-        return f"± is the standard error {ERROR}." if any(curve.seeds > 1 for curve in self.curves) else ""
-
-    @cached_property
-    def groups(self) -> list[Group]:
-        """The experiments: completed runs that differ only in their seed."""
-        return group(self.runs)
-
-    @property
-    def repeats(self) -> int:
-        """The number of runs that are left out since a later run has the same seed."""
-        return sum(group.repeats for group in self.groups)
-
-    @cached_property
-    def curves(self) -> list[Curve]:
-        """The curves of the experiments over sparsity."""
-        return curves(self.groups)
-
     @cached_property
     def panels(self) -> list[list[Curve]]:
         """All curves, once for each panel: those that the panel shows have a colour, the others are grey."""
         numbers = sorted({curve.panel for curve in self.curves}) or [0]
         return [[replace(c, colour=c.colour if c.panel == n else 0) for c in self.curves] for n in numbers]
 
-    @cached_property
-    def pairs(self) -> list[list[differences.Difference]]:
-        """The paired differences of each two curves, not corrected."""
-        return differences.all_pairs(self.curves)
-
-    @cached_property
-    def differences(self) -> list[differences.Difference]:
-        """One difference of each pair, with p-values corrected for the number of pairs."""
-        return differences.one_each(self.pairs, differences.shared_level(self.curves))
-
-    @property
-    def compared_with_best(self) -> bool:
-        """Whether there are too many curves to compare every two of them."""
-        return len(self.curves) > differences.EVERY_PAIR
-
-    @cached_property
-    def dense(self) -> list[Baseline]:
-        """The dense networks."""
-        return baselines(self.curves)
-
-    @cached_property
-    def longer(self) -> list[Baseline]:
-        """The dense networks that were trained as long as the pruned ones."""
-        return baselines(self.curves, longer=True)
-
     def levels(self, panel: Sequence[Curve]) -> list[figures.Level]:
         """The dense networks that the figures of a panel show as horizontal lines."""
         return figures.levels(panel, self.dense, self.longer)
 
     @cached_property
-    def front(self) -> list[tuple[str, Point]]:
-        """The Pareto front of all points of all curves, with their names."""
-        dense = [(line.name, line.point) for line in (*self.dense, *self.longer)]
-        named = [*dense, *((point.group.label, point) for curve in self.curves for point in curve.pruned)]
-        names = {id(point): name for name, point in named}
-        return [(names[id(point)], point) for point in pareto(point for _, point in named)]
-
-    @cached_property
-    def pictures(self) -> list[Picture]:
-        """The masks of the first layer, one run of each curve that a figure shows in colour."""
-        groups = [curve.last.group for curve in self.curves if curve.colour]
-        return [picture for group in groups if (picture := mask_pictures.picture(group.label, group.runs[0]))]
-
-    @cached_property
     def figures(self) -> dict[str, Figure]:
         """The figures by name."""
-        with style():
+        with mpl.rc_context(STYLE):
             drawn = [
                 (number, figure)
                 for number, panel in enumerate(self.panels)
                 for figure in (
-                    figures.over_sparsity(panel, self.levels(panel)),
-                    figures.over_compression(panel, self.levels(panel)),
+                    *(figures.accuracy(panel, self.levels(panel), over) for over in ("sparsity", "compression")),
                     figures.front(panel, self.longer, [point for _, point in self.front]),
                     *figures.training(panel),
                 )
@@ -185,9 +118,15 @@ class Report:
         """Whether there are training curves."""
         return any(name.startswith(("val-accuracy", "train-loss")) for name in self.figures)
 
-    @cached_property
-    def tables(self) -> dict[str, Table]:
-        """The tables by name, also those that are CSV files only. `failed` is there even if it is empty.
+    def _front(self) -> list[tuple[str, Point]]:
+        """Return the Pareto front of all points of all curves, with their names."""
+        dense = [(line.name, line.point) for line in (*self.dense, *self.longer)]
+        named = [*dense, *((point.group.label, point) for curve in self.curves for point in curve.pruned)]
+        names = {id(point): name for name, point in named}
+        return [(names[id(point)], point) for point in pareto(point for _, point in named)]
+
+    def _tables(self) -> dict[str, Table]:
+        """Return the tables by name, also those that are CSV files only. `failed` is there even if it is empty.
 
         Empty tables, tables of dashes and columns of dashes are left out.
         """
@@ -210,28 +149,6 @@ class Report:
         ]
         told = (table for table in made if table.name == "failed" or (len(table.frame) and table.measured))
         return {table.name: table.without_dashes() for table in told}
-
-    @cached_property
-    def sweeps(self) -> dict[Path | None, str | None]:
-        """The commands of the sweeps by folder; None if it is not known, and for runs outside a sweep."""
-        return {run.sweep: sweep_command(run.sweep) if run.sweep else None for run in self.runs}
-
-    @cached_property
-    def single(self) -> list[str]:
-        """The commands of the runs outside a sweep, or in one whose command is not known."""
-        runs = [run for run in self.runs if not self.sweeps[run.sweep]]
-        return [str(run.summary["command"]) for run in runs if run.summary.get("command")]
-
-    @property
-    def commands(self) -> list[str]:
-        """The commands of all sweeps and of at most `COMMANDS` single runs."""
-        return [*filter(None, self.sweeps.values()), *self.single[:COMMANDS]]
-
-    @property
-    def facts(self) -> dict[str, list[str]]:
-        """Versions, devices and dates by name, and the command that wrote the report."""
-        this = shlex.join(["prunelab", "report", *map(str, self.folders)])
-        return {**result_tables.provenance(self.runs), "this page": [this]}
 
 
 def sweep_command(folder: Path) -> str | None:

@@ -1,7 +1,5 @@
 """The tables of results, differences, layers, masks and failed runs, and the facts on how the runs were made."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
@@ -149,8 +147,7 @@ def provenance(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return the versions, devices, threads and dates in the runs' summaries; several values where they differ."""
     facts: dict[str, list[str]] = {"versions": [], "device": [], "threads": []}
     for run in runs:
-        versions = run.summary.get("versions")
-        text = ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else ""
+        text = ", ".join(f"{k} {v}" for k, v in run.summary.get("versions", {}).items())
         for key, value in (("versions", text), *((key, run.summary.get(key)) for key in ("device", "threads"))):
             facts[key] += [str(value)] if value not in ("", None) and str(value) not in facts[key] else []
     dates = sorted(str(run.summary["started"]) for run in runs if run.summary.get("started"))

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import optional
-from prunelab.report.form_rows import number
 from prunelab.report.groups import choice, differing, overrides
-from prunelab.report.run_folders import Run, find_runs
+from prunelab.report.run_folders import Run, find_runs, number
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,8 +1,7 @@
 """Read runs from their folders. Files, columns and keys that older versions did not write are treated as missing."""
 
-from __future__ import annotations
-
 import json
+import math
 import os
 import re
 import shlex
@@ -12,17 +11,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prunelab.report.form_rows import Form, Numbers, form, number
 from prunelab.runtime.json_data import read_json
 from prunelab.stages import files
 from prunelab.tracking import csv_files
 
+Numbers = Mapping[str, float | None]  # one row of a CSV file by column; None where a cell is no finite number
 RUN, SWEEP = ("summary.json", "rounds.csv"), "sweep.json"
 # The types in a summary. Another program may have written it: a value of another type counts as missing.
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("status", "command", "started", "device"), str),
     **dict.fromkeys(("seed", "threads"), int),
-    **dict.fromkeys(("config", "versions", "dense", "final", "baseline"), dict),
+    **dict.fromkeys(("config", "live", "versions", "dense", "final", "baseline"), dict),
     "seconds": (int, float),
     **dict.fromkeys(("cost", "problems"), list),
 }
@@ -59,20 +58,13 @@ class Run:
     @property
     def config(self) -> Mapping[str, Any]:
         """The composed config, in which a live model and live data have names of their own; empty if there is none."""
-        config = self.summary.get("config")
-        if not isinstance(config, dict):
-            return {}
-        return {**config, **{key: {"_target_": name} for key, name in self._live.items() if key in config}}
+        config, live = self.summary.get("config", {}), self.summary.get("live", {})
+        return {**config, **{key: {"_target_": name} for key, name in live.items() if key in config}}
 
     @property
     def given(self) -> tuple[str, ...]:
         """What was given to the run: its overrides, and a live model and live data by their names, as `model=Net`."""
-        return (*self.overrides, *(f"{key}={name}" for key, name in self._live.items()))
-
-    @property
-    def _live(self) -> Mapping[str, Any]:
-        live = self.summary.get("live")
-        return live if isinstance(live, dict) else {}
+        return (*self.overrides, *(f"{key}={name}" for key, name in self.summary.get("live", {}).items()))
 
     @property
     def seconds(self) -> float | None:
@@ -123,11 +115,11 @@ class Run:
         return {row["tensor"]: number(row.get("sparsity")) for row, known in rows if row.get("tensor") and known == at}
 
     @cached_property
-    def cost(self) -> list[Form]:
-        """The cost of each form of the network."""
+    def cost(self) -> list[Mapping[str, Any]]:
+        """The cost of each form of the network: the rows of the cost card."""
         rows = self.summary.get("cost")
         known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-        return [form(row) for row in known if isinstance(row.get("form"), str)]
+        return [row for row in known if isinstance(row.get("form"), str)]
 
     def _rows(self, name: str) -> list[Numbers]:
         return [{key: number(cell) for key, cell in row.items()} for row in self._text_rows(name)]
@@ -139,8 +131,16 @@ class Run:
         return [row for row in rows if row.get("config") in (None, wanted)]
 
     def _summary_row(self, key: str) -> Numbers:
-        row = self.summary.get(key)
-        return {name: number(value) for name, value in row.items()} if isinstance(row, dict) else {}
+        return {name: number(value) for name, value in self.summary.get(key, {}).items()}
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number as float, and None for anything else, also for the NaN of a diverged run."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
@@ -164,8 +164,7 @@ def note_failure(folder: Path, message: str) -> None:
 def read_sweep(folder: Path) -> list[Run]:
     """Return the jobs of a sweep in their order, also those without a folder.
 
-    Raises:
-        OSError, ValueError, KeyError, TypeError: `sweep.json` is missing or damaged, or names a folder elsewhere.
+    Raises OSError, ValueError, KeyError or TypeError if `sweep.json` is missing, damaged, or names a folder elsewhere.
     """
     plan = read_json(folder / SWEEP)
     listed = [tuple(map(str, overrides)) for overrides in plan["jobs"]]
@@ -177,11 +176,7 @@ def read_sweep(folder: Path) -> list[Run]:
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
-    """Return the runs below folders, each once.
-
-    Args:
-        folders: each may be a run, a sweep, or a folder that contains runs and sweeps at any depth.
-    """
+    """Return the runs below folders, each once. A folder is a run, a sweep, or contains these at any depth."""
     found: dict[str, Run] = {}
     for folder in folders:
         for run in _runs(folder):
@@ -220,17 +215,13 @@ def read_run(folder: Path, overrides: tuple[str, ...] | None = None, sweep: Path
     A run of other overrides counts as missing.
     """
     summary = read_summary(folder)
-    command = _words(str((summary or {}).get("command", "")))
+    try:
+        command = shlex.split((summary or {}).get("command", ""))
+    except ValueError:
+        command = []
     given = tuple(word for word in command[1:] if "=" in word)
     if overrides is not None and command and sorted(given) != sorted(item for item in overrides if "=" in item):
         return Run(folder, overrides, "missing", {}, sweep, matches=False)
     status = "missing" if summary is None else str(summary.get("status", "unfinished"))
     status = "unfinished" if status == "running" else status
     return Run(folder, given if overrides is None else overrides, status, summary or {}, sweep)
-
-
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError:
-        return []

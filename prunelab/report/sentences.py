@@ -1,7 +1,5 @@
 """The sentences of the report: what was compared, how many runs there are, and the main finding."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,9 +71,8 @@ def headline(
 ) -> str:
     """Return the main finding. The best experiment is chosen by validation accuracy and reported by test accuracy.
 
-    Args:
-        dense, longer: the dense networks before pruning, and those that were trained as long as the pruned ones.
-        found: the differences of the table, whose verdicts are repeated.
+    Networks in `dense` are not pruned yet, those in `longer` were trained as long as the pruned ones. The verdicts of
+    `found` are repeated.
     """
     if not curves:
         return "No run completed, so there is nothing to compare."
@@ -159,12 +156,7 @@ def _epochs(point: Point) -> float | None:
 
 
 def _against(known: Sequence[Difference], tests: int) -> str:
-    """Return how the other experiments compare.
-
-    Args:
-        known: the difference from each of them.
-        tests: the number of comparisons that p-values are corrected for.
-    """
+    """Return how the other experiments compare; p-values are corrected for a number of `tests`."""
     better = [d for d in known if d.decided and d.mean > 0]
     worse = [d for d in known if d.decided and d.mean < 0]
     unclear = [d.second for d in known if not d.decided and d.p is not None]

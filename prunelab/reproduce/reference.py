@@ -1,7 +1,5 @@
 """The published results that presets reproduce: the `reference` block of each file in conf/experiment/papers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,11 +88,7 @@ def presets() -> list[str]:
 
 
 def reference(name: str) -> Reference:
-    """Return the published result of a preset.
-
-    Raises:
-        ConfigError: if there is no such preset, or its file has another form.
-    """
+    """Return the published result of a preset; ConfigError if there is none, or its file has another form."""
     if name not in presets():
         raise ConfigError(f"{name}: there is no such preset; must be one of {', '.join(presets())}")
     block = content(GROUP, name).get("reference") or {}

@@ -1,13 +1,10 @@
 """Measured against published: means over seeds, and the verdict on each value."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from prunelab.report.curves import mean_and_error
-from prunelab.report.form_rows import Numbers
-from prunelab.report.run_folders import Run
+from prunelab.report.curves import column_mean, mean_and_error
+from prunelab.report.run_folders import Numbers, Run
 from prunelab.reproduce.reference import Point, Reference, Value
 from prunelab.text import table
 
@@ -106,20 +103,18 @@ def _measured(value: Value, runs: Sequence[Run], choice: str | None) -> Measured
         return Measured(value, None, 0.0, 0, None, judge(value, None, 0.0, 0))
     mean, error = mean_and_error(found)
     chosen = _errors(value, runs, choice) if choice else []
-    nonzero = [size for row in rows.values() if (size := row.get("nonzero")) is not None]
-    size = mean_and_error(nonzero)[0] if nonzero else None
+    nonzero, _ = column_mean(rows.values(), "nonzero")
     verdict = judge(value, mean, error, len(found))
     if value.kept is not None:
         sparsity, _ = mean_and_error([row.get("sparsity") or 0.0 for row in rows.values()])
         verdict = of_one_size(verdict, 100 * (1 - sparsity), value.kept)
-    return Measured(value, mean, error, len(found), size, verdict, mean_and_error(chosen) if chosen else None)
+    return Measured(value, mean, error, len(found), nonzero, verdict, mean_and_error(chosen) if chosen else None)
 
 
 def of_one_size(verdict: str, kept: float, published: float) -> str:
     """Return the verdict, or `not comparable` where the number of weights alone may explain it.
 
-    Args:
-        kept, published: percentage of the weights that the measured and the published network keep.
+    Both networks are given by the percentage of the weights that they keep.
     """
     good = verdict in ("reproduced", "better")
     excused = kept > SIZE_MARGIN * published if good else published > SIZE_MARGIN * kept

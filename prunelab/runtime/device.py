@@ -32,9 +32,7 @@ def threads(wanted: int | None) -> int:
     if wanted is not None:
         return wanted
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
-    return 1
+    return max(int(asked), 1) if asked.isdecimal() else 1
 
 
 def limit_threads(wanted: int | None) -> int:

@@ -6,8 +6,6 @@ On Linux a server imports torch once, which takes 3 s, and forks for each call. 
 the workers of a sweep, share its server, which ends with the last of them. Elsewhere each call starts a process.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json
@@ -22,7 +20,7 @@ import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prunelab.errors import ConfigError, one_line
 
@@ -75,9 +73,14 @@ def call(function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> 
         RuntimeError: if it raises an error, which is quoted, or if the process is killed.
     """
     caller = {"path": sys.path, "folder": str(Path.cwd()), "environment": dict(os.environ)}
-    wanted = {"module": function.__module__, "function": function.__name__}
+    wanted = {"modules": [function.__module__], "function": function.__name__}
     question = json.dumps({**wanted, "arguments": arguments, "keywords": keywords, **caller}).encode()
-    said = _ask(question + b"\n") if SHARED else _ask_another(question)
+    if SHARED:
+        with _connected() as connection:
+            connection.sendall(question + b"\n")
+            said = connection.makefile("rb").read()
+    else:
+        said = subprocess.run(COMMAND, input=question, env=_environment(), capture_output=True, check=False).stdout
     reply = json.loads(said or '{"error": "the process was killed"}')
     if "error" in reply:
         raise RuntimeError(reply["error"])
@@ -85,23 +88,25 @@ def call(function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> 
     return found
 
 
-def _ask(question: bytes) -> bytes:
-    """Send a question to the server and return its answer; a server that has ended is replaced."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(_address())
-        except OSError:
-            shared = os.environ.pop(ADDRESS, None)
-            _address.cache_clear()
-            connection.connect(_address())
-            if shared:
-                share()
-        connection.sendall(question)
-        return connection.makefile("rb").read()
+def expect(*modules: str) -> None:
+    """Let the server import installed modules that later calls need; return at once."""
+    if SHARED:
+        with contextlib.suppress(OSError), _connected() as connection:
+            connection.sendall(json.dumps({"modules": modules}).encode() + b"\n")
 
 
-def _ask_another(question: bytes) -> bytes:
-    return subprocess.run(COMMAND, input=question, env=_environment(), capture_output=True, check=False).stdout
+def _connected() -> socket.socket:
+    """Return a connection to the server; a server that has ended is replaced."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(_address())
+    except OSError:
+        shared = os.environ.pop(ADDRESS, None)
+        _address.cache_clear()
+        connection.connect(_address())
+        if shared:
+            share()
+    return connection
 
 
 def _environment() -> dict[str, str]:
@@ -119,20 +124,16 @@ def serve(listener: socket.socket, alive: int) -> None:
     while alive not in select.select(waited_for, [], [])[0]:
         connection, _ = listener.accept()
         question = json.loads(connection.makefile("rb").readline() or "{}")
-        with contextlib.suppress(Exception):  # the answer tells of it
-            import_module(question["module"])  # of this package: the next questions find it
-        if question and os.fork() == 0:
-            _end(connection, question)
+        for name in question.get("modules", ()):  # the next questions find them
+            with contextlib.suppress(Exception):  # the answer tells of it
+                import_module(name)
+        if "function" in question and os.fork() == 0:
+            try:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                connection.sendall(answer(question))
+            finally:
+                os._exit(0)
         connection.close()
-
-
-def _end(connection: socket.socket, question: dict[str, Any]) -> NoReturn:
-    """Answer in a forked process, and end it."""
-    try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        connection.sendall(answer(question))
-    finally:
-        os._exit(0)
 
 
 def answer(question: dict[str, Any]) -> bytes:
@@ -142,7 +143,7 @@ def answer(question: dict[str, Any]) -> bytes:
         sys.path[:] = question["path"]
         os.environ.clear()
         os.environ.update(question["environment"])
-        function = getattr(import_module(question["module"]), question["function"])
+        function = getattr(import_module(question["modules"][0]), question["function"])
         reply = {"returned": function(*question["arguments"], **question["keywords"])}
     except ConfigError as error:
         reply = {"error": one_line(error)}

@@ -1,7 +1,5 @@
 """SIGTERM and Ctrl-C: obeyed at the next batch, after a checkpoint is written; in a search, between trials too."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -109,6 +107,5 @@ def ignore() -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """End the process at once."""
     os.write(2, b"prunelab: stopped\n")
     os._exit(128 + number)

@@ -1,7 +1,5 @@
 """JSON from anybody, read as plain data: every file that another run, person or machine may have written."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -37,9 +35,6 @@ def parse_json(text: bytes | str) -> Any:
         raise ValueError(too_deep) from error
     layer = [found]
     for _ in range(DEEPEST):
-        keys = (key for item in layer if isinstance(item, dict) for key in item)
-        for word in (*keys, *(item for item in layer if isinstance(item, str))):
-            word.encode()  # half of a surrogate pair cannot be written or printed again
         layer = [
             inner
             for item in layer
@@ -48,4 +43,5 @@ def parse_json(text: bytes | str) -> Any:
         ]
     if layer:
         raise ValueError(too_deep)
+    json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair cannot be written or printed again
     return found

@@ -1,7 +1,5 @@
 """A context that leaves the process as it was: settings of torch, generators, environment, handlers, current folder."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging
@@ -42,8 +40,9 @@ def settings_now() -> Callable[[], None]:
     found = [(read, write, read()) for read, write in _settings()]
 
     def restore() -> None:
-        for setting in reversed(found):
-            _restore(*setting)
+        for read, write, before in reversed(found):
+            if read() != before:
+                write(before)
 
     return restore
 
@@ -95,11 +94,6 @@ def _signal(number: int) -> Setting:
     return lambda: signal.getsignal(number), lambda handler: handler is not None and signal.signal(number, handler)
 
 
-def _restore(read: Callable[[], Any], write: Callable[[Any], object], value: Any) -> None:
-    if read() != value:
-        write(value)
-
-
 def _folder() -> Path:
     """Return the current folder; `/` if that folder was removed, since no process can go back to it."""
     with contextlib.suppress(OSError):
@@ -118,12 +112,13 @@ def _logging() -> Iterator[Setting]:
     logging.getLogger("prunelab")  # which may not exist yet: a logger that is made later is not restored
     known = logging.root.manager.loggerDict.values()
     for logger in [logging.root, *(one for one in known if isinstance(one, logging.Logger))]:
-        yield functools.partial(getattr, logger, "level"), logger.setLevel
-        for name in ("propagate", "disabled"):
-            yield _attribute(logger, name)
-        for name in ("handlers", "filters"):
-            yield functools.partial(_copied, logger, name), functools.partial(setattr, logger, name)
+        yield functools.partial(_logger, logger), functools.partial(_set_logger, logger)
 
 
-def _copied(logger: logging.Logger, name: str) -> list[Any]:
-    return list(getattr(logger, name))
+def _logger(logger: logging.Logger) -> tuple[Any, ...]:
+    return logger.level, logger.propagate, logger.disabled, list(logger.handlers), list(logger.filters)
+
+
+def _set_logger(logger: logging.Logger, found: tuple[Any, ...]) -> None:
+    level, logger.propagate, logger.disabled, logger.handlers, logger.filters = found
+    logger.setLevel(level)

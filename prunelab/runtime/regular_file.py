@@ -1,7 +1,5 @@
 """Files that somebody else may have written are read only if they are files: a named pipe would be waited for."""
 
-from __future__ import annotations
-
 import errno
 import os
 from pathlib import Path

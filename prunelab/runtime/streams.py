@@ -1,7 +1,5 @@
 """Standard streams that survive errors of writing, and `say`, which prints control characters as escapes."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

@@ -1,7 +1,5 @@
 """Jobs that take turns, each in a thread of one process: only one runs at a time, until it would wait for something."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from contextvars import ContextVar

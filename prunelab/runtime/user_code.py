@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -103,16 +104,11 @@ def explained(key: str, what: str, model: nn.Module | None = None, only: type[Ex
 def running(model: nn.Module | None) -> Iterator[list[str]]:
     """Keep a list of the network's modules that are running, as they are named in messages, the innermost last."""
     modules: list[str] = []
-    handles = [
-        handle
-        for name, module in (() if model is None else model.named_modules())
-        for handle in _follow(module, f"{name or 'its forward'} ({type(module).__name__})", modules)
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, module in () if model is None else model.named_modules():
+            for handle in _follow(module, f"{name or 'its forward'} ({type(module).__name__})", modules):
+                hooks.enter_context(handle)
         yield modules
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _follow(module: nn.Module, name: str, modules: list[str]) -> tuple[RemovableHandle, RemovableHandle]:
@@ -174,10 +170,7 @@ def _calls_module(frames: list[FrameType]) -> bool:
 
 
 def _frames(error: BaseException) -> Frames:
-    found, trace = [], error.__traceback__
-    while trace is not None:
-        found.append((trace.tb_frame, trace.tb_lineno))
-        trace = trace.tb_next
+    found = list(traceback.walk_tb(error.__traceback__))
     hidden = error.__cause__  # a StopIteration ends a generator as a RuntimeError without its frames (PEP 479)
     return found + _frames(hidden) if isinstance(hidden, StopIteration) else found
 

@@ -1,7 +1,5 @@
 """The versions that a run's summary states."""
 
-from __future__ import annotations
-
 import functools
 import importlib.metadata
 import platform

@@ -1,7 +1,5 @@
 """Kernel locks on folders that several processes write to. The kernel releases the locks of a process that is gone."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

@@ -18,7 +18,6 @@ from prunelab.runtime import turns
 from prunelab.runtime.json_data import parse_json
 from prunelab.stages import files, locks
 from prunelab.stages.checkpoint import Work, verified
-from prunelab.stages.files import StorageError
 from prunelab.stages.stage import Stage, State, name_of
 
 WAIT = (0.05, 0.5)  # seconds to wait before trying a lock again that another process holds: the first wait, the longest
@@ -47,7 +46,10 @@ class Store:
         with self.lock(name):
             if self.reuse and (state := self.load(name)) is not None:
                 return state  # another process was faster
-            self._sweep_up(name)
+            # What a killed process left; with `reuse=false` its checkpoints too.
+            for pattern in (f"{name}.*.tmp", "*.old", f"{name}.work/*.tmp" if self.reuse else f"{name}.work"):
+                for left in self.root.glob(pattern):
+                    shutil.rmtree(left, ignore_errors=True)
             work = Work(self.root / f"{name}.work", name)
             state = stage.compute(work)
             state.stage = name
@@ -80,24 +82,15 @@ class Store:
     def lock(self, name: str) -> Iterator[None]:
         """Wait until no other process computes or removes the stage. The kernel releases a killed process's lock."""
         wait, longest = WAIT
-        try:
+        with files.writing(self.root):
             while (lock := locks.hold(self.root / "locks" / f"{name}.lock")) is None:
                 self.interrupt()
                 turns.wait(wait)
                 wait = min(1.5 * wait, longest)  # many that wait would keep the one that computes from computing
-        except OSError as error:
-            raise StorageError(self.root, error) from error
         try:
             yield
         finally:
             lock.release()
-
-    def _sweep_up(self, name: str) -> None:
-        """Remove the temporary folders of a killed process, and with `reuse=false` its checkpoints too."""
-        for left in (*self.root.glob(f"{name}.*.tmp"), *self.root.glob("*.old")):
-            shutil.rmtree(left, ignore_errors=True)
-        for left in self.root.glob(f"{name}.work/*.tmp" if self.reuse else f"{name}.work"):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def sweep_up(root: Path) -> None:

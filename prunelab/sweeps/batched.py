@@ -1,7 +1,5 @@
 """The jobs of a sweep in threads of one process, which take turns; those that train alike are trained as one."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools
@@ -38,10 +36,9 @@ def run(
     overrides: Sequence[Sequence[str]],
     first: int,
 ) -> None:
-    """Run jobs, the first of which has the number `first`, to their ends.
+    """Run jobs, the first of which has the number `first`, to their ends; for the others see `Pool`.
 
     Args:
-        context, task, config: what Hydra gives to a launcher.
         width: number of networks that are trained as one; None: as many as there are jobs, at most `WIDEST`.
 
     Raises:
@@ -86,9 +83,13 @@ def take_turns(turns: Iterable[Turn], width: int, interrupt: Callable[[], None])
             running = [turn for turn in running if not turn.ended]
             if any(turn.ended or turn.request is not None for turn in free):
                 continue  # which may have released what others wait for
-            if not any(turn.request is not None for turn in running):
+            alike: dict[Hashable, list[Turn]] = {}
+            for turn in running:
+                if turn.request is not None:
+                    alike.setdefault(turn.request.kind, []).append(turn)
+            if not alike:
                 time.sleep(PAUSE)
-            for group in _alike([turn for turn in running if turn.request is not None]):
+            for group in alike.values():
                 group[0].task = functools.partial(_train, group, width, interrupt)
                 resume(group[0])
             running = [turn for turn in running if not turn.ended]
@@ -97,14 +98,6 @@ def take_turns(turns: Iterable[Turn], width: int, interrupt: Callable[[], None])
             while not turn.ended:  # each raises InterruptedRun where it waits, and writes its checkpoint
                 resume(turn)
         raise
-
-
-def _alike(turns: Sequence[Turn]) -> list[list[Turn]]:
-    """Return the jobs in groups whose steps can be taken as one."""
-    groups: dict[Hashable, list[Turn]] = {}
-    for turn in turns:
-        groups.setdefault(turn.request.kind, []).append(turn)
-    return list(groups.values())
 
 
 def _train(group: Sequence[Turn], width: int, interrupt: Callable[[], None]) -> None:

@@ -1,7 +1,5 @@
 """What happens before Hydra starts a run or a sweep: folders are locked and all jobs checked. Does not import torch."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os
@@ -24,6 +22,7 @@ from prunelab.config.check import check
 from prunelab.errors import ConfigError, one_line
 from prunelab.stages import files
 from prunelab.sweeps import launchers
+from prunelab.sweeps.notes import claim
 from prunelab.sweeps.sweep import RUNNING, Sweep
 from prunelab.tracking import run_lock
 
@@ -64,7 +63,7 @@ class SweepCallback(Callback):
             launchers.prepare(config)
             top, places = Path(config.hydra.sweep.dir), folders(config, jobs)
             if not sweep.started:
-                sweep.claim(top, jobs)
+                sweep.lock = claim(top, jobs)
             files.drop_link(top / "multirun.yaml", in_place=True)
             for place in places:
                 files.drop_link(top / place)

@@ -1,7 +1,5 @@
 """One job of a sweep, in the process that runs it: whether to run it now, and the note of its start and end."""
 
-from __future__ import annotations
-
 import dataclasses
 import signal
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Settings of prunelab's pool, submitit and Ray, which run several jobs at once. Imports neither submitit nor Ray."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

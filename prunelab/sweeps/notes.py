@@ -92,25 +92,21 @@ class Tries:
 def lock(folder: Path, job: object, wait: float = -1) -> FileLock | None:
     """Acquire the lock that a process holds while it runs this job. It is free again when the process is gone.
 
-    Args:
-        wait: seconds to wait for another process, after which None is returned; -1: as long as it takes.
-
-    Raises:
-        StorageError: if the folder cannot be written.
+    Returns None if that takes more than `wait` seconds; -1: no limit. StorageError if the folder cannot be written.
     """
     with files.writing(folder):
         return locks.hold(folder / ".locks" / f"{job}.lock", wait)
 
 
 @contextmanager
-def locked(folder: Path, job: object) -> Iterator[None]:
-    """Hold a job's lock within the context."""
-    held = lock(folder, job)
-    assert held is not None
+def locked(folder: Path, job: object, wait: float = -1) -> Iterator[bool]:
+    """Hold a job's lock within the context. Yield whether it was acquired; arguments as of `lock`."""
+    held = lock(folder, job, wait)
     try:
-        yield
+        yield held is not None
     finally:
-        held.release()
+        if held is not None:
+            held.release()
 
 
 def claim(folder: Path, jobs: Sequence[Sequence[str]]) -> FileLock:

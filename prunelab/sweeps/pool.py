@@ -1,7 +1,5 @@
 """The pool of a sweep: a process for each job, forked from one that has imported torch, as many at once as cores."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

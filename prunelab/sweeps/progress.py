@@ -1,7 +1,5 @@
 """The progress of a sweep: one line for each job that ended, with the time left. Reads the folders of the jobs."""
 
-from __future__ import annotations
-
 import statistics
 import threading
 import time
@@ -17,12 +15,7 @@ PAUSE = 0.5  # seconds between two looks
 
 
 class Progress:
-    """Watch the folders of a sweep's jobs, in a thread; works with any launcher that shares the file system.
-
-    Args:
-        jobs: the overrides of each job.
-        folders: the folder of each job.
-    """
+    """Watch the folders of a sweep's jobs, in a thread; works with any launcher that shares the file system."""
 
     def __init__(self, jobs: Sequence[Sequence[str]], folders: Sequence[Path]) -> None:
         self.folders = folders

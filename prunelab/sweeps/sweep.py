@@ -1,7 +1,5 @@
 """A running sweep, in the process that started it: its starts, the jobs that are left, the table at its end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +13,7 @@ from prunelab.runtime import fresh_process
 from prunelab.runtime.streams import say
 from prunelab.stages import files
 from prunelab.sweeps import launchers
-from prunelab.sweeps.notes import Plan, Tries, claim, locked
+from prunelab.sweeps.notes import Plan, Tries, locked
 from prunelab.sweeps.progress import Progress
 from prunelab.tracking.console import where
 
@@ -39,7 +37,7 @@ class Sweep:
         self._history: list[dict[int, Tries]] = []  # what was left before each start
         self._folders: Sequence[Path] = ()
         self._progress: Progress | None = None
-        self._lock: FileLock | None = None  # of the folder, until the process ends
+        self.lock: FileLock | None = None  # of the folder, until the process ends
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -50,15 +48,10 @@ class Sweep:
         finally:
             RUNNING.reset(token)
 
-    def claim(self, folder: Path, jobs: Sequence[Sequence[str]]) -> None:
-        """Lock the folder until this process ends. For errors see `notes.claim`."""
-        self._lock = claim(folder, jobs)
-
     def begin(self, folder: Path, jobs: Sequence[Sequence[str]], folders: Sequence[str]) -> None:
         """Write `sweep.json`, to name missing jobs. At the first start, forget notes of earlier sweeps.
 
-        Args:
-            folders: of each job, below the sweep's `folder`.
+        The `folders` of the jobs are below the sweep's `folder`.
         """
         Plan(jobs, self._turn, folders).write(folder)
         if self.started:

@@ -1,7 +1,5 @@
 """Test accuracy over sparsity as a picture for TensorBoard, whose own charts have whole numbers on their axis."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import itertools
@@ -44,12 +42,7 @@ def dense_levels(dense: RoundRecord, longer: RoundRecord | None) -> dict[str, fl
 
 
 def accuracy_figure(series: Mapping[str, Sequence[Dot]], dense: Mapping[str, float]) -> Summary.Value | None:
-    """Return the picture as a summary; None if matplotlib is not installed.
-
-    Args:
-        series: the points of each curve, by its name.
-        dense: test accuracies of dense networks by their names, a horizontal line each.
-    """
+    """Return the picture of curves, and of `dense` networks as horizontal lines, by name; None without matplotlib."""
     if importlib.util.find_spec("matplotlib") is None:
         return None
     from matplotlib.figure import Figure

@@ -97,11 +97,7 @@ def without_layers(row: RoundRecord) -> str:
 
 
 def rounds_table(rounds: Iterable[RoundRecord], name: str = "") -> str:
-    """Return the table of rounds; its columns are as wide as those of any other part of it.
-
-    Args:
-        name: of a network that is no round, in the place of its number.
-    """
+    """Return the table of rounds, or of a network with a `name` that is no round; all parts of it are equally wide."""
 
     def row(r: RoundRecord) -> list[str]:
         size = [percent(r.sparsity), f"{r.nonzero:,}", f"{r.compression_ratio:.2f}×", f"{r.theoretical_speedup:.2f}×"]
@@ -151,7 +147,7 @@ class Console:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.bar: Bar | None = None
+        self.bar = Bar(disable=True)
         self.batches = 0
 
     def plan(self, title: str, plan: Sequence[PlannedRound], epochs: int, batches: int) -> None:
@@ -174,18 +170,15 @@ class Console:
 
     def describe(self, text: str) -> None:
         """Show a text beside the bar."""
-        if self.bar is not None:
-            self.bar.set_description_str(text)
+        self.bar.set_description_str(text)
 
     def advance(self) -> None:
         """Advance the bar by one batch."""
-        if self.bar is not None:
-            self.bar.update()
+        self.bar.update()
 
     def skip_epoch(self) -> None:
         """Advance the bar by an epoch that is reused."""
-        if self.bar is not None:
-            self.bar.update(self.batches)
+        self.bar.update(self.batches)
 
     def masks(self, text: str, masks: Mapping[str, Tensor]) -> None:
         """Print masks that are small enough to be read."""
@@ -211,6 +204,4 @@ class Console:
 
     def close(self) -> None:
         """Remove the bar."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self.bar.close()

@@ -16,11 +16,8 @@ DIGEST = "config"  # the column of every file that says which config its rows ar
 class CsvFiles:
     """Write records into the CSV file of their class in a run folder, row by row; existing files are replaced.
 
-    Args:
-        folder: of the run.
-        digest: of the run's config, the last column of every row.
-        choices: of the run, such as `{"seed": 0, "strategy": "l1"}`; columns of rounds.csv. One that is named as a
-            column of the rounds is `config.<name>` there.
+    The digest of the run's config is the last column of every row. The choices of the run, such as
+    `{"seed": 0, "strategy": "l1"}`, are columns of rounds.csv; one named as a column of the rounds is `config.<name>`.
     """
 
     def __init__(self, folder: Path, digest: str, choices: Mapping[str, str | int]) -> None:

@@ -1,7 +1,5 @@
 """What could not be made at the end of a run: the run goes on, and tells of it in one line each."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,11 +23,9 @@ class Problems:
 
     @contextmanager
     def part(self, name: str, *, decisive: bool = False) -> Iterator[None]:
-        """Record an error in this part of the run's end as a problem, and go on.
+        """Record an error in this part of the run's end, `compact=true` for example, as a problem, and go on.
 
-        Args:
-            name: what was asked for, such as `compact=true`.
-            decisive: whether the numbers of the run cannot be trusted then.
+        After a `decisive` one the numbers of the run cannot be trusted.
         """
         try:
             yield

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from prunelab.config.digest import digest
 from prunelab.config.spec import Spec
+from prunelab.costs import form_cost
 from prunelab.costs.counts import per_tensor
 from prunelab.costs.form_cost import FormCost
 from prunelab.errors import ConfigError
 from prunelab.pruning.masks import Masks
-from prunelab.records import EpochRecord, LayerRecord, PlannedRound, RoundRecord, plain
+from prunelab.records import EpochRecord, PlannedRound, RoundRecord, plain
 from prunelab.runtime.interrupt import InterruptedRun
 from prunelab.runtime.versions import versions
 from prunelab.stages import files
 from prunelab.stages.stage import State
 from prunelab.text import percent, visible
-from prunelab.tracking import cost_table, run_lock
+from prunelab.tracking import run_lock
 from prunelab.tracking.console import AS_LONG, Console, trained_longer, without_layers
 from prunelab.tracking.csv_files import FILES, CsvFiles
 from prunelab.tracking.origin import Origin
@@ -46,12 +47,7 @@ log = logging.getLogger(__name__)
 class RunFolder:
     """The folder of one run and everything that is written there. Files of an earlier run are replaced.
 
-    The folder is locked until the end of the context.
-
-    Args:
-        folder: created if it does not exist.
-        origin: how the run was started.
-        spec: the experiment, whose config is written into the summary.
+    It is created if it does not exist, and locked until the end of the context.
 
     Raises:
         ConfigError: if another process writes the folder, or it holds another experiment; see `run_lock.claim`.
@@ -141,7 +137,7 @@ class RunFolder:
             self.epoch(replace(epoch, reused=True))
         row = replace(state.row, round=self.round, stage=self.stage, reused=state.reused)
         self.rounds.append(row)
-        layers = [LayerRecord(self.round, *vars(counted).values()) for counted in per_tensor(masks)]
+        layers = list(per_tensor(masks, self.round))
         with files.writing(self.folder):
             self.tables.write(row)
             for layer in layers:
@@ -152,7 +148,9 @@ class RunFolder:
             log.warning("round %d: %s", row.round, warning)
         if row.losses:
             self.console.say(without_layers(row))
-        self._show_masks(row, masks)
+        found = {item.name: item.kept for item in masks}
+        if row.round > 0 and sum(kept.numel() for kept in found.values()) <= READABLE:
+            self.console.masks(f"round {row.round}: pruned in {row.prune_ms:.2f} ms", found)
         log.info("round %d: %s", row.round, json.dumps(plain(row)))
 
     def longer(self, row: RoundRecord) -> None:
@@ -162,12 +160,6 @@ class RunFolder:
         self.console.round(row, name="dense")
         log.info("dense, trained as long: %s", json.dumps(plain(row)))
 
-    def _show_masks(self, row: RoundRecord, masks: Masks) -> None:
-        """Print the masks if they are small."""
-        found = {item.name: item.kept for item in masks}
-        if row.round > 0 and sum(kept.numel() for kept in found.values()) <= READABLE:
-            self.console.masks(f"round {row.round}: pruned in {row.prune_ms:.2f} ms", found)
-
     def tell(self, key: str, facts: Any, text: str) -> None:
         """Write facts into the summary under `key`, and print them as text."""
         self.note(**{key: facts})
@@ -175,7 +167,7 @@ class RunFolder:
 
     def cost(self, rows: list[FormCost]) -> None:
         """Write and print what each form of the network costs."""
-        self.tell("cost", [row.as_json() for row in rows], cost_table.table(rows))
+        self.tell("cost", [row.as_json() for row in rows], form_cost.table(rows))
         with files.writing(self.folder):
             self.board.cost(rows)
 

@@ -1,7 +1,5 @@
 """A run folder is written by one process at a time, and by runs of one config."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,17 +18,13 @@ ELSE = "choose another folder"
 
 
 def claim(folder: Path, config: Mapping[str, Any], live: str = "") -> FileLock:
-    """Lock a run folder for a run of this config, and remove what a killed command left there.
+    """Lock a run folder for a run of this config, and remove what a killed command left there; return the lock.
 
     A folder in which an earlier run has made its plan may be used again by a run of the same config only.
 
     Args:
         folder: created if it does not exist.
-        config: plain data.
         live: digest of the live model and data, if there are any.
-
-    Returns:
-        The lock, to be released when the run is over.
 
     Raises:
         ConfigError: if another process writes the folder, or it holds a run of another config or a sweep.

@@ -13,10 +13,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from prunelab.config.digest import NEVER_COMPARED
+from prunelab.costs import form_cost
 from prunelab.costs.form_cost import FormCost
 from prunelab.pruning.masks import MaskedTensor, Masks
 from prunelab.records import EpochRecord, LayerRecord, RoundRecord, flat, tags
-from prunelab.tracking import cost_table
 from prunelab.tracking.accuracy_figure import OVER_SPARSITY, Dot, accuracy_figure, axes, dense_levels
 
 ALWAYS_COMPARED = ("seed", "strategy", "amount")  # TensorBoard shows the first five, in alphabetical order
@@ -41,7 +41,8 @@ class TensorBoard:
         text = json.dumps(config, indent=2)
         self.writer.add_text("config", f"```json\n{text}\n```")
         # add_hparams would split the run in two; the same summaries, written here, do not.
-        values = {name: _plain(value) for name, value in _compared(config, overrides).items()}
+        compared = _compared(config, overrides)
+        values = {key: v if isinstance(v, (str, float, int)) else json.dumps(v) for key, v in compared.items()}
         experiment, start, self.end = hparams(values, dict.fromkeys((f"final/{name}" for name in METRICS), 0.0))
         self.events = cast(Any, self.writer.file_writer)
         for summary in (experiment, start):
@@ -73,16 +74,14 @@ class TensorBoard:
 
     def cost(self, rows: Sequence[FormCost]) -> None:
         """Write the cost card as text."""
-        self.writer.add_text("cost", cost_table.markdown(rows))
+        self.writer.add_text("cost", form_cost.markdown(rows))
 
     def finish(
         self, rounds: Sequence[RoundRecord], final: int, longer: RoundRecord | None = None, *, picture: bool = True
     ) -> None:
         """Write the table of rounds as text, and the numbers of the `final` one for the hparams page.
 
-        Args:
-            longer: the dense network that was trained as long as the pruned one.
-            picture: draw accuracy over sparsity, too.
+        With `picture`, accuracy over sparsity is drawn, with the dense network that was trained as long (`longer`).
         """
         dots = [Dot(row.sparsity, row.test_accuracy) for row in rounds]
         if picture and (drawn := accuracy_figure({"this run": dots}, dense_levels(rounds[0], longer))):
@@ -171,7 +170,3 @@ def markdown(rows: Iterable[RoundRecord]) -> str:
 
 def _digits(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def _plain(value: Any) -> str | float | int | bool:
-    return value if isinstance(value, (str, float, int, bool)) else json.dumps(value)

@@ -11,13 +11,13 @@ from export_networks import sparse_lenet
 from torch import nn
 
 from prunelab.costs import card
+from prunelab.costs import form_cost as cost
 from prunelab.costs import latency as timing
-from prunelab.costs.card import Form, cost_card
+from prunelab.costs.card import Form, cost_card, reason, why_no_faster
 from prunelab.costs.form_cost import FormCost
 from prunelab.costs.fresh_times import Timed
 from prunelab.costs.latency import Interval, Latency
 from prunelab.costs.memory import live_bytes, peak_bytes
-from prunelab.costs.no_faster import reason, why_no_faster
 from prunelab.exports import csr, graphs
 from prunelab.exports import int8 as quantizing
 from prunelab.exports.formats import FORMATS
@@ -27,7 +27,6 @@ from prunelab.models.lenet import LeNet, LeNet300100
 from prunelab.models.lstm import LSTM
 from prunelab.models.vit import ViT
 from prunelab.pruning import skipping
-from prunelab.tracking import cost_table as cost
 
 
 def two(zeros=True):

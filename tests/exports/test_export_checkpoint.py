@@ -12,7 +12,7 @@ import prunelab
 from prunelab import exports as export
 from prunelab.errors import ConfigError
 from prunelab.exports import checkpoint, finished_run
-from prunelab.exports import fresh_outputs as fresh
+from prunelab.exports.export_files import fresh_outputs
 from prunelab.models.lenet import LeNet300100
 
 FILES = ("model.safetensors", "masks.safetensors", "model.json")
@@ -98,7 +98,7 @@ def test_a_model_of_the_users_own_is_built_once_it_is_trusted(tmp_path, monkeypa
     expected = result.model.eval()(x)
     assert torch.equal(export.load(result.folder, ["my_networks"])(x), expected)
     checkpoint.save(tmp_path, finished_run.read(result.folder, ["my_networks"]))
-    assert torch.equal(fresh.outputs("safetensors", tmp_path, {"x": x}, tmp_path, ["my_networks"])["x"], expected)
+    assert torch.equal(fresh_outputs("safetensors", tmp_path, {"x": x}, ["my_networks"])["x"], expected)
 
 
 def test_a_folder_without_a_finished_run(tmp_path):

@@ -13,7 +13,6 @@ from prunelab.costs import latency as timing
 from prunelab.data.mnist import mnist
 from prunelab.errors import ConfigError
 from prunelab.exports import checkpoint, cost_forms, export_files, finished_run
-from prunelab.exports import fresh_outputs as fresh
 from prunelab.exports.formats import FORMATS
 
 
@@ -149,10 +148,10 @@ def test_an_unknown_kind(finished):
 
 
 def test_the_process_is_another_one(finished, tmp_path, monkeypatch):
-    monkeypatch.setitem(fresh.FORMATS, "safetensors", None)  # in this process only
+    monkeypatch.setitem(export_files.FORMATS, "safetensors", None)  # in this process only
     x = torch.randn(3, 1, 28, 28)
     checkpoint.save(tmp_path, finished_run.read(finished.folder))
-    found = fresh.outputs("safetensors", tmp_path, {"x": x}, tmp_path)
+    found = export_files.fresh_outputs("safetensors", tmp_path, {"x": x})
     assert torch.equal(found["x"], finished.model.eval()(x))
 
 

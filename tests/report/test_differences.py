@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from fake_runs import a_run, curves_of, point, rounds, row, run
 from scipy import stats
@@ -134,6 +135,14 @@ def test_p_values_are_corrected_by_holm():
     assert [d.p for d in found] == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), None]
     assert [d.decided for d in found] == [True, False, False, False]
     assert differences.holm([]) == []
+
+
+def test_the_correction_is_that_of_statsmodels():
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 5, 30):
+        values = rng.uniform(0, 0.1, count).round(2)  # with ties
+        found = differences.holm(differences.Difference("a", "b", 0.5, 3, 0.01, 0.0, 0.02, p) for p in values)
+        assert [d.p for d in found] == pytest.approx(multipletests(values, method="holm")[1])
 
 
 def test_the_p_value_is_that_of_the_paired_t_test():

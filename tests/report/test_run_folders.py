@@ -6,9 +6,8 @@ import pytest
 from fake_runs import rounds, run, sweep
 
 from prunelab.report import sentences
-from prunelab.report.form_rows import number
 from prunelab.report.result_tables import failed
-from prunelab.report.run_folders import find_runs, read_run
+from prunelab.report.run_folders import find_runs, number, read_run
 
 
 def test_sweeps_single_runs_and_folders_of_either_are_found_once(tmp_path):

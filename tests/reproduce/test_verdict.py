@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from results_page import page
 
 from prunelab.report.run_folders import Run
 from prunelab.reproduce.reference import Point, Reference, Value
-from prunelab.reproduce.results_page import page
 from prunelab.reproduce.verdict import judge, measure, of_one_size, text
 
 

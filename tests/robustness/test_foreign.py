@@ -319,7 +319,7 @@ CONFIGS = {
     "logging of theirs": "defaults:\n  - override /hydra/job_logging: ../../../cfg/other/evil",
     "no hydra": "hydra: null",
     "keys that are no texts": "hydra: {1: 2, true: {2.5: 3}}",
-    "very deep": f"seed: {'[' * 3000}{']' * 3000}",
+    "very deep": f"seed: {'[' * 800}{']' * 800}",
     "aliases of aliases": "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 30))]),
     "alias of itself": "a: &a [*a]",
     "package": "defaults:\n  - /other@hydra.callbacks.e: evil",

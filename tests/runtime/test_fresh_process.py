@@ -25,6 +25,17 @@ def test_it_is_where_the_caller_is(tmp_path, monkeypatch):
     assert call(os.getenv, "HERE") == "yes"
 
 
+@pytest.mark.skipif(not fresh_process.SHARED, reason="there is no server")
+def test_what_was_expected_is_there_and_nothing_of_other_calls():
+    assert not call(imported, "wave")
+    fresh_process.expect("no_such_module", "wave")
+    assert call(imported, "wave")
+
+
+def imported(name):
+    return name in sys.modules
+
+
 def test_an_error_is_quoted():
     with pytest.raises(RuntimeError, match="JSONDecodeError: Expecting property name"):
         call(json.loads, "{")
@@ -61,7 +72,7 @@ def test_the_server_ends_with_the_process_that_started_it(tmp_path, python):
 
 
 def test_one_question_without_a_server():
-    question = {"module": "json", "function": "loads", "arguments": ["{"], "keywords": {}}
+    question = {"modules": ["json"], "function": "loads", "arguments": ["{"], "keywords": {}}
     place = {"path": [], "folder": ".", "environment": {}}
     path, environment = list(sys.path), dict(os.environ)
     try:

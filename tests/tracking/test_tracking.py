@@ -40,6 +40,7 @@ LAST = 2  # round
 def _pictures():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tensorboard, "accuracy_figure", accuracy_figure)
+        patch.setattr(tensorboard, "mask_image", mask_image)
         yield
 
 

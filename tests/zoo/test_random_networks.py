@@ -64,7 +64,7 @@ def check(number: int) -> zoo_runs.Row:
 
 def test_some_networks() -> None:
     """Most of a fixed sample run to their end."""
-    assert sum(check(number).found is not None for number in range(8)) > 4
+    assert sum(check(number).found is not None for number in range(5)) > 2
 
 
 @pytest.mark.slow

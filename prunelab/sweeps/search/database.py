@@ -1,7 +1,5 @@
 """The database of a study, which anybody may have written."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -45,17 +45,14 @@ class Free:
         Raises ConfigError if the study's database has a value of another kind for the key.
         """
         try:
-            return self._suggest(trial)
+            if self.choices:
+                return f"{self.key}={trial.suggest_categorical(self.key, self.choices)}"
+            if self.whole:
+                low, high, step = int(self.low), int(self.high), int(self.step or 1)
+                return f"{self.key}={trial.suggest_int(self.key, low, high, step=step, log=self.log)}"
+            value = trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
         except ValueError as error:
             raise ConfigError(f"{self.key}: the study has values of another kind: {one_line(error)}") from error
-
-    def _suggest(self, trial: Trial) -> str:
-        if self.choices:
-            return f"{self.key}={trial.suggest_categorical(self.key, self.choices)}"
-        if self.whole:
-            low, high, step = int(self.low), int(self.high), int(self.step or 1)
-            return f"{self.key}={trial.suggest_int(self.key, low, high, step=step, log=self.log)}"
-        value = trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
         return f"{self.key}={value:.4g}"
 
 
@@ -80,11 +77,8 @@ def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 def stored(overrides: Sequence[str], here: Sequence[str]) -> list[str]:
     """Return the overrides that a study's database has, which anybody may have written.
 
-    Args:
-        here: the first list of `split`, with the packages that this command line trusts.
-
-    Raises:
-        ConfigError: for one that is more than a key and its value, or names a class or function that is not trusted.
+    Raises ConfigError for one that is more than a key and its value, or names a class or function that `here`, the
+    first list of `split`, does not trust.
     """
     trusted = composing.compose_raw(*here).trusted
     for item in overrides:
@@ -103,9 +97,7 @@ def parse(overrides: Sequence[str], here: Sequence[str] = ()) -> Space:
         overrides: as for Hydra's sweeps: `amount=interval(0.1,0.9)`, `strategy=l1,global`, `seed=range(5)`.
         here: the first list of `split`, which holds for all trials, too.
 
-    Raises:
-        ConfigError: for an override that Hydra cannot parse, an empty range, a key of Hydra's own, and if no key is
-            free.
+    Raises ConfigError for what Hydra cannot parse, an empty range, a key of Hydra's own, and if no key is free.
     """
     space = _parse([*here, *overrides])
     if space.free:

@@ -1,7 +1,5 @@
 """The study: its processes share one database, may be killed and started again, and lose no trial."""
 
-from __future__ import annotations
-
 import dataclasses
 import statistics
 import uuid
@@ -140,11 +138,8 @@ class Search:
     def run(self, check: Callable[[], None]) -> None:
         """Run trials until enough are completed or running, or too many were refused.
 
-        Args:
-            check: raises if a signal came during a trial that ended all the same.
-
-        Raises:
-            InterruptedRun, KeyboardInterrupt, OSError: the trial that was running is queued again.
+        `check` raises if a signal came during a trial that ended all the same. After InterruptedRun, KeyboardInterrupt
+        or OSError, the trial that was running is queued again.
         """
         while (taken := self._take()) is not None:
             trial, held = taken
@@ -182,12 +177,9 @@ class Search:
 
     def _revive(self, trial: FrozenTrial) -> None:
         """Queue a trial again whose process is gone; give up one that was killed often without a new epoch."""
-        held = lock(self.folder, trial.number, wait=0)
-        if held is None:
-            return
-        try:
-            if not self.study.is_running(trial.number):
-                return  # it ended since the trials were listed
+        with locked(self.folder, trial.number, wait=0) as free:
+            if not free or not self.study.is_running(trial.number):
+                return  # its process is alive, or it ended since the trials were listed
             folder = self.folder / str(trial.number)
             folder.mkdir(exist_ok=True)
             noted = Tries.now(folder)
@@ -197,8 +189,6 @@ class Search:
                 self._refuse(trial.number, TrialState.FAIL, f"its process was killed {killed} times")
             else:
                 self.study.put_back(trial.number)
-        finally:
-            held.release()
 
     def _attempt(self, trial: Trial) -> None:
         try:

@@ -1,7 +1,5 @@
 """The trials of a search, which are experiments in folders of their own like jobs of a sweep; and their Pareto set."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Sequence
@@ -27,11 +25,8 @@ COST = {"nonzero": "nonzero", "macs": "macs_nonzero"}
 def run(overrides: Sequence[str], folder: Path, objective: str) -> tuple[float, float]:
     """Run one experiment into `folder`, whose name is the trial's number.
 
-    Returns:
-        Validation accuracy, a fraction, and cost in the objective's unit.
-
-    Raises:
-        ConfigError: for overrides that do not go together.
+    Returns validation accuracy, a fraction, and cost in the objective's unit. Raises ConfigError for overrides that do
+    not go together.
     """
     from prunelab.experiment import api
 
