@@ -23,7 +23,7 @@ from prunelab.runtime.seeding import seeded
 from prunelab.runtime.user_code import describe, explained, raised_in, running
 from prunelab.training.loop import EVALUATION_BATCH, train_step
 
-FEW = 8  # examples on which outputs are compared
+FEW = 8  # examples that are evaluated, at most
 SPARSE = 20  # in the trial of CSR files, one in so many weights is left
 
 
@@ -45,12 +45,12 @@ def check(bench: Bench, round: Round) -> None:
         if bench.dense_epochs or bench.spec.finetune.epochs:
             _check_training(bench, network)
         splits = (bench.data.validation, bench.data.test)
-        inputs = min((_last_batch(split, EVALUATION_BATCH)[0] for split in splits), key=len)
-        _check_output(bench, network, inputs, finite=False)  # a large learning rate is not the network's fault
+        inputs = min((_last_batch(split, EVALUATION_BATCH)[0] for split in splits), key=len)[:FEW]
+        output = _check_output(bench, network, inputs, finite=False)  # a large learning rate is not the network's fault
         if _parameters(network) != there or network.state_dict().keys() != bench.initial.keys():
             new = sorted(network.state_dict().keys() - bench.initial.keys()) or ["a parameter"]
             raise ConfigError(f"{bench.name}: makes {new[0]} in its forward pass; must make it in __init__")
-        _check_rebuilt(bench, network, buffers, inputs[:FEW])
+        _check_rebuilt(bench, network, buffers, inputs, output)
         del network
         _try_files(bench, round)
 
@@ -65,7 +65,7 @@ def _check_equal(bench: Bench, network: nn.Module) -> None:
         raise ConfigError(f"{bench.name}: built twice with seed={bench.spec.seed}, {apart[0]} differs; {why}")
 
 
-def _check_output(bench: Bench, model: nn.Module, inputs: Tensor, finite: bool = True) -> None:
+def _check_output(bench: Bench, model: nn.Module, inputs: Tensor, finite: bool = True) -> Tensor:
     """Evaluate a batch; raise ConfigError unless the model takes it, returns logits, and is deterministic."""
     classes, given = class_count(bench.data), f"{str(inputs.dtype).removeprefix('torch.')} {list(inputs.shape)}"
     with explained(bench.name, f"cannot take the data's {given}", model):
@@ -80,11 +80,11 @@ def _check_output(bench: Bench, model: nn.Module, inputs: Tensor, finite: bool =
     if finite and not bool(output.isfinite().all()):
         where = not_finite(outputs(model, inputs))
         raise ConfigError(f"{bench.name}: its output is NaN or infinite before any training, first that of {where}")
-    few = inputs[:FEW]
-    if not close(_run(bench, model, few), _run(bench, model, few)):
-        where = differs(outputs(model, few), outputs(model, few))
+    if not close(output, _run(bench, model, inputs)):
+        where = differs(outputs(model, inputs), outputs(model, inputs))
         why = f"differs from call to call in eval mode, first that of {where}"
         raise ConfigError(f"{bench.name}: its output {why}; F.dropout needs training=self.training")
+    return output
 
 
 def _check_training(bench: Bench, model: nn.Module) -> None:
@@ -136,11 +136,11 @@ def _check_repeated(bench: Bench, model: nn.Module, inputs: Tensor) -> None:
         raise ConfigError(f"{bench.name}: its output {what}; {why}")
 
 
-def _check_rebuilt(bench: Bench, network: nn.Module, buffers: Tensors, inputs: Tensor) -> None:
+def _check_rebuilt(bench: Bench, network: nn.Module, buffers: Tensors, inputs: Tensor, output: Tensor) -> None:
     """Raise ConfigError unless a network that is built again computes the same with the weights of the given one."""
     rebuilt = bench.new_model("init" if bench.live_model is not None else "gate")  # as files are: with another seed
     rebuilt.load_state_dict(network.state_dict())
-    if close(_run(bench, network, inputs), _run(bench, rebuilt, inputs)):
+    if close(output, _run(bench, rebuilt, inputs)):
         return
     others = (_unsaved(rebuilt), _unsaved(network))  # random ones, then those that training changes
     unsaved = [name for other in others for name in buffers if not _same(buffers[name], other.get(name))]
