@@ -1,5 +1,6 @@
 """TensorBoard: curves by epoch and by round, accuracy over sparsity, masks as images; one run, no sub-runs."""
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -70,7 +72,7 @@ class TensorBoard:
             if surviving.numel():  # a removed layer has none
                 values = surviving.abs() if surviving.is_complex() else surviving
                 self.writer.add_histogram(f"surviving{kind}/{item.name}", values, step)
-            self.writer.add_image(f"mask{kind}/{item.name}", mask_image(item.mask), step, dataformats="HW")
+            self.events.add_summary(Summary(value=[_picture(f"mask{kind}/{item.name}", mask_image(item.mask))]), step)
 
     def cost(self, rows: Sequence[FormCost]) -> None:
         """Write the cost card as text."""
@@ -117,6 +119,15 @@ def surviving_weights(item: MaskedTensor) -> Tensor:
     """Return the weights that are kept; of tensors with more than 2¹⁸ weights, every k-th weight is taken."""
     k = -(-item.mask.numel() // MOST_VALUES)
     return item.parameter.detach().flatten()[::k][item.mask.flatten()[::k] != 0]
+
+
+def _picture(tag: str, pixels: Tensor) -> Summary.Value:
+    """Return a grey picture, uint8 [height, width]. TensorBoard's writer would store each value three times."""
+    file = io.BytesIO()
+    Image.fromarray(pixels.cpu().numpy()).save(file, "png", compress_level=1)
+    height, width = pixels.shape
+    image = Summary.Image(height=height, width=width, colorspace=1, encoded_image_string=file.getvalue())
+    return Summary.Value(tag=tag, image=image)
 
 
 def mask_image(mask: Tensor) -> Tensor:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import shutil
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import composed, overrides, run, table
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -225,6 +228,14 @@ def test_images_and_histograms_by_round(board):
     for name in TENSORS:
         assert [image.step for image in board.Images(f"mask/{name}")] == [0, 1, 2]
         assert [item.step for item in board.Histograms(f"surviving/{name}")] == [0, 1, 2]
+
+
+def test_a_mask_is_stored_as_the_picture_that_it_is(board, folder):
+    masks = load_file(folder / "masks.safetensors")
+    for name in TENSORS:
+        found = Image.open(io.BytesIO(board.Images(f"mask/{name}")[-1].encoded_image_string))
+        assert found.mode == "L"
+        assert np.array_equal(np.asarray(found), mask_image(masks[name]).numpy())
 
 
 def test_histograms_are_of_the_surviving_weights(board, folder):
