@@ -75,8 +75,8 @@ def decide(group: Group, given: Constants, round_to: layer_weights.Rounding) -> 
     for unit in [*(unit for unit in goes if unit in left), *uneven]:
         _compensate(cut, group, unit, given, None)
         readers = [member for member in group.consumers if member.uses(unit)]
-        if not any(isinstance(member.module, nn.RNNBase) for member in readers):
-            cut.blanks += [(member.name, channel) for member in readers for channel in member.channels[unit]]
+        others = [member for member in readers if not isinstance(member.module, nn.RNNBase)]  # it reads zeros there
+        cut.blanks += [(member.name, channel) for member in others for channel in member.channels[unit]]
     cut.clears = [
         (member.name, channel)
         for unit in (*left, *uneven)

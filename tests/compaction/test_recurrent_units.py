@@ -53,6 +53,29 @@ def test_a_unit_that_is_always_zero_goes():
     assert apart(model, small, torch.randn(9, *SHAPE)) < 1e-6
 
 
+class BesideALinearLayer(nn.Module):
+    """An LSTM reads zeros where a linear layer reads sigmoid(0) = ½."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.lstm, self.linear = nn.Linear(4, 6), nn.LSTM(6, 3, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        hidden = torch.relu(self.first(x))
+        return self.lstm(hidden)[0][:, -1] + self.linear(torch.sigmoid(hidden))[:, -1]
+
+
+def test_of_a_layer_without_weights_an_lstm_and_a_linear_layer_keep_one_channel():
+    torch.manual_seed(0)
+    model = BesideALinearLayer()
+    nn.init.zeros_(model.first.weight)
+    nn.init.zeros_(model.first.bias)
+    x = torch.randn(3, 5, 4)
+    compacted = compact(model, x)
+    assert compacted.model.lstm.weight_ih_l0.shape == (12, 1)
+    assert apart(model, compacted.model, x) < 1e-6
+
+
 def test_units_that_only_read_each_other_go():
     model = lstm()
     unread(model, [0, 3])
