@@ -212,6 +212,13 @@ def test_the_readme_is_short_and_begins_with_claim_and_limits():
     assert {"**Prune", "Limits:"} <= {line.split()[0] for line in lines[:10] if line}
 
 
+def test_no_code_in_a_sentence_is_broken_over_two_lines():
+    """It is copied from the file as well as from the page."""
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
+        sentences = re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+        assert not [line for line in sentences.splitlines() if line.count("`") % 2], path
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", *(f"docs/guide/{path.name}" for path in GUIDE)])
 def test_links_lead_to_files_and_headings(name):
     path = ROOT / name

@@ -99,6 +99,8 @@ def refusal(cell) -> str | None:
     _, strategy, schedule, model = cell
     if strategy == "strategy=mixed" and model in ("model=lenet_300_100", "model=lstm", "model=deep_mlp"):
         return "Conv2d|amount"  # there is none
+    if strategy == "strategy=mixed" and model == "model=residual_lenet":
+        return "Linear|amount"  # its only one gives the output
     if strategy in ("strategy=nm", "strategy=mixed") and schedule:
         return "amount|Linear"  # they set their own sparsity; residual_lenet has no Linear layer but its output layer
     if "ln_structured" in strategy and "compression=3" in schedule and model == "model=residual_lenet":
