@@ -168,10 +168,13 @@ def _try_files(bench: Bench, round: Round) -> None:
                 raise ConfigError(f"the compact network computes something else: {found.proof}")
             small = found.model
     for kind in kinds:
-        key = f"quantize={kind}" if kind == wanted.quantize else f"export=[{kind}]"
+        key = f"{'quantize' if kind == wanted.quantize else 'export'}={kind}"
         model = _sparse(network) if kind == "csr" else small if FORMATS[kind].graph else network
-        with explained(key, "cannot write this network"), tempfile.TemporaryDirectory() as folder:
-            exports.export(model, folder, [kind], example=example)
+        try:
+            with explained(key, "cannot write this network"), tempfile.TemporaryDirectory() as folder:
+                exports.export(model, folder, [kind], example=example)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(f"export={kind}", key)) from error
 
 
 def _sparse(model: nn.Module) -> nn.Module:

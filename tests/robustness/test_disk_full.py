@@ -12,7 +12,7 @@ from harness import finish, result, settings
 from prunelab import compose, run
 from prunelab.stages import files
 
-LIMITS = [0, 2_000, 100_000, 242_000, 600_000]  # bytes a file; the weights have 240,000
+LIMITS = [1_000, 2_000, 100_000, 242_000, 600_000]  # bytes a file; the weights have 240,000
 LONG = [pytest.param(limit, marks=pytest.mark.slow) for limit in LIMITS if limit != 242_000]
 SHORT = ("schedule.rounds=1", "data.limit=100", "train.epochs=1")
 
