@@ -193,7 +193,7 @@ def test_files_are_tried_before_training(kind, monkeypatch):
 @pytest.mark.parametrize("kind", ["onnx", "torch_export"])
 def test_graphs_are_tried_before_training(kind):
     pass_gate("Double", f"export=[{kind}]")
-    with pytest.raises(prunelab.ConfigError, match="^quantize=int8_weight: cannot be made: AssertionError"):
+    with pytest.raises(prunelab.ConfigError, match=r"^quantize=int8_weight: cannot be made: AssertionError"):
         pass_gate("Double", "quantize=int8_weight")
     if kind == "onnx":
         with pytest.raises(prunelab.ConfigError, match=r"^export=onnx: .*NOT_IMPLEMENTED"):
