@@ -74,7 +74,7 @@ def _at_least_1(key: str, given: object, null: str) -> int | None:
     sys.exit(f"prunelab: hydra.launcher.{key}={given}: must be null ({null}) or a whole number ≥ 1")
 
 
-def killed(error: BaseException) -> bool:
+def killed(error: BaseException | None) -> bool:
     """Return whether a launcher raised this error because a worker was killed."""
     return isinstance(error, WorkerKilledError) or type(error).__name__ in KILLED
 

@@ -99,7 +99,13 @@ class Sweep:
         self._progress.stop()
         jobs = report.read_sweep(self.folder)
         say(report.sweep_text(jobs))
-        if self.error is not None and not any(job.error and job.error in str(self.error) for job in jobs):
+        whole = all(job.status == "completed" and not job.problems for job in jobs)
+        needless = whole and launchers.killed(self.error)  # a worker that was killed when its job had ended
+        if (
+            self.error is not None
+            and not needless
+            and not any(job.error and job.error in str(self.error) for job in jobs)
+        ):
             say(f"prunelab: {type(self.error).__name__}: {one_line(self.error)}", error=True)
         if any(job.status == "completed" for job in jobs):
             from prunelab.report import dashboard  # late, since it takes a second
@@ -111,7 +117,7 @@ class Sweep:
                 say(f"prunelab: the sweep's dashboard cannot be written: {one_line(error)}", error=True)
                 return False
             say(f"\n{where(self.folder, means=True)}\nreport       prunelab report {self.folder}")
-        return all(job.status == "completed" and not job.problems for job in jobs)
+        return whole
 
     def _left(self) -> dict[int, Tries]:
         """The jobs that did not end since the first start, by number."""
