@@ -98,7 +98,8 @@ def page(results: Json) -> str:
             lines += ["Not measured yet."]
             continue
         about = found["machine"]
-        where = f"One {about['GPU']}, {about['cores']} CPU cores, torch {about['torch']}, Python {about['Python']}"
+        software = f"torch {about['torch']}, Python {about['Python']}"
+        where = f"Measured on one {about['GPU']} with {about['cores']} CPU cores, {software}"
         if "error" in found:
             lines += [f"{where}. Failed: {found['error']}"]
         else:

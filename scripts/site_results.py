@@ -82,7 +82,7 @@ def place(axis: str, choice: str) -> list[str]:
     """Return a sentence on what a choice of an axis gave beside the others; empty if it did not run."""
     return [
         f"LeNet on MNIST with `{row['overrides']}`: {_accuracy(row)} test accuracy at {float(row['sparsity']):.1%} "
-        f"sparsity ({row['seeds']} seeds). [Beside the others](index.md#compared)."
+        f"sparsity ({row['seeds']} seeds). [Comparison with the other choices](index.md#compared)."
         for row in compared(axis)
         if row["choice"] == choice
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import functools
-import gc
 import os
 import signal
 import subprocess
@@ -169,35 +168,29 @@ def cli() -> Callable[..., subprocess.CompletedProcess]:
 def _quick() -> Iterator[None]:
     """Leave out what takes most of a run's time and what a few tests are about.
 
-    Runs in this process do not wait for the disk, which is for power cuts only; prove their files in it; read MNIST's
-    file once; compress quickly; and draw no pictures of their accuracy and masks. The commands that tests start share
-    one server for their proofs.
+    Beside the changes of quick_runs.py, runs in this process prove their files in it, and draw no picture of their
+    accuracy, as without matplotlib. The commands that tests start share one server for their proofs.
     """
     import hydra
     import quick_hydra
-    import torch
+    import quick_runs
 
     import prunelab.experiment.run  # noqa: F401  before a test replaces a function that it would import
-    from prunelab.costs import card
-    from prunelab.data import mnist
     from prunelab.experiment import proof
     from prunelab.runtime import fresh_process
     from prunelab.tracking import tensorboard
 
     fresh_process.share()
-    gc.set_threshold(50_000, 20, 20)
-    gc.freeze()  # what is imported stays: libraries that collect garbage need not look at it each time
+    quick_runs.collect_less_garbage()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hydra, "compose", quick_hydra.compose)
         patch.setattr(quick_hydra.FileConfigSource, "load_config", quick_hydra.load_config)
         patch.setattr(quick_hydra.defaults_list, "_create_interpolation_map", quick_hydra.choices_for_interpolation)
-        patch.setattr(mnist, "decoded", functools.cache(mnist.decoded))
-        patch.setattr(os, "fsync", lambda descriptor: None)
+        for change in quick_runs.changes():
+            patch.setattr(*change)
         here = SimpleNamespace(call=lambda function, *given: function(*given), expect=lambda *modules: None)
         patch.setattr(proof, "fresh_process", here)
         patch.setattr(tensorboard, "accuracy_figure", lambda series, dense: None)
-        patch.setattr(tensorboard, "mask_image", lambda mask: mask.new_zeros((1, 1), dtype=torch.uint8))
-        patch.setattr(card, "GZIP_LEVEL", 1)
         yield
 
 

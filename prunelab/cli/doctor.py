@@ -22,7 +22,7 @@ missing the command that installs it. The exit status is 0 if experiments can ru
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table: a package, extra or folder, its state, and what mends it; empty if nothing is missing."""
+    """One line of the table: a package, extra or folder, its state, and the command that mends it, if one is needed."""
 
     name: str
     state: str

@@ -62,9 +62,11 @@ def fits(shape: torch.Size, whole: torch.Size) -> bool:
 
 
 def carried(labels: Tensor, dims: list[int], shape: torch.Size) -> Tensor | None:
-    """Return labels of an output, of a `shape`, whose channels are those of its only operand; None if it is not clear.
+    """Return the labels of an output whose channels are those of its only operand; None if that is not clear.
 
-    The operand's labels vary along `dims`.
+    Args:
+        dims: the dimensions along which the operand's labels vary.
+        shape: of the output.
     """
     core = labels
     for dim in range(labels.dim()):

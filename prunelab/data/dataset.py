@@ -95,7 +95,9 @@ def stratified(labels: Tensor, limit: int, seed: int) -> Tensor:
 
 
 def describes(*, shape: tuple[int, ...], classes: int) -> Callable[[Callable[P, Dataset]], Callable[P, Dataset]]:
-    """Give a function that returns a data set the attributes `shape` and `classes`, which a model is built by.
+    """Give a function that returns a data set the attributes `shape` and `classes`.
+
+    A model is built by them, before the data are loaded.
 
     Args:
         shape: of an example, [channels, height, width].

@@ -25,8 +25,10 @@ def adopt_zeros(masks: Masks, groups: Sequence[Group], known: Mapping[str, Tenso
 
     These are the tensors of the groups, and those that are prunable by default, which stay as sparse as they are even
     where they are excluded. With granularity=channel, a bias stays zero if its channel is. Other zeros, such as those
-    of new biases and norms, and tensors that are all zero, are no pruned weights, unless `known` says so: masks by
-    parameter name, read from a file.
+    of new biases and norms, and tensors that are all zero, do not count as pruned.
+
+    Args:
+        known: masks by parameter name, read from a file; for these tensors they decide instead of the zeros.
     """
     known, seen, zeros, empty = known or {}, set[int](), dict[str, tuple[int, int]](), list[str]()
     chosen = {id(item.parameter) for group in groups for item in group.items}

@@ -28,7 +28,8 @@ MEANS = "mean_over_sparsity"  # not a job's tag: a chart of means would look for
 def write(sweep: Path) -> list[Path]:
     """Write one TensorBoard run per curve to `<sweep>/summary/<label>`, replacing what is there; return their folders.
 
-    Steps are basis points of sparsity, as in each job's own run. The bands are the mean ± its standard error.
+    The step of a point is its sparsity in basis points (7300 is 73%), as in the runs of the jobs. The bands are the
+    mean ± its standard error.
     """
     top = sweep / FOLDER
     drop_link(top)

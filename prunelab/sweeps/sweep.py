@@ -101,11 +101,8 @@ class Sweep:
         say(report.sweep_text(jobs))
         whole = all(job.status == "completed" and not job.problems for job in jobs)
         needless = whole and launchers.killed(self.error)  # a worker that was killed when its job had ended
-        if (
-            self.error is not None
-            and not needless
-            and not any(job.error and job.error in str(self.error) for job in jobs)
-        ):
+        told = any(job.error and job.error in str(self.error) for job in jobs)
+        if self.error is not None and not needless and not told:
             say(f"prunelab: {type(self.error).__name__}: {one_line(self.error)}", error=True)
         if any(job.status == "completed" for job in jobs):
             from prunelab.report import dashboard  # late, since it takes a second

@@ -1,4 +1,4 @@
-"""Points of training, as fractions of it, given as such, in epochs or in iterations; and the warm-up up to one."""
+"""Convert points of training, given in epochs, iterations or as fractions, to fractions; the factor of a warm-up."""
 
 import re
 
